@@ -1,0 +1,94 @@
+"""What every operator is: a frozen dataclass with a shape rule, a meaning in numpy and a cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+
+__all__ = ["OPERATORS", "Operator", "Spec", "activate", "operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Shape and dtype (numpy's name) of a value."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+#: Every known operator by name; ``@operator`` adds to it.
+OPERATORS: dict[str, type[Operator]] = {}
+
+
+OpT = TypeVar("OpT", bound="Operator")
+
+
+class Operator:
+    """Base of all operators. A subclass is a frozen dataclass, registered by ``@operator``.
+
+    It states in one place its fields, its shape rule (``infer``), its meaning (``evaluate``) and its cost
+    (``macs``). ``decompose`` may express it in other operators; backends register lowerings of their own.
+    """
+
+    #: Layout-free operators act on each element alone (numpy broadcasting between inputs).
+    elementwise: ClassVar[bool] = False
+    #: Spatial operators have a ``layout`` field, "NCHW" or "NHWC", that says how to read their first input.
+    spatial: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
+        """Specs of the outputs. Raises ValueError with a sentence when the inputs do not fit."""
+        raise NotImplementedError
+
+    def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The reference meaning, computed in the dtype of the inputs (float64 in, float64 out)."""
+        raise NotImplementedError
+
+    def macs(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        """Multiply-accumulates of one application."""
+        return 0
+
+    def fields(self) -> dict[str, Any]:
+        """Field names and values, in order."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def with_(self, **changes: Any) -> Any:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v!r}" for k, v in self.fields().items())
+        return f"{self.name}({inside})"
+
+
+@dataclass_transform(frozen_default=True)
+def operator(cls: type[OpT]) -> type[OpT]:
+    """Make ``cls`` a frozen dataclass and register it under its name."""
+    made = dataclass(frozen=True, repr=False)(cls)
+    OPERATORS[made.__name__] = made
+    return made
+
+
+def activate(x: np.ndarray, activation: str) -> np.ndarray:
+    """Apply a fused activation: "", "relu", "relu6" or "relu1" (clip to [-1, 1])."""
+    match activation:
+        case "":
+            return x
+        case "relu":
+            return np.maximum(x, 0)
+        case "relu6":
+            return np.clip(x, 0, 6)
+        case "relu1":
+            return np.clip(x, -1, 1)
+    raise ValueError(f"activation must be '', 'relu', 'relu6' or 'relu1', got {activation!r}")

@@ -1,0 +1,8 @@
+"""All operators, one namespace: ``from instep.graph import ops`` then ``ops.Conv2d(...)``."""
+
+from instep.graph.ops.elementwise import *  # noqa: F403
+from instep.graph.ops.elementwise import LogicalNot  # noqa: F401
+from instep.graph.ops.linear import *  # noqa: F403
+from instep.graph.ops.reduce import *  # noqa: F403
+from instep.graph.ops.shape import *  # noqa: F403
+from instep.graph.ops.spatial import *  # noqa: F403
