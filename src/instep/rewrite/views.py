@@ -1,0 +1,141 @@
+"""Rewrites of view chains: compose reshapes and permutes, and slice before moving."""
+
+from __future__ import annotations
+
+import math
+
+from instep.graph import Node, Value, ops
+from instep.graph.operator import Operator
+from instep.rewrite.affine import View, reshape_groups
+from instep.rewrite.driver import rewrite
+from instep.rewrite.edit import Editor
+
+__all__ = ["canonicalise_views", "hoist_slices"]
+
+VIEW = (ops.Reshape, ops.Permute)
+#: What one more operator costs beside the bytes that it moves (a RESHAPE still copies, at memcpy speed).
+OP_COST = 4096
+
+
+def _cost(steps: list[Operator], value: Value) -> int:
+    return sum(OP_COST + value.nbytes * (4 if isinstance(op, ops.Permute) else 1) for op in steps)
+
+
+@rewrite("a chain of reshapes and permutes is one affine index map; the same map is written with fewer moves")
+def canonicalise_views(edit: Editor) -> bool:
+    changed = False
+    for node in edit.nodes(*VIEW):
+        if not edit.alive(node):
+            continue
+        users = edit.users[node.output]
+        if not users and not edit.is_output(node.output):
+            continue
+        if users and not edit.is_output(node.output) and all(isinstance(u.op, VIEW) for u in users):
+            continue  # the end of the chain decides
+        changed |= _shorten(edit, node)
+    return changed
+
+
+def _shorten(edit: Editor, node: Node) -> bool:
+    """Write the chain that ends in ``node`` from the ancestor where it is cheapest."""
+    chain = [node]
+    while (parent := edit.maker(chain[-1].inputs[0], *VIEW)) is not None:
+        chain.append(parent)
+    # what the chain costs as it stands: nodes that only this chain needs
+    private = [node]
+    for link in chain[1:]:
+        if edit.only_user(link.output) is None:
+            break
+        private.append(link)
+    best_cost = _cost([n.op for n in private], node.output)
+    best: tuple[Value, list[Operator]] | None = None
+    for depth, link in enumerate(chain):
+        view = View(link.inputs[0].shape)
+        if not all(view.then(n.op) for n in reversed(chain[: depth + 1])):
+            break
+        steps = view.to_ops()
+        # ancestors above a shared link stay alive whatever we do: starting there saves only what is private
+        cost = _cost(steps, node.output)
+        if cost < best_cost or (best is None and _too_deep([n.op for n in private], link) and not _too_deep(steps, link)):
+            best_cost, best = cost, (link.inputs[0], steps)
+    if best is None:
+        return False
+    _write(edit, node, *best)
+    return True
+
+
+def _too_deep(steps: list[Operator], link: Node) -> bool:
+    ranks = [len(op.shape) if isinstance(op, ops.Reshape) else len(op.perm) for op in steps if isinstance(op, VIEW)]
+    return max(ranks, default=0) > 4
+
+
+def _write(edit: Editor, node: Node, root: Value, steps: list[Operator]) -> None:
+    if not steps:
+        edit.replace(node, root)
+        return
+    value = root
+    for op in steps[:-1]:
+        value = edit.add(op, [value], node)
+    edit.splice(node, steps[-1], [value])
+
+
+@rewrite("slicing a view's result takes the same elements as viewing a slice of its input")
+def hoist_slices(edit: Editor) -> bool:
+    changed = False
+    work = edit.nodes(ops.Slice)
+    while work:
+        node = work.pop()
+        parent = edit.maker(node.inputs[0], *VIEW)
+        if parent is None or not edit.alive(node) or edit.is_output(parent.output):
+            continue
+        if any(not isinstance(u.op, ops.Slice) for u in edit.users[parent.output]):
+            continue
+        made = _through_permute(node, parent) if isinstance(parent.op, ops.Permute) else _through_reshape(node, parent)
+        if made is None:
+            continue
+        cut, view = made
+        sliced = edit.add(cut, [parent.inputs[0]], node)
+        edit.splice(node, view, [sliced])
+        work.append(edit.producer[sliced])
+        changed = True
+    return changed
+
+
+def _through_permute(node: Node, parent: Node) -> tuple[ops.Slice, Operator] | None:
+    cut, perm = node.op, parent.op.perm  # type: ignore[attr-defined]
+    assert isinstance(cut, ops.Slice)
+    back = [perm.index(i) for i in range(len(perm))]
+    moved = ops.Slice(
+        tuple(cut.starts[b] for b in back), tuple(cut.stops[b] for b in back), tuple(cut.steps[b] for b in back)
+    )
+    return moved, ops.Permute(perm)
+
+
+def _through_reshape(node: Node, parent: Node) -> tuple[ops.Slice, Operator] | None:
+    """Possible when each sliced axis leads its group of axes (or is alone in it)."""
+    cut = node.op
+    assert isinstance(cut, ops.Slice)
+    before, after = parent.inputs[0].shape, parent.output.shape
+    starts, stops, steps = [0] * len(before), list(before), [1] * len(before)
+    for xs, ys in reshape_groups(before, after):
+        sliced = [y for y in ys if (cut.starts[y], cut.stops[y], cut.steps[y]) != (0, after[y], 1)]
+        if not sliced:
+            continue
+        if len(sliced) > 1:
+            return None
+        y = sliced[0]
+        lead = [k for k in ys if after[k] != 1]
+        heads = [x for x in xs if before[x] != 1]
+        if not lead or lead[0] != y or not heads:
+            return None
+        x = heads[0]
+        inner_y = math.prod(after[k] for k in lead[1:])
+        inner_x = math.prod(before[k] for k in heads[1:])
+        if cut.steps[y] != 1 and (len(lead) > 1 or len(heads) > 1):
+            return None
+        if cut.starts[y] * inner_y % inner_x or cut.stops[y] * inner_y % inner_x:
+            return None
+        starts[x] = cut.starts[y] * inner_y // inner_x
+        stops[x] = cut.stops[y] * inner_y // inner_x
+        steps[x] = cut.steps[y]
+    return ops.Slice(tuple(starts), tuple(stops), tuple(steps)), ops.Reshape(node.output.shape)
