@@ -1,0 +1,194 @@
+"""How far a value may be from the truth: the network's own rounding noise, and the classes made of it.
+
+The truth is the source run in float64. The noise of a value is how far the source's own float32 runs (as it is, and
+with its inputs moved by one unit in the last place) are from the truth. ``ratio`` = distance of the result / noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["CLASSES", "LIMITS", "Distance", "Limits", "Noise", "classify", "distance", "nudge", "ratio", "worst_class"]
+
+#: From best to worst. "not comparable" takes no part in a verdict.
+CLASSES = ("in step", "drifting", "out of step")
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every constant of the judgement, with its reason."""
+
+    #: In step up to this ratio. Healthy conversions stay below 5: another legal summation order and engine functions
+    #: of 1-2 units in the last place are one more draw from the same noise; twice that is the margin.
+    in_step: float = 10.0
+    #: Drifting up to this ratio, out of step beyond. Between the two lie approximations (a rational erf, a table).
+    drifting: float = 100.0
+    #: Noise is never taken below this many eps of a value's RMS (and of its largest element): a float32 run can hit
+    #: the truth exactly (shifts, maxima, powers of two) while a legal engine function is 1-2 units off.
+    floor: float = 1.0
+    #: ... nor below this many eps of the value's usual RMS on the other inputs: where a value cancels to zero (a
+    #: constant image minus its mean) what is left is the rounding of what cancelled.
+    floor_usual: float = 0.5
+    #: The largest error of many elements scatters more than their RMS: it counts divided by this.
+    peak_weight: float = 4.0
+    #: A noise measured on few numbers can be small by luck (the ratio of two Gaussian draws is a Cauchy draw): noise
+    #: grows by 1 + few / (number of measured elements).
+    few: float = 8.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Distance:
+    """How far ``result`` is from ``truth``: RMS and largest element, over the places where both are finite.
+
+    ``broken`` counts the places where one is NaN or infinite and the other is not (or infinite of another sign).
+    """
+
+    rms: float
+    peak: float
+    broken: int
+    size: int
+
+
+def _finite_parts(result: np.ndarray, truth: np.ndarray, skip: np.ndarray | None) -> tuple[np.ndarray, int]:
+    result, truth = np.broadcast_arrays(np.asarray(result, np.float64), truth)
+    with np.errstate(all="ignore"):
+        delta = result - truth
+        same = (np.isnan(result) & np.isnan(truth)) | (np.isinf(truth) & (result == truth))
+    if skip is not None:
+        same = same | skip
+    good = np.isfinite(delta) & ~same
+    broken = int(np.count_nonzero(~np.isfinite(delta) & ~same))
+    return delta[good], broken
+
+
+def distance(result: np.ndarray, truth: np.ndarray, skip: np.ndarray | None = None) -> Distance:
+    """The distance of two arrays of one shape, whatever their memory order; ``skip`` marks places to leave out."""
+    if truth.size == 0:
+        return Distance(0.0, 0.0, 0, 0)
+    if truth.dtype.kind not in "f":
+        wrong = int(np.count_nonzero(np.asarray(result) != truth))
+        share = wrong / truth.size
+        return Distance(math.sqrt(share), float(wrong > 0), 0, truth.size)
+    broken = 0
+    with np.errstate(all="ignore"):
+        delta = np.subtract(result, truth).ravel(order="K")
+        total = float(np.dot(delta, delta))
+    if skip is not None or not math.isfinite(total):
+        delta, broken = _finite_parts(result, truth, skip)
+        if delta.size == 0:
+            return Distance(0.0, 0.0, broken, truth.size)
+        top = max(float(delta.max()), -float(delta.min()))
+        scale = top if top > 1e100 else 1.0
+        total = float(np.dot(delta / scale, delta / scale)) * scale * scale
+    peak = max(float(delta.max()), -float(delta.min()))
+    return Distance(math.sqrt(total / delta.size), peak, broken, truth.size)
+
+
+def _size_of(truth: np.ndarray) -> tuple[float, float]:
+    """(RMS, largest magnitude) of the finite elements."""
+    flat = truth.ravel(order="K")
+    with np.errstate(all="ignore"):
+        total = float(np.dot(flat, flat))
+    if not math.isfinite(total):
+        flat = flat[np.isfinite(flat)]
+        total = float(np.dot(flat, flat)) if flat.size else 0.0
+    if not flat.size:
+        return 0.0, 0.0
+    return math.sqrt(total / flat.size), max(float(flat.max()), -float(flat.min()))
+
+
+@dataclass
+class Noise:
+    """The rounding noise of one value on every input set, gathered set by set."""
+
+    size: int = 0
+    draws: int = 0
+    rms: dict[str, float] = field(default_factory=dict)
+    peak: dict[str, float] = field(default_factory=dict)
+    scale_rms: dict[str, float] = field(default_factory=dict)
+    scale_peak: dict[str, float] = field(default_factory=dict)
+    #: per set: where the source's own float32 runs are not finite although the truth is (or the other way round)
+    skip: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, name: str, truth: np.ndarray, draws: list[np.ndarray]) -> None:
+        """Take in the truth and the float32 runs of the input set ``name``."""
+        self.size = truth.size
+        self.draws += len(draws)
+        if truth.dtype.kind != "f":
+            found = [distance(d, truth) for d in draws]
+        else:
+            self.scale_rms[name], self.scale_peak[name] = _size_of(truth)
+            found = [distance(d, truth) for d in draws]
+            if any(f.broken for f in found):
+                finite = np.isfinite(truth)
+                skip = np.zeros(truth.shape, bool)
+                for d in draws:
+                    skip |= np.isfinite(d) != finite
+                self.skip[name] = skip
+        self.rms[name] = max((f.rms for f in found), default=0.0)
+        self.peak[name] = max((f.peak for f in found), default=0.0)
+
+    def level(self, name: str, limits: Limits = LIMITS) -> tuple[float, float]:
+        """(RMS, peak) noise to judge by on the input set ``name``.
+
+        The largest of: what this set showed; the same relative noise as the other sets show (an average over sets,
+        so that one lucky small draw does not count); the floors.
+        """
+        scale_rms, scale_peak = self.scale_rms.get(name, 0.0), self.scale_peak.get(name, 0.0)
+        usual = sorted(s for s in self.scale_rms.values() if s > 0)
+        usual_rms = usual[len(usual) // 2] if usual else 0.0
+        shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms]
+        share = math.sqrt(sum(s * s for s in shares) / len(shares)) if shares else 0.0
+        rms = max(
+            self.rms[name], share * scale_rms, limits.floor * EPS * scale_rms, limits.floor_usual * EPS * usual_rms
+        )
+        peak = max(self.peak[name], limits.floor * EPS * scale_peak, rms)
+        luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))
+        return rms * luck, peak * luck
+
+
+def ratio(found: Distance, noise: tuple[float, float], limits: Limits = LIMITS) -> float:
+    """Distance in units of noise: the larger of the RMS ratio and the (weighted) peak ratio; inf where broken."""
+    if found.broken:
+        return math.inf
+    if found.rms == 0.0:
+        return 0.0
+    rms, peak = noise
+    if rms == 0.0:
+        return math.inf
+    return max(found.rms / rms, found.peak / peak / limits.peak_weight)
+
+
+def classify(value: float, limits: Limits = LIMITS) -> str:
+    """The class of a ratio: "in step", "drifting" or "out of step"."""
+    if value <= limits.in_step:
+        return CLASSES[0]
+    return CLASSES[1] if value <= limits.drifting else CLASSES[2]
+
+
+def worst_class(classes: list[str]) -> str:
+    """The worst of some classes; "not comparable" when none can be compared."""
+    known = [c for c in classes if c in CLASSES]
+    return max(known, key=CLASSES.index) if known else "not comparable"
+
+
+def nudge(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """``array`` (float32) with every element moved up or down by one unit in the last place, at random.
+
+    Elements far below the array's RMS (exact zeros above all) move by one unit of that RMS, since what an engine
+    rounds is the sums they enter. An array of zeros moves by one unit of 1.
+    """
+    if array.dtype.kind != "f":
+        return array
+    rms = _size_of(array.astype(np.float64))[0] or 1.0
+    unit = np.spacing(np.maximum(np.abs(array), np.float32(rms)).astype(np.float32))
+    sign = rng.integers(0, 2, array.shape, dtype=np.int8).astype(np.float32) * 2 - 1
+    return (array + sign * unit).astype(array.dtype)

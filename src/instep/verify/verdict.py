@@ -1,0 +1,167 @@
+"""What a proof says: a verdict, and one row per compared value in the order in which data flows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Diagnosis", "Row", "Verdict"]
+
+
+@dataclass
+class Diagnosis:
+    """The likely cause: its name, the node it fits, how well, and the evidence as one sentence."""
+
+    cause: str
+    node: str
+    scope: str
+    origin: str
+    evidence: str
+    #: share of the error that is left when the cause is assumed (0 = explains everything)
+    left: float = 0.0
+    #: the value made by the node (identifies it in the captured graph)
+    value: str = ""
+    #: other causes that fit as well
+    also: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        place = f" at {self.node}" if self.node else ""
+        return f"{self.cause}{place}: {self.evidence}"
+
+
+@dataclass
+class Row:
+    """One value of the result beside the source's: where it comes from and how far from the truth it is."""
+
+    source: str
+    tensor: str
+    scope: str
+    operator: str
+    origin: str
+    shape: tuple[int, ...]
+    ratio: float
+    verdict: str
+    max_abs: float
+    relative: float
+    noise: float
+    inputs: str
+    engine: str = ""
+    output: bool = False
+    diagnosis: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data under the keys of the command line's JSON."""
+        return {
+            "value": self.source, "tensor": self.tensor, "scope": self.scope, "operator": self.operator,
+            "origin": self.origin, "shape": list(self.shape), "verdict": self.verdict, "ratio": number(self.ratio),
+            "max_abs": number(self.max_abs), "relative": number(self.relative), "noise": number(self.noise),
+            "inputs": self.inputs, "engine": self.engine, "diagnosis": self.diagnosis,
+        }  # fmt: skip
+
+
+def number(value: float) -> float | str | None:
+    """JSON has no infinity and no NaN: they become the words."""
+    if math.isfinite(value):
+        return float(value)
+    return "nan" if math.isnan(value) else "inf"
+
+
+@dataclass
+class Verdict:
+    """Whether a result is the same function as its source.
+
+    ``verdict`` is the class of the worst output: "in step", "drifting" or "out of step" ("not comparable" when no
+    output can be compared). ``noise_ratio`` is that output's distance from the truth in units of the source's own
+    rounding noise. ``rows`` follow the data; ``first`` is the first value that left step.
+    """
+
+    verdict: str
+    noise_ratio: float
+    max_abs: float
+    correlation: float
+    rows: list[Row] = field(default_factory=list)
+    outputs: list[Row] = field(default_factory=list)
+    first: Row | None = None
+    diagnosis: Diagnosis | None = None
+    #: the nodes that may be at fault: those between the last values in step and the first that is not
+    suspects: list[str] = field(default_factory=list)
+    not_comparable: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    #: figures against thresholds of the user's own, for results that are lossy by intention
+    lossy: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """True when the result is in step (or, where the user stated thresholds, meets them)."""
+        if self.lossy is not None:
+            return bool(self.lossy["ok"])
+        return self.verdict == "in step"
+
+    def worst(self, count: int = 10) -> list[Row]:
+        """The values furthest from the truth: first the outputs, then what comes first in each class."""
+        bad = [r for r in self.rows if r.verdict in ("out of step", "drifting")]
+        bad.sort(key=lambda r: (r is not self.first, r.verdict == "drifting"))
+        chosen: list[Row] = []
+        for row in [*([self.first] if self.first else []), *self.outputs, *bad]:
+            if not any(row is c for c in chosen):
+                chosen.append(row)
+        if len(chosen) < count:
+            rest = sorted(self.rows, key=lambda r: -r.ratio if math.isfinite(r.ratio) else -math.inf)
+            chosen += [r for r in rest if not any(r is c for c in chosen)]
+        return chosen[:count]
+
+    def to_json(self, count: int = 10) -> dict[str, Any]:
+        """Plain data: ``verdict``, ``noise_ratio``, ``max_abs``, ``correlation``, ``worst`` and the diagnosis."""
+        first = self.first.to_json() if self.first else None
+        return {
+            "verdict": self.verdict,
+            "noise_ratio": number(self.noise_ratio),
+            "max_abs": number(self.max_abs),
+            "correlation": number(self.correlation),
+            "values": len(self.rows),
+            "in_step": sum(r.verdict == "in step" for r in self.rows),
+            "first_out_of_step": first,
+            "diagnosis": None if self.diagnosis is None else {
+                "cause": self.diagnosis.cause, "node": self.diagnosis.node, "scope": self.diagnosis.scope,
+                "origin": self.diagnosis.origin, "evidence": self.diagnosis.evidence,
+                "also": list(self.diagnosis.also),
+            },
+            "suspects": self.suspects,
+            "inputs": self.inputs,
+            "notes": self.notes,
+            "worst": [r.to_json() for r in self.worst(count)],
+            **({"lossy": self.lossy} if self.lossy is not None else {}),
+            "seconds": round(self.seconds, 4),
+        }  # fmt: skip
+
+    def summary(self) -> str:
+        """One paragraph for a person."""
+        lines = [f"{self.verdict}: worst output at {self.noise_ratio:.3g} × the network's own rounding noise "
+                 f"(max |error| {self.max_abs:.3g}, correlation {self.correlation:.9g})"]
+        if self.first is not None:
+            r = self.first
+            lines.append(f"first value out of step: {r.operator} '{r.scope or r.source}' ({r.origin}), ratio {r.ratio:.3g}")
+        if self.diagnosis is not None:
+            lines.append(f"likely cause: {self.diagnosis}")
+        return "\n".join(lines)
+
+
+def correlation(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Pearson correlation of two arrays; 1 when both are constant and equal."""
+    import numpy as np
+
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    good = np.isfinite(x) & np.isfinite(y)
+    if not good.all():
+        x, y = x[good], y[good]
+    if x.size == 0:
+        return math.nan
+    x, y = x - x.mean(), y - y.mean()
+    down = math.sqrt(float(x @ x) * float(y @ y))
+    if down == 0.0:
+        return 1.0 if float(x @ x) == float(y @ y) else 0.0
+    return float(x @ y) / down
