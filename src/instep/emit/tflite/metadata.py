@@ -1,0 +1,53 @@
+"""What Instep writes about a file into the file: where it comes from and what each tensor is in the source."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from instep.graph import Graph, SourceView
+
+__all__ = ["MIN_RUNTIME", "pack", "unpack_views"]
+
+#: First TensorFlow release whose kernels know every operator version that the emitter writes.
+MIN_RUNTIME = "2.15.0"
+
+
+def pack(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
+    """The file's metadata entries: "min_runtime_version" and "instep" (JSON).
+
+    The JSON holds ``version``, the graph's ``meta``, what the caller adds, and ``views``: tensor → source value, as
+    its name alone where it is the source value itself, else ``[name, perm, shape]`` (see SourceView).
+    """
+    from instep import __version__
+
+    views: dict[str, Any] = {}
+    for value in [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]:
+        view = value.source
+        if view is None:
+            continue
+        plain = view.perm == tuple(range(len(view.perm)))
+        views[value.name] = view.name if plain and len(view.perm) == len(view.shape) else [
+            view.name, list(view.perm), list(view.shape)
+        ]  # fmt: skip
+    facts = {"version": __version__, **_plain(graph.meta), **(extra or {}), "views": views}
+    text = json.dumps(facts, separators=(",", ":"), default=str)
+    return {"min_runtime_version": MIN_RUNTIME.encode().ljust(16, b"\0"), "instep": text.encode()}
+
+
+def _plain(meta: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in meta.items() if isinstance(v, str | int | float | bool | list | dict | type(None))}
+
+
+def unpack_views(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, SourceView]:
+    """The source views of a file's tensors, from its "instep" metadata and the tensors' shapes."""
+    views = {}
+    for tensor, entry in facts.get("views", {}).items():
+        if tensor not in shapes:
+            continue
+        if isinstance(entry, str):
+            views[tensor] = SourceView.whole(entry, shapes[tensor])
+        else:
+            name, perm, shape = entry
+            views[tensor] = SourceView(name, tuple(perm), tuple(shape))
+    return views

@@ -1,0 +1,269 @@
+"""Reads what a TFLite file says about itself, without a runtime and without trusting the file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["OpInfo", "TFLiteError", "TFLiteInfo", "TensorInfo", "tflite_info"]
+
+
+class TFLiteError(ValueError):
+    """A file that is no sound TFLite file; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor: ``constant_bytes`` is 0 for computed ones; ``scale`` and ``zero_point`` are empty when float."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    constant_bytes: int
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """One operator: its name ("CONV_2D", or "CUSTOM:name"), version and tensor indices (-1: left out)."""
+
+    name: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass
+class TFLiteInfo:
+    """The main subgraph of a file, its signature and metadata."""
+
+    path: str
+    bytes: int
+    description: str
+    tensors: list[TensorInfo]
+    ops: list[OpInfo]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_names: list[str]
+    output_names: list[str]
+    subgraphs: int
+    metadata: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def histogram(self) -> Counter[str]:
+        """Operator name → how often."""
+        return Counter(op.name for op in self.ops)
+
+    @property
+    def max_rank(self) -> int:
+        """The largest rank of any tensor, constants included."""
+        return max((len(t.shape) for t in self.tensors), default=0)
+
+    @property
+    def instep(self) -> dict[str, Any]:
+        """What Instep wrote into the file ({} for another tool's)."""
+        try:
+            facts = json.loads(self.metadata.get("instep", b"{}"))
+        except ValueError:
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+
+def tflite_info(path: str | Path) -> TFLiteInfo:
+    """Parse ``path``. Raises TFLiteError for anything that is not a sound TFLite file, FileNotFoundError likewise
+    as TFLiteError."""
+    try:
+        data = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise TFLiteError(f"{path}: cannot be read ({error})") from None
+    if len(data) < 16 or bytes(data[4:8]) != b"TFL3":
+        raise TFLiteError(f"{path}: not a TFLite file (it does not carry the mark 'TFL3')")
+    try:
+        return _Parser(memoryview(data)).info(str(path))
+    except TFLiteError as error:
+        raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
+    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+        raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
+
+
+#: Fields of the schema's tables by their vtable slot.
+_MODEL = {"codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signatures": 7}
+_LIMIT = 1 << 20
+
+
+class _Parser:
+    """A flatbuffer reader that checks every offset and length against the file."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def number(self, at: int, form: str) -> int:
+        if at < 0 or at + struct.calcsize(form) > self.size:
+            raise TFLiteError("an offset points outside the file")
+        return struct.unpack_from("<" + form, self.data, at)[0]
+
+    def place(self, table: int, slot: int) -> int:
+        """Where field ``slot`` of ``table`` lies; 0 when it is left out."""
+        vtable = table - self.number(table, "i")
+        length = self.number(vtable, "H")
+        entry = 4 + 2 * slot
+        if entry + 2 > length:
+            return 0
+        offset = self.number(vtable + entry, "H")
+        return table + offset if offset else 0
+
+    def scalar(self, table: int, slot: int, form: str, default: int = 0) -> int:
+        at = self.place(table, slot)
+        return self.number(at, form) if at else default
+
+    def child(self, table: int, slot: int) -> int:
+        """The table, vector or string that a field refers to; 0 when left out."""
+        at = self.place(table, slot)
+        return at + self.number(at, "I") if at else 0
+
+    def vector(self, table: int, slot: int, width: int) -> tuple[int, int]:
+        """(start, count) of a vector field of elements ``width`` bytes wide; (0, 0) when left out."""
+        at = self.child(table, slot)
+        if not at:
+            return 0, 0
+        count = self.number(at, "I")
+        if at + 4 + count * width > self.size:
+            raise TFLiteError("a vector is longer than the file")
+        return at + 4, count
+
+    def tables(self, table: int, slot: int) -> list[int]:
+        start, count = self.vector(table, slot, 4)
+        if count > _LIMIT:
+            raise TFLiteError(f"it claims {count} tables in one list")
+        return [start + 4 * i + self.number(start + 4 * i, "I") for i in range(count)]
+
+    def array(self, table: int, slot: int, dtype: str) -> np.ndarray:
+        kind = np.dtype(dtype).newbyteorder("<")
+        start, count = self.vector(table, slot, kind.itemsize)
+        return np.frombuffer(self.data, kind, count, start) if count else np.zeros(0, kind)
+
+    def text(self, table: int, slot: int) -> str:
+        start, count = self.vector(table, slot, 1)
+        if count > _LIMIT:
+            raise TFLiteError("it holds a name of more than a million letters")
+        return bytes(self.data[start : start + count]).decode("utf-8", "replace")
+
+    # -- the tables of the schema ------------------------------------------------------------------------------
+    def info(self, path: str) -> TFLiteInfo:
+        model = self.number(0, "I")
+        buffers = [self.buffer(b) for b in self.tables(model, _MODEL["buffers"])]
+        codes = [self.code(c) for c in self.tables(model, _MODEL["codes"])]
+        subgraphs = self.tables(model, _MODEL["subgraphs"])
+        if not subgraphs:
+            raise TFLiteError("it holds no subgraph")
+        main = subgraphs[0]
+        tensors = [self.tensor(t, i, buffers) for i, t in enumerate(self.tables(main, 0))]
+        count = len(tensors)
+        inputs, outputs = (self.indices(main, slot, count) for slot in (1, 2))
+        ops = [self.op(o, codes, count) for o in self.tables(main, 3)]
+        input_names, output_names = self.signature(model, inputs, outputs, tensors)
+        return TFLiteInfo(
+            path,
+            self.size,
+            self.text(model, _MODEL["description"]),
+            tensors,
+            ops,
+            inputs,
+            outputs,
+            input_names,
+            output_names,
+            len(subgraphs),
+            self.metadata(model, buffers),
+        )
+
+    def buffer(self, table: int) -> tuple[int, int]:
+        """(start, length) of a buffer's bytes, inside the flatbuffer or behind it."""
+        start, count = self.vector(table, 0, 1)
+        offset, size = self.scalar(table, 1, "Q"), self.scalar(table, 2, "Q")
+        if not count and offset > 1:
+            if offset + size > self.size:
+                raise TFLiteError("a buffer lies outside the file")
+            return offset, size
+        return start, count
+
+    def code(self, table: int) -> tuple[str, int]:
+        number = max(self.scalar(table, 0, "b"), self.scalar(table, 3, "i"))
+        name = _operator_names().get(number, f"UNKNOWN_{number}")
+        if name == "CUSTOM":
+            name = f"CUSTOM:{self.text(table, 1)}"
+        return name, self.scalar(table, 2, "i", 1)
+
+    def tensor(self, table: int, index: int, buffers: list[tuple[int, int]]) -> TensorInfo:
+        shape = tuple(int(n) for n in self.array(table, 0, "i4"))
+        if any(n < -1 for n in shape) or len(shape) > 64:
+            raise TFLiteError(f"tensor {index} has the shape {list(shape)[:8]}")
+        kind = self.scalar(table, 1, "b")
+        buffer = self.scalar(table, 2, "I")
+        if buffer >= len(buffers):
+            raise TFLiteError(f"tensor {index} reads buffer {buffer} of {len(buffers)}")
+        scale: tuple[float, ...] = ()
+        zero: tuple[int, ...] = ()
+        quantization = self.child(table, 4)
+        if quantization:
+            scale = tuple(float(s) for s in self.array(quantization, 2, "f4"))
+            zero = tuple(int(z) for z in self.array(quantization, 3, "i8"))
+        name = _type_names().get(kind, f"unknown_{kind}")
+        return TensorInfo(index, self.text(table, 3), shape, name, buffers[buffer][1], scale, zero)
+
+    def indices(self, table: int, slot: int, count: int) -> tuple[int, ...]:
+        result = tuple(int(i) for i in self.array(table, slot, "i4"))
+        if any(not -1 <= i < count for i in result):
+            raise TFLiteError(f"an operator or signature names a tensor that is not among the {count}")
+        return result
+
+    def op(self, table: int, codes: list[tuple[str, int]], count: int) -> OpInfo:
+        code = self.scalar(table, 0, "I")
+        if code >= len(codes):
+            raise TFLiteError(f"an operator has code {code} of {len(codes)}")
+        return OpInfo(*codes[code], self.indices(table, 1, count), self.indices(table, 2, count))
+
+    def signature(
+        self, model: int, inputs: tuple[int, ...], outputs: tuple[int, ...], tensors: list[TensorInfo]
+    ) -> tuple[list[str], list[str]]:
+        """The signature's names in the order of the subgraph's inputs and outputs; tensor names where it has none."""
+        tables = self.tables(model, _MODEL["signatures"])
+        result = []
+        for slot, wanted in ((0, inputs), (1, outputs)):
+            names: dict[int, list[str]] = {}
+            for entry in self.tables(tables[0], slot) if tables else []:
+                names.setdefault(self.scalar(entry, 1, "I"), []).append(self.text(entry, 0))
+            result.append([names[i].pop(0) if names.get(i) else tensors[i].name for i in wanted])
+        return result[0], result[1]
+
+    def metadata(self, model: int, buffers: list[tuple[int, int]]) -> dict[str, bytes]:
+        result = {}
+        for entry in self.tables(model, _MODEL["metadata"]):
+            index = self.scalar(entry, 1, "I")
+            if index < len(buffers):
+                start, count = buffers[index]
+                result[self.text(entry, 0)] = bytes(self.data[start : start + count])
+        return result
+
+
+@functools.cache
+def _operator_names() -> dict[int, str]:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {v: k for k, v in vars(BuiltinOperator).items() if isinstance(v, int)}
+
+
+@functools.cache
+def _type_names() -> dict[int, str]:
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    return {v: k.lower() for k, v in vars(TensorType).items() if isinstance(v, int)}
