@@ -1,0 +1,274 @@
+"""The networks that the benchmarks run on: named suites, each network with its loader and its example inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["SUITES", "Network", "data_dir", "find", "ntire_dir", "randomise", "suite"]
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = Path(__file__).parent / "data" / "timm_smallest_of_each_family.json"
+PARAMETER_LIMIT = 36_000_000
+#: Operator libraries live as long as the object that defined them.
+_KEPT: list[torch.library.Library] = []
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a suite. ``build`` returns the module in evaluation mode, ``inputs`` its example inputs.
+
+    ``data_range`` is the largest value of an input pixel that the trained weights expect (0: not an image network
+    with trained weights). ``scale`` is the factor by which an image grows (1 where it does not).
+    """
+
+    suite: str
+    name: str
+    build: Callable[[], torch.nn.Module]
+    inputs: Callable[[torch.nn.Module], tuple[torch.Tensor, ...]]
+    data_range: float = 0.0
+    scale: int = 1
+
+
+def data_dir() -> Path | None:
+    """The folder of real images and trained weights: $INSTEP_DATA, or ../shared/data beside the project."""
+    place = Path(os.environ.get("INSTEP_DATA", ROOT.parent / "shared" / "data"))
+    return place if place.is_dir() else None
+
+
+def ntire_dir(given: str | None = None) -> Path:
+    """The unpacked repository ofsoundof/NTIRE2022_ESR: ``given`` or $INSTEP_NTIRE. FileNotFoundError without it."""
+    place = given or os.environ.get("INSTEP_NTIRE", "")
+    if not place or not (Path(place) / "test_demo.py").is_file():
+        raise FileNotFoundError(
+            f"the suite 'ntire' needs the repository github.com/ofsoundof/NTIRE2022_ESR: "
+            f"{place or 'no folder'} holds no test_demo.py; give --ntire DIR or set INSTEP_NTIRE"
+        )
+    return Path(place).resolve()
+
+
+def noise(*shape: int, high: float = 1.0, seed: int = 0) -> torch.Tensor:
+    """Uniform noise in [0, high], seeded."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * high
+
+
+@functools.cache
+def prepare_torchvision() -> None:
+    """Define the two operators that ``import torchvision`` insists on (its compiled ones need the CUDA build)."""
+    if importlib.util.find_spec("torchvision") is None or "torchvision" in sys.modules:
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
+
+
+def randomise(module: torch.nn.Module, seed: int = 0) -> None:
+    """Give batch norms statistics that matter and parameters that are all zero (or nearly) values that matter.
+
+    Freshly made networks have running means of 0, variances of 1, some zero heads and layer scales of 1e-5: with
+    those, a wrong fold or a lost block shows nothing.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+                assert part.running_var is not None
+                part.running_mean.normal_(0.0, 0.1, generator=draw)
+                part.running_var.uniform_(0.5, 1.5, generator=draw)
+                if part.affine:
+                    part.weight.uniform_(0.7, 1.3, generator=draw)
+                    part.bias.normal_(0.0, 0.1, generator=draw)
+        for parameter in module.parameters():
+            if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < 1e-3:
+                parameter.normal_(0.0, 0.05, generator=draw)
+
+
+# -- timm ------------------------------------------------------------------------------------------------------------
+def _timm_network(suite_name: str, name: str) -> Network:
+    def build() -> torch.nn.Module:
+        prepare_torchvision()
+        import timm
+
+        torch.manual_seed(0)
+        module = timm.create_model(name, pretrained=False).eval()
+        randomise(module)
+        return module
+
+    def inputs(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        config: Any = getattr(module, "pretrained_cfg", None) or {}
+        return (torch.randn(1, *config.get("input_size", (3, 224, 224)), generator=torch.Generator().manual_seed(0)),)
+
+    return Network(suite_name, name, build, inputs)
+
+
+def _timm(large: bool) -> list[Network]:
+    table: dict[str, int] = json.loads(FAMILIES.read_text())["networks"]
+    names = sorted((n for n, count in table.items() if (count > PARAMETER_LIMIT) == large), key=table.__getitem__)
+    return [_timm_network("timm-large" if large else "timm", name) for name in names]
+
+
+# -- transformers ----------------------------------------------------------------------------------------------------
+def _transformers() -> list[Network]:
+    from benchmarks import transformers_networks
+
+    def inputs(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        shape: tuple[int, ...] = module.input_shape  # type: ignore[assignment]
+        return (torch.randn(*shape, generator=torch.Generator().manual_seed(0)),)
+
+    def building(factory: Callable[[], torch.nn.Module]) -> Callable[[], torch.nn.Module]:
+        def build() -> torch.nn.Module:
+            torch.manual_seed(0)
+            module = factory().eval()
+            randomise(module)
+            return module
+
+        return build
+
+    return [
+        Network("transformers", name, building(factory), inputs)
+        for name, factory in transformers_networks.FACTORIES.items()
+    ]
+
+
+# -- NTIRE 2022 ------------------------------------------------------------------------------------------------------
+#: Numbers that test_demo.py knows. 7, 21, 32 and 41 are empty there; the weights of 12 (HNCT) are not in the
+#: repository's history that public mirrors keep.
+NTIRE_IDS = tuple(i for i in range(-1, 45) if i not in (7, 12, 21, 32, 41))
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Run in ``folder`` with its packages importable; what was saved on or moves itself to a GPU stays on the CPU."""
+    before, load = os.getcwd(), torch.load
+    moves = torch.nn.Module.cuda, torch.Tensor.cuda
+
+    def load_on_cpu(file: Any, **options: Any) -> Any:
+        return load(file, **(options | {"map_location": "cpu", "weights_only": True}))
+
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    torch.load = load_on_cpu
+    torch.nn.Module.cuda = torch.Tensor.cuda = lambda self, *_args, **_options: self  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.load = load
+        torch.nn.Module.cuda, torch.Tensor.cuda = moves  # type: ignore[method-assign]
+        sys.path.remove(str(folder))
+        os.chdir(before)
+
+
+def _stand_ins() -> None:
+    """Let the repository be imported without its image tools, which loading a network never calls."""
+    prepare_torchvision()
+    for name in ("cv2", "matplotlib", "matplotlib.pyplot"):
+        if name.partition(".")[0] not in sys.modules and importlib.util.find_spec(name.partition(".")[0]) is None:
+            sys.modules[name] = types.ModuleType(name)
+            if "." in name:
+                setattr(sys.modules[name.partition(".")[0]], name.partition(".")[2], sys.modules[name])
+    for name in ("utils", "utils.model_summary", "utils.utils_logger", "utils.utils_image"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    summary: Any = sys.modules["utils.model_summary"]
+    summary.get_model_activation = summary.get_model_flops = None
+    tools: Any = sys.modules["utils"]
+    tools.utils_logger, tools.utils_image = sys.modules["utils.utils_logger"], sys.modules["utils.utils_image"]
+
+
+def load_ntire(folder: Path, number: int) -> tuple[torch.nn.Module, str, float]:
+    """(module, name, data range) of entry ``number``, by the repository's own ``select_model``."""
+    _stand_ins()
+    with _inside(folder):
+        import test_demo  # type: ignore[import-not-found]
+
+        module, name, data_range, _ = test_demo.select_model(
+            types.SimpleNamespace(model_id=number), torch.device("cpu")
+        )
+    return module.eval(), name, data_range
+
+
+#: Pixel range that the weights expect, by entry number, where it is not 1 (test_demo.py).
+NTIRE_255 = frozenset({0, 2, 3, 4, 5, 11, 15, 17, 23, 24, 29, 34, 35, 36, 40, 42})
+
+
+def _ntire(folder: Path) -> list[Network]:
+    def network(number: int) -> Network:
+        high = 255.0 if number in NTIRE_255 else 1.0
+        return Network(
+            "ntire",
+            "baseline-imdn" if number == -1 else "baseline-rfdn" if number == 0 else f"team{number:02}",
+            lambda: load_ntire(folder, number)[0],
+            lambda _module: (noise(1, 3, 64, 64, high=high),),
+            high,
+            4,
+        )
+
+    return [network(i) for i in NTIRE_IDS]
+
+
+# -- the checkpoints of the data folder, on our own networks ---------------------------------------------------------
+def _checkpoints() -> list[Network]:
+    from tests.networks.checkpoints import CHECKPOINTS, load
+
+    return [
+        Network(
+            "checkpoints",
+            entry.name,
+            lambda entry=entry: load(entry),
+            lambda _module, entry=entry: (noise(1, 3, 64, 64, high=entry.data_range),),
+            entry.data_range,
+            entry.scale,
+        )
+        for entry in CHECKPOINTS
+    ]
+
+
+def _elsr() -> list[Network]:
+    def build() -> torch.nn.Module:
+        from tests.networks.elsr import ELSR
+
+        torch.manual_seed(0)
+        return ELSR().eval()
+
+    return [Network("elsr", "elsr", build, lambda _module: (noise(1, 3, 180, 320, high=255.0),), 255.0, 4)]
+
+
+SUITES = ("elsr", "checkpoints", "ntire", "timm", "transformers", "timm-large")
+
+
+def suite(name: str, ntire: str | None = None) -> list[Network]:
+    """The networks of a suite. ValueError for an unknown name."""
+    match name:
+        case "timm":
+            return _timm(large=False)
+        case "timm-large":
+            return _timm(large=True)
+        case "transformers":
+            return _transformers()
+        case "ntire":
+            return _ntire(ntire_dir(ntire))
+        case "checkpoints":
+            return _checkpoints()
+        case "elsr":
+            return _elsr()
+    raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+
+
+def find(suite_name: str, name: str, ntire: str | None = None) -> Network:
+    """One network by suite and name. ValueError when the suite has none of that name."""
+    for network in suite(suite_name, ntire):
+        if network.name == name:
+            return network
+    raise ValueError(f"suite {suite_name!r} has no network {name!r}")
