@@ -1,0 +1,1 @@
+"""Rewrites that give an operator's work to the operator before it."""

@@ -1,0 +1,66 @@
+"""The ordered lists of rewrites that take a captured graph to what a format writes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+from instep.graph import Graph
+from instep.rewrite.driver import PassReport, Rewrite, run
+from instep.rewrite.fold.constants import fold_constants
+from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
+from instep.rewrite.fold.identities import drop_identities
+from instep.rewrite.fold.scales import fold_scales, spell_scales
+from instep.rewrite.fuse.activations import fuse_activations
+
+__all__ = ["to_tflite"]
+
+#: How often a group of rewrites may run before it has to be done.
+ROUNDS = 6
+
+TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates)
+FOLD: tuple[Rewrite, ...] = (*TIDY, fold_scales)
+
+
+def _named(module: str, *names: str) -> list[Rewrite]:
+    try:
+        room = importlib.import_module(f"instep.rewrite.{module}")
+    except ModuleNotFoundError:
+        return []
+    return [getattr(room, n) for n in names if hasattr(room, n)]
+
+
+def to_tflite(
+    graph: Graph,
+    *,
+    io: str = "nhwc",
+    prove: Callable[[Graph, Graph, str], object] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Graph, list[PassReport]]:
+    """Captured graph → lowered graph. ``io``: "nhwc" or "nchw" inputs and outputs.
+
+    ``prove(before, after, name)`` is called after each change. Returns the graph and what each rewrite did.
+    Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
+    """
+    if io not in ("nhwc", "nchw"):
+        raise ValueError(f"io must be 'nhwc' or 'nchw', got {io!r}")
+    reports: list[PassReport] = []
+
+    def go(graph: Graph, rewrites: Sequence[Rewrite], rounds: int = 1) -> Graph:
+        for _ in range(rounds):
+            graph, more = run(graph, rewrites, prove=prove, progress=progress)
+            reports.extend(r for r in more if r.changed)
+            if not any(r.changed for r in more):
+                break
+        return graph
+
+    views = _named("views", "canonicalise_views", "hoist_slices")
+    graph = go(graph, (merge_constants,))
+    graph = go(graph, (*FOLD, *views), ROUNDS)
+    for step in _named("layout", "assign_layout"):
+        graph = go(graph, (step(io) if not isinstance(step, Rewrite) else step,))
+    graph = go(graph, (*FOLD, *views), ROUNDS)
+    graph = go(graph, (spell_scales, *TIDY), 2)
+    for step in _named("lower.lower", "lower"):
+        graph = go(graph, (step,))
+    return go(graph, (*TIDY, fuse_activations, merge_constants)), reports

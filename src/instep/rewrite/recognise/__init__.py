@@ -1,0 +1,1 @@
+"""Rewrites that see one operator in several: activations, normalisations, pixel shuffles."""
