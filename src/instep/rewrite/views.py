@@ -41,32 +41,37 @@ def _shorten(edit: Editor, node: Node) -> bool:
     chain = [node]
     while (parent := edit.maker(chain[-1].inputs[0], *VIEW)) is not None:
         chain.append(parent)
-    # what the chain costs as it stands: nodes that only this chain needs
+    # what stands now, as far up as only this chain needs it
     private = [node]
     for link in chain[1:]:
         if edit.only_user(link.output) is None:
             break
         private.append(link)
-    best_cost = _cost([n.op for n in private], node.output)
-    best: tuple[Value, list[Operator]] | None = None
+    now = _price(private[-1].inputs[0], [n.op for n in reversed(private)], node.output, private[-1] is not chain[-1])
+    best = now
+    choice: tuple[Value, list[Operator]] | None = None
+    view_ok = True
     for depth, link in enumerate(chain):
         view = View(link.inputs[0].shape)
-        if not all(view.then(n.op) for n in reversed(chain[: depth + 1])):
+        view_ok = view_ok and all(view.then(n.op) for n in reversed(chain[: depth + 1]))
+        if not view_ok:
             break
         steps = view.to_ops()
-        # ancestors above a shared link stay alive whatever we do: starting there saves only what is private
-        cost = _cost(steps, node.output)
-        if cost < best_cost or (best is None and _too_deep([n.op for n in private], link) and not _too_deep(steps, link)):
-            best_cost, best = cost, (link.inputs[0], steps)
-    if best is None:
+        price = _price(link.inputs[0], steps, node.output, link is not chain[-1])
+        # at equal price the higher root wins where it lets a shared link die
+        if price < best or (price == best and depth >= len(private) and not view.moves):
+            best, choice = price, (link.inputs[0], steps)
+    if choice is None:
         return False
-    _write(edit, node, *best)
+    _write(edit, node, *choice)
     return True
 
 
-def _too_deep(steps: list[Operator], link: Node) -> bool:
-    ranks = [len(op.shape) if isinstance(op, ops.Reshape) else len(op.perm) for op in steps if isinstance(op, VIEW)]
-    return max(ranks, default=0) > 4
+def _price(root: Value, steps: list[Operator], value: Value, root_is_view: bool) -> tuple[bool, int]:
+    """(some value of more than four axes is kept alive, bytes and operators)."""
+    ranks = [len(op.shape) if isinstance(op, ops.Reshape) else len(op.perm) for op in steps[:-1] if isinstance(op, VIEW)]
+    deep = max(ranks, default=0) > 4 or (root_is_view and root.rank > 4)
+    return deep, _cost(steps, value)
 
 
 def _write(edit: Editor, node: Node, root: Value, steps: list[Operator]) -> None:
@@ -88,7 +93,8 @@ def hoist_slices(edit: Editor) -> bool:
         parent = edit.maker(node.inputs[0], *VIEW)
         if parent is None or not edit.alive(node) or edit.is_output(parent.output):
             continue
-        if any(not isinstance(u.op, ops.Slice) for u in edit.users[parent.output]):
+        siblings = edit.users[parent.output]
+        if any(not isinstance(u.op, ops.Slice) for u in siblings):
             continue
         made = _through_permute(node, parent) if isinstance(parent.op, ops.Permute) else _through_reshape(node, parent)
         if made is None:
@@ -96,7 +102,8 @@ def hoist_slices(edit: Editor) -> bool:
         cut, view = made
         sliced = edit.add(cut, [parent.inputs[0]], node)
         edit.splice(node, view, [sliced])
-        work.append(edit.producer[sliced])
+        if len(siblings) == 0:  # the last slice has left: all of them may rise further
+            work.extend(n for n in edit.users[parent.inputs[0]] if isinstance(n.op, ops.Slice))
         changed = True
     return changed
 

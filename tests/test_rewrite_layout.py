@@ -1,0 +1,213 @@
+"""Layout, views and ranks together: same numbers at every value, no avoidable transpose, no rank above four."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instep.graph import Graph, SourceView, Value, ops
+from instep.rewrite import driver
+from instep.rewrite.layout import assign_layout
+from instep.rewrite.mincut import Labelling
+from instep.rewrite.rank import lower_rank
+from instep.rewrite.views import canonicalise_views, hoist_slices
+
+RANDOM = np.random.default_rng(1)
+PAD1 = ((1, 1), (1, 1))
+
+
+def weights(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+class Net:
+    """A small graph under construction; every value is a source value."""
+
+    def __init__(self):
+        self.graph = Graph()
+
+    def input(self, *shape):
+        value = Value(f"x{len(self.graph.inputs)}", shape)
+        self.graph.inputs.append(value)
+        self.graph.input_names.append(value.name)
+        return value
+
+    def __call__(self, op, *inputs):
+        n = len(self.graph.nodes)
+        values = [
+            self.graph.constant(v, f"w{n}.{k}") if isinstance(v, np.ndarray) else v for k, v in enumerate(inputs)
+        ]
+        return self.graph.add(op, values, scope=f"n{n}", names=[f"n{n}"]).output
+
+    def done(self, *outputs):
+        self.graph.outputs, self.graph.output_names = list(outputs), [f"y{i}" for i in range(len(outputs))]
+        for value in [*self.graph.inputs, *(v for n in self.graph.nodes for v in n.outputs)]:
+            value.source = SourceView.whole(value.name, value.shape)
+        return self.graph
+
+
+def squeeze_excite():
+    add = Net()
+    x = add.input(1, 3, 8, 8)
+    a = add(ops.Prelu(), add(ops.Conv2d(padding=PAD1), x, weights(8, 3, 3, 3), weights(8)), weights(8, 1, 1))
+    m = add(ops.Linear(), add(ops.ReduceMean((2, 3), False), a), weights(8, 8))
+    a = add(ops.Mul(), a, add(ops.Reshape((1, 8, 1, 1)), add(ops.Sigmoid(), m)))
+    b = add(ops.Softmax(1), add(ops.Concat(1), a, a))
+    b = add(ops.Slice((0, 4, 0, 0), (1, 12, 8, 8), (1, 1, 1, 1)), b)
+    return add.done(add(ops.Conv2d(), b, weights(4, 8, 1, 1)))
+
+
+def convnext_block():
+    add = Net()
+    x = add.input(1, 8, 8, 8)
+    a = add(ops.Conv2d(padding=((3, 3), (3, 3)), groups=8), x, weights(8, 1, 7, 7))
+    a = add(ops.LayerNorm((3,)), add(ops.Permute((0, 2, 3, 1)), a), weights(8), weights(8))
+    a = add(ops.Linear(), add(ops.Gelu(), add(ops.Linear(), a, weights(16, 8))), weights(8, 16))
+    a = add(ops.Permute((0, 3, 1, 2)), add(ops.Mul(), a, weights(8)))
+    return add.done(add(ops.Conv2d(), add(ops.Add(), a, x), weights(4, 8, 1, 1)))
+
+
+def channel_first_attention():
+    add = Net()
+    x = add.input(1, 8, 4, 4)
+    q = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(), x, weights(8, 8, 1, 1)))
+    k = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(), x, weights(8, 8, 1, 1)))
+    scores = add(ops.Softmax(2), add(ops.MatMul(True, False), q, k))
+    out = add(ops.Reshape((1, 8, 4, 4)), add(ops.MatMul(False, True), k, scores))
+    return add.done(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
+
+
+def selective_kernel():
+    add = Net()
+    x = add.input(2, 8, 4, 4)
+    a = add(ops.Reshape((2, 2, 8, 4, 4)), add(ops.Conv2d(groups=2), x, weights(16, 4, 1, 1)))
+    g = add(ops.ReduceMean((2, 3), True), add(ops.ReduceSum((1,), False), a))
+    g = add(ops.Softmax(1), add(ops.Reshape((2, 2, 8, 1, 1)), add(ops.Conv2d(), g, weights(16, 8, 1, 1))))
+    out = add(ops.ReduceSum((1,), False), add(ops.Mul(), a, g))
+    return add.done(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
+
+
+def attention(add, tokens, windows, count, mask=None):
+    """Two heads of four channels over [windows, count, 8]."""
+    q = add(ops.Reshape((windows, count, 3, 2, 4)), add(ops.Linear(), tokens, weights(24, 8)))
+    q = add(ops.Permute((2, 0, 3, 1, 4)), q)
+    parts = []
+    for k in range(3):
+        part = add(ops.Slice((k, 0, 0, 0, 0), (k + 1, windows, 2, count, 4), (1,) * 5), q)
+        parts.append(add(ops.Reshape((windows, 2, count, 4)), part))
+    scores = add(ops.MatMul(False, True), parts[0], parts[1])
+    if mask is not None:
+        scores = add(ops.Add(), add(ops.Reshape((1, windows, 2, count, count)), scores), mask)
+        scores = add(ops.Reshape((windows, 2, count, count)), scores)
+    out = add(ops.MatMul(), add(ops.Softmax(3), scores), parts[2])
+    return add(ops.Reshape((windows, count, 8)), add(ops.Permute((0, 2, 1, 3)), out))
+
+
+def vision_transformer():
+    add = Net()
+    x = add.input(1, 3, 16, 16)
+    a = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(stride=(4, 4)), x, weights(8, 3, 4, 4)))
+    a = attention(add, add(ops.Permute((0, 2, 1)), a), 1, 16)
+    return add.done(add(ops.ReduceMean((1,), False), a))
+
+
+def shifted_windows():
+    add = Net()
+    x = add.input(1, 3, 32, 32)
+    a = add(ops.Permute((0, 2, 3, 1)), add(ops.Conv2d(stride=(4, 4)), x, weights(8, 3, 4, 4)))
+    a = add(ops.Roll((-1, -1), (1, 2)), add(ops.LayerNorm((3,)), a, weights(8), weights(8)))
+    w = add(ops.Permute((0, 1, 3, 2, 4, 5)), add(ops.Reshape((1, 2, 4, 2, 4, 8)), a))
+    o = attention(add, add(ops.Reshape((4, 16, 8)), w), 4, 16, mask=weights(1, 4, 1, 16, 16))
+    o = add(ops.Permute((0, 1, 3, 2, 4, 5)), add(ops.Reshape((1, 2, 2, 4, 4, 8)), o))
+    o = add(ops.Roll((1, 1), (1, 2)), add(ops.Reshape((1, 8, 8, 8)), o))
+    return add.done(add(ops.Conv2d(), add(ops.Permute((0, 3, 1, 2)), o), weights(4, 8, 1, 1)))
+
+
+NETWORKS = {
+    "squeeze-excite": (squeeze_excite, 0),
+    "convnext-block": (convnext_block, 0),
+    "channel-first-attention": (channel_first_attention, 0),
+    "selective-kernel": (selective_kernel, 0),
+    "vision-transformer": (vision_transformer, 4),  # q, k, v to heads and back
+    "shifted-windows": (shifted_windows, 6),  # and the windows, there and back
+}
+
+
+def run_both(graph, rewrites):
+    result, _ = driver.run(graph, rewrites)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(v.shape) for v in graph.inputs]
+    before = {v.name: a for v, a in graph.run(inputs).items()}
+    after = result.run([v.source.apply(a) for v, a in zip(result.inputs, inputs, strict=True)])
+    return result, before, after
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("io", ["nhwc", "nchw"])
+def test_every_value_keeps_its_numbers_and_only_needed_transposes_stay(name, io):
+    build, transposes = NETWORKS[name]
+    passes = [hoist_slices, assign_layout(io), hoist_slices, lower_rank, canonicalise_views]
+    result, before, after = run_both(build(), passes)
+    compared = 0
+    for value, array in after.items():
+        if value.source is not None:
+            np.testing.assert_allclose(array, value.source.apply(before[value.source.name]), rtol=1e-9, atol=1e-12)
+            compared += 1
+    assert compared > len(result.nodes) // 2
+    assert all(v.source is not None for v in result.outputs)
+    assert max(v.rank for v in result.values()) <= 4
+    assert all(n.op.layout == "NHWC" for n in result.nodes if n.op.spatial)
+    if io == "nhwc":
+        assert sum(isinstance(n.op, ops.Permute) for n in result.nodes) == transposes
+    else:
+        assert result.inputs[0].shape == build().inputs[0].shape
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_cut_finds_the_cheapest_labelling(data):
+    n = data.draw(st.integers(2, 6))
+    cost = st.integers(0, 9)
+    unary = [(data.draw(cost), data.draw(cost)) for _ in range(n)]
+    pairs = []
+    for a, b in itertools.combinations(range(n), 2):
+        if data.draw(st.booleans()):
+            c00, c11 = data.draw(cost), data.draw(cost)
+            c01 = data.draw(cost)
+            c10 = max(c00 + c11 - c01, 0) + data.draw(cost)
+            pairs.append((a, b, ((c00, c01), (c10, c11))))
+
+    def total(labels):
+        return sum(u[x] for u, x in zip(unary, labels, strict=True)) + sum(t[labels[a]][labels[b]] for a, b, t in pairs)
+
+    cut = Labelling()
+    variables = [cut.variable() for _ in range(n)]
+    for x, (zero, one) in zip(variables, unary, strict=True):
+        cut.unary(x, zero, one)
+    for a, b, table in pairs:
+        cut.pairwise(variables[a], variables[b], table)
+    found = cut.solve()
+    assert total([found[x] for x in variables]) == min(map(total, itertools.product((0, 1), repeat=n)))
+
+
+def test_a_value_read_both_ways_is_transposed_once():
+    add = Net()
+    x = add.input(1, 4, 6, 6)
+    a = add(ops.Conv2d(padding=PAD1), x, weights(4, 4, 3, 3))
+    # three readers that need the source's order: matrix products over the rows of every channel
+    products = [add(ops.MatMul(), a, weights(1, 1, 6, 6)) for _ in range(3)]
+    graph = add.done(*products)
+    result, _, _ = run_both(graph, [assign_layout("nchw"), canonicalise_views])
+    assert sum(isinstance(n.op, ops.Permute) for n in result.nodes) == 2  # the input, and the convolution's result
+
+
+def test_five_axes_that_broadcast_alternately_still_come_down_to_four():
+    add = Net()
+    x = add.input(2, 3, 2, 3, 2, 2)
+    y = add.input(2, 1, 2, 1, 2, 1)
+    graph = add.done(add(ops.Reshape((12, 12)), add(ops.Add(), x, y)))
+    result, before, after = run_both(graph, [lower_rank, canonicalise_views])
+    np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name])
+    assert max(v.rank for v in result.values() if v not in result.inputs) <= 4
