@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
-from instep.rewrite.affine import View, moves_data
+from instep.rewrite.view_algebra import View, moves_data
 from instep.rewrite.driver import Rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.layout_rules import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
-from instep.rewrite.affine import reshape_groups
+from instep.rewrite.view_algebra import reshape_groups
 
 __all__ = [
     "axis_penalty", "channels_last", "compose_reshape", "inverse", "is_uniform", "last_two_swapped", "moved",

@@ -12,6 +12,9 @@ from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fuse.activations import fuse_activations
+from instep.rewrite.layout import assign_layout
+from instep.rewrite.rank import lower_rank
+from instep.rewrite.views import canonicalise_views, hoist_slices
 
 __all__ = ["to_tflite"]
 
@@ -54,13 +57,13 @@ def to_tflite(
                 break
         return graph
 
-    views = _named("views", "canonicalise_views", "hoist_slices")
     graph = go(graph, (merge_constants,))
-    graph = go(graph, (*FOLD, *views), ROUNDS)
-    for step in _named("layout", "assign_layout"):
-        graph = go(graph, (step(io) if not isinstance(step, Rewrite) else step,))
-    graph = go(graph, (*FOLD, *views), ROUNDS)
+    # before the layout is settled view chains stay as the source spells them: every axis can still be followed
+    graph = go(graph, (*FOLD, hoist_slices), ROUNDS)
+    graph = go(graph, (assign_layout(io),))
+    graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
     for step in _named("lower.lower", "lower"):
         graph = go(graph, (step,))
-    return go(graph, (*TIDY, fuse_activations, merge_constants)), reports
+    graph = go(graph, (*TIDY, lower_rank, canonicalise_views, fuse_activations, merge_constants))
+    return graph, reports

@@ -6,7 +6,7 @@ import math
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
-from instep.rewrite.affine import View, reshape_groups
+from instep.rewrite.view_algebra import View, reshape_groups
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instep.graph import ops
-from instep.rewrite.affine import View, factor_permutation, moves_data, reshape_groups
+from instep.rewrite.view_algebra import View, factor_permutation, moves_data, reshape_groups
 
 
 def refactor(draw, size):
