@@ -7,13 +7,12 @@ import importlib
 import json
 import sys
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["TOOLS", "file_facts", "run_file"]
+__all__ = ["TOOLS", "difference", "file_facts"]
 
 #: tool → module with ``version()``, ``prepare()`` and ``convert(module, inputs, outputs, path)``
 TOOLS = {"instep": "benchmarks.ours", "litert-torch": "benchmarks.peer_litert_torch"}
@@ -28,36 +27,11 @@ def peak_memory() -> int:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Operators (name → count), custom operators, largest rank and bytes of a TFLite file."""
-    from ai_edge_litert import schema_py_generated as schema
+    """Operators (name → count), largest rank and bytes of a TFLite file."""
+    from instep.runtime import tflite_info
 
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
-    ops: Counter[str] = Counter()
-    custom: Counter[str] = Counter()
-    rank = 0
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            rank = max(rank, 0 if tensor.shape is None else len(tensor.shape))
-        for node in graph.operators or []:
-            code = model.operatorCodes[node.opcodeIndex]
-            kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            ops[kind] += 1
-            if kind == "CUSTOM":
-                custom[code.customCode.decode()] += 1
-    return {"ops": dict(ops), "custom": dict(custom), "max_rank": rank, "bytes": path.stat().st_size}
-
-
-def run_file(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Outputs of a file on one XNNPACK thread; inputs by their order in the signature."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.set_tensor(detail["index"], array.astype(detail["dtype"]).reshape(detail["shape"]))
-    interpreter.invoke()
-    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+    info = tflite_info(path)
+    return {"ops": dict(info.histogram), "max_rank": info.max_rank, "bytes": info.bytes}
 
 
 def channel_last(array: np.ndarray) -> np.ndarray:
@@ -66,7 +40,12 @@ def channel_last(array: np.ndarray) -> np.ndarray:
 
 def difference(path: Path, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> float:
     """Largest difference of any output, relative to that output's largest value; outputs are paired by closeness."""
-    got = run_file(path, [np.ascontiguousarray(channel_last(x)) for x in inputs])
+    from instep.runtime.litert import run
+
+    result = run(path, [np.ascontiguousarray(channel_last(x)) for x in inputs])
+    if result.failed:
+        raise RuntimeError(result.message)
+    got = result.outputs
     worst = 0.0
     for want in map(channel_last, outputs):
         sizes = [g for g in got if g.size == want.size]
@@ -90,7 +69,6 @@ def main() -> int:
     warnings.filterwarnings("ignore")
 
     import torch
-
     from benchmarks import networks
 
     torch.set_num_threads(1)

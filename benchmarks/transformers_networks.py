@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-
 from benchmarks.networks import prepare_torchvision
 
 __all__ = ["FACTORIES", "Picked"]
