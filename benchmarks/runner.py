@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.child import TOOLS
 from benchmarks.networks import ROOT, SUITES, Network, ntire_dir, suite
 
-__all__ = ["CACHE", "add_arguments", "chosen", "convert", "failed", "summary"]
+__all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "summary"]
 
 CACHE = Path(__file__).parent / "cache"
 
@@ -61,22 +61,22 @@ def convert(
         return json.loads(record.read_text()) | {"file": str(path), "cached": True}
     folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    result = _child(tool, network, path, options)
+    result = child(["benchmarks.child", tool, network.suite, network.name, str(path)], network, options)
     if keep:
         record.write_text(json.dumps(result, indent=1))
     return result | {"file": str(path), "cached": False}
 
 
-def _child(tool: str, network: Network, path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.child", tool, network.suite, network.name, str(path)]
+def child(command: list[str], network: Network, options: argparse.Namespace) -> dict[str, Any]:
+    """Run ``python -m <command>`` and merge the JSON objects it prints; "wall" seconds, and "error" where it failed."""
     if network.suite == "ntire":
-        command += ["--ntire", str(ntire_dir(options.ntire))]
+        command = [*command, "--ntire", str(ntire_dir(options.ntire))]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     places = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", *command],
             cwd=ROOT,
             env=os.environ | quiet | {"PYTHONPATH": places},
             capture_output=True,
@@ -85,15 +85,14 @@ def _child(tool: str, network: Network, path: Path, options: argparse.Namespace)
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"no file after {options.timeout:.0f} s", "wall": time.perf_counter() - start}
+        return {"error": f"not done after {options.timeout:.0f} s", "wall": time.perf_counter() - start}
     result: dict[str, Any] = {"wall": time.perf_counter() - start}
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             result |= json.loads(line)
     if done.returncode:
-        kind = "conversion" if "seconds" not in result else "run"
-        result["error"] = f"{kind}: {_reason(done.stderr) or f'exit status {done.returncode}'}"
-        result["stderr"] = done.stderr[-3000:]
+        result["error"] = _reason(done.stderr) or f"exit status {done.returncode}"
+        result["stderr"] = done.stderr[-4000:]
     return result
 
 
