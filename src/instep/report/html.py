@@ -160,16 +160,16 @@ def _rewrites(rows: Sequence[RewriteRow]) -> str:
         return ""
 
     def proof(row: RewriteRow) -> str:
-        return "" if row.proof is None else f"{row.proof:.0e}"
+        return "" if row.proof is None else f"{row.proof:.2g}"
 
     proven = any(r.proof is not None for r in rows)
-    extra = "<th class=number>float64 change</th>" if proven else ""
+    extra = "<th class=number>change / noise</th>" if proven else ""
     body = "".join(
         f'<tr><td data-label="rewrite"><code>{escape(r.name)}</code></td>'
         f'<td data-label="why it is exact">{escape(r.exact)}</td>'
         f'<td data-label="nodes" class="number">{r.nodes_before} → {r.nodes_after}</td>'
         f'<td data-label="ms" class="number">{1000 * r.seconds:.1f}</td>'
-        + (f'<td data-label="float64 change" class="number">{proof(r)}</td>' if proven else "")
+        + (f'<td data-label="change / noise" class="number">{proof(r)}</td>' if proven else "")
         + "</tr>"
         for r in rows
     )

@@ -31,7 +31,7 @@ class RewriteRow:
     nodes_before: int
     nodes_after: int
     seconds: float
-    #: the largest relative change that the float64 proof saw, or None when it did not run
+    #: largest change of an output after it, in units of that output's float32 noise; None when no proof ran
     proof: float | None = None
 
 

@@ -1,0 +1,445 @@
+"""The verbs as functions, with the names of the command line: capture, convert, verify, show, bench."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instep.capture import Captured
+    from instep.report.table import Table
+    from instep.rewrite.driver import PassReport
+    from instep.verify import Verdict
+
+__all__ = ["Bench", "Conversion", "InstepError", "Verification", "bench", "capture", "convert", "show", "verify"]
+
+#: What a caller may pass to hear how far a long walk has come: called with the room and what happens in it.
+Progress = Callable[[str, str], None]
+
+
+class InstepError(ValueError):
+    """Something the user can put right; the message says what, where and what to do."""
+
+
+@dataclass
+class Verification:
+    """What ``verify`` found out. ``verdict`` has every row; ``to_json`` the figures and the worst values."""
+
+    source: str
+    file: str
+    verdict: Verdict
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+    report: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the file is in step with its source."""
+        return self.verdict.ok
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data under the keys that ``instep verify --json`` prints."""
+        return {
+            **self.verdict.to_json(),
+            "source": self.source,
+            "file": self.file,
+            "seconds": _rounded(self.seconds),
+            "notes": [*self.notes, *self.verdict.notes],
+            "report": self.report,
+        }
+
+
+@dataclass
+class Conversion:
+    """A finished conversion: the file, what it is made of, and the proof (None with ``verify=False``)."""
+
+    source: str
+    file: str
+    bytes: int
+    ops: dict[str, int]
+    ops_captured: dict[str, int]
+    max_rank: int
+    parameters: int
+    macs: int
+    io: str
+    half: bool
+    verdict: Verdict | None
+    passes: list[PassReport]
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+    report: str | None = None
+    target: str | None = None
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True when no proof failed: neither that of the file nor, with ``prove_each``, that of a rewrite."""
+        return (self.verdict is None or self.verdict.ok) and not self.unfaithful
+
+    @property
+    def unfaithful(self) -> list[PassReport]:
+        """With ``prove_each``: the rewrites after which an output had moved by more than ten times its noise."""
+        return [p for p in self.passes if (change := _change(p.proof)) is not None and not change <= 10]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data under the keys that ``instep convert --json`` prints."""
+        proof: dict[str, Any] = {"verdict": None, "noise_ratio": None, "max_abs": None, "correlation": None, "worst": []}
+        if self.verdict is not None:
+            proof = self.verdict.to_json()
+        return {
+            **proof,
+            "source": self.source,
+            "file": self.file,
+            "bytes": self.bytes,
+            "ops": self.ops,
+            "ops_captured": self.ops_captured,
+            "max_rank": self.max_rank,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "io": self.io,
+            "half": self.half,
+            "seconds": _rounded(self.seconds),
+            "rewrites": [
+                {"name": p.name, "nodes": [p.nodes_before, p.nodes_after], "proof": _change(p.proof)}
+                for p in self.passes
+                if p.changed
+            ],
+            "target": self.target,
+            "violations": self.violations,
+            "notes": [*self.notes, *(self.verdict.notes if self.verdict else [])],
+            "report": self.report,
+        }
+
+
+@dataclass
+class Bench:
+    """Latency of several files, measured in turn: median milliseconds, or why there is none."""
+
+    files: list[str]
+    median_ms: dict[str, float]
+    failed: dict[str, str]
+    bytes: dict[str, int]
+    threads: int
+
+    @property
+    def ok(self) -> bool:
+        """True when every file ran."""
+        return not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, one object per file."""
+        return {
+            "threads": self.threads,
+            "files": [
+                {
+                    "file": name,
+                    "bytes": self.bytes[name],
+                    "median_ms": self.median_ms.get(name),
+                    "failed": self.failed.get(name),
+                }
+                for name in self.files
+            ],
+        }
+
+
+def capture(
+    source: Any,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Captured:
+    """Read a network into a Graph, faithfully, together with a reference that runs the source itself.
+
+    ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), or a ``.pt2`` file.
+    ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those).
+    ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; None: as the source says.
+    Raises CaptureError (a ValueError) with scope, source line and what to do.
+    """
+    from instep.capture import capture as run
+
+    return run(
+        source,
+        weights=os.fspath(weights) if weights is not None else None,
+        inputs=inputs,
+        args=dict(args) if args else None,
+        seed=seed,
+    )
+
+
+def convert(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    io: str = "nhwc",
+    half: bool = False,
+    report: str | os.PathLike[str] | None = None,
+    prove_each: bool = False,
+    verify: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a PyTorch network to the TFLite file ``out``, and prove the file value by value.
+
+    ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
+    them that the proof runs on too. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's.
+    ``half`` stores the weights as float16. ``report`` writes an HTML page. ``prove_each`` runs the graph before and
+    after every rewrite in float64. ``verify=False`` skips the proof.
+
+    The file appears whole when all is done, or not at all; a file whose proof fails is written too (look at
+    ``.ok``), so that it can be examined. Raises CaptureError, EmitError, InstepError or OSError.
+    """
+    from instep.emit.tflite import write
+    from instep.rewrite.pipelines import to_tflite
+    from instep.runtime import tflite_info
+
+    if io not in ("nhwc", "nchw"):
+        raise InstepError(f"io must be 'nhwc' or 'nchw', got {io!r}")
+    path = _writable(out)
+    page = None if report is None else _writable(report)
+    tell = progress or (lambda room, what: None)
+    seconds: dict[str, float] = {}
+
+    tell("capture", str(source) if isinstance(source, str) else type(source).__name__)
+    start = time.perf_counter()
+    captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
+    seconds["capture"] = time.perf_counter() - start
+
+    start = time.perf_counter()
+    prove = _prover(captured, seed) if prove_each else None
+    graph, passes = to_tflite(captured.graph, io=io, prove=prove, progress=lambda name: tell("rewrite", name))
+    seconds["rewrite"] = time.perf_counter() - start
+
+    facts: dict[str, Any] = {"source": captured.source, "io": io, "half": half}
+    verdict: Verdict | None = None
+    seconds["emit"] = 0.0
+    with tempfile.TemporaryDirectory(prefix="instep-") as folder:
+        if verify:
+            draft = Path(folder) / path.name
+            tell("emit", path.name)
+            start = time.perf_counter()
+            write(graph, draft, half=half, metadata=facts)
+            seconds["emit"] = time.perf_counter() - start
+            tell("verify", "source and result side by side")
+            start = time.perf_counter()
+            verdict = _proof(captured, draft, images=images, seed=seed, half=half)
+            seconds["verify"] = time.perf_counter() - start
+            # the proof's summary travels in the file's metadata: the same graph is written once more, with it
+            facts["proof"] = _summary(verdict)
+        start = time.perf_counter()
+        size = write(graph, path, half=half, metadata=facts)
+        seconds["emit"] += time.perf_counter() - start
+
+    from instep.report.table import table_of_graph
+
+    info = tflite_info(path)
+    table = table_of_graph(captured.graph, captured.source)
+    result = Conversion(
+        captured.source,
+        str(path),
+        size,
+        dict(info.histogram.most_common()),
+        table.ops,
+        info.max_rank,
+        table.parameters,
+        table.macs,
+        io,
+        half,
+        verdict,
+        passes,
+        seconds,
+        list(captured.notes),
+    )
+    if page is not None:
+        from instep.report.document import document_of_conversion
+        from instep.report.html import render
+        from instep.report.pictures import pictures
+
+        tell("report", page.name)
+        start = time.perf_counter()
+        shown = pictures(captured, path, images) if verify else []
+        _write_text(page, render(document_of_conversion(result, shown)))
+        seconds["report"] = time.perf_counter() - start
+        result.report = str(page)
+    return result
+
+
+def verify(
+    source: Any,
+    file: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Verification:
+    """Prove that the TFLite ``file`` computes what ``source`` computes, value by value.
+
+    ``source`` as in ``capture``, or another ``.tflite`` file. The file may come from any tool: where its tensors do
+    not say what they are, they are aligned by what flows through them. Raises CaptureError, TFLiteError, InstepError.
+    """
+    from instep.verify import verify as judge
+
+    path = Path(file)
+    page = None if report is None else _writable(report)
+    tell = progress or (lambda room, what: None)
+    seconds: dict[str, float] = {}
+    if not path.is_file():
+        raise InstepError(f"no such file: {path}")
+    start = time.perf_counter()
+    if isinstance(source, str | os.PathLike) and str(source).endswith(".tflite"):
+        from instep.verify.tflite import verify_files
+
+        tell("verify", "two files side by side")
+        verdict = verify_files(source, path, images=images, seed=seed)
+        title, notes, captured = str(source), [], None
+    else:
+        tell("capture", str(source))
+        captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
+        seconds["capture"] = time.perf_counter() - start
+        start = time.perf_counter()
+        tell("verify", "source and result side by side")
+        verdict = judge(captured.reference, path, graph=captured.graph, images=images, seed=seed)
+        title, notes = captured.source, list(captured.notes)
+    seconds["verify"] = time.perf_counter() - start
+    result = Verification(title, str(path), verdict, seconds, notes)
+    if page is not None:
+        from instep.report.document import document_of_verification
+        from instep.report.html import render
+        from instep.report.pictures import pictures
+
+        shown = pictures(captured, path, images) if captured is not None else []
+        _write_text(page, render(document_of_verification(result, captured, shown)))
+        result.report = str(page)
+    return result
+
+
+def show(
+    source: Any,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Table:
+    """The table of a network or of a TFLite file: scopes, operators, shapes, parameters, multiply-accumulates."""
+    from instep.report.table import table_of_file, table_of_graph
+
+    if isinstance(source, str | os.PathLike) and str(source).endswith(".tflite"):
+        from instep.runtime import tflite_info
+
+        return table_of_file(tflite_info(source))
+    captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
+    return table_of_graph(captured.graph, captured.source, captured.notes)
+
+
+def bench(files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads: int = 1) -> Bench:
+    """Median latency of TFLite files on XNNPACK, measured in turn so that what slows the machine slows all."""
+    from instep.runtime import bench as measure
+    from instep.runtime import tflite_info
+
+    names = [os.fspath(f) for f in files]
+    sizes = {name: tflite_info(name).bytes for name in names}
+    measured = measure(names, repeats=repeats, threads=threads)
+    return Bench(names, measured.median, measured.failed, sizes, threads)
+
+
+def _proof(captured: Captured, file: Path, *, images: Any, seed: int, half: bool) -> Verdict:
+    from instep.verify import verify as judge
+
+    return judge(captured.reference, file, graph=captured.graph, images=images, seed=seed)
+
+
+def _prover(captured: Captured, seed: int) -> Callable[[Any, Any, str], float]:
+    """For ``prove_each``: runs the graph after each rewrite in float64 and compares it with the captured one.
+
+    The result is the largest change of any output in units of that output's float32 rounding noise, so that 1 is
+    what single precision does to the network anyway.
+    """
+    import numpy as np
+
+    from instep.verify.inputs import index_bounds, make_inputs
+    from instep.verify.mapping import mapping_of
+    from instep.verify.subject import shown_inputs, to_source
+
+    first = captured.graph
+    names = [v.name for v in first.inputs]
+    shapes = {v.name: v.shape for v in first.values()}
+    given = make_inputs([v.spec for v in first.inputs], seed=seed, bounds=index_bounds(first), kinds=("noise",))[0]
+
+    def outputs(graph: Any, dtype: str) -> dict[str, np.ndarray]:
+        mapping = mapping_of(graph)
+        arrays = [a.astype(dtype) if a.dtype.kind == "f" else a for a in shown_inputs(mapping, names, given.arrays)]
+        table = graph.run(arrays, keep=())
+        shown = zip(graph.outputs, first.outputs, mapping.outputs, strict=True)
+        return {
+            f"{i}": table[made] if view is None else to_source(table[made], view, shapes[view.name])
+            for i, (made, _, view) in enumerate(shown)
+        }
+
+    truth, single = outputs(first, "float64"), outputs(first, "float32")
+    floor = float(np.finfo(np.float32).eps)
+
+    def prove(before: Any, after: Any, name: str) -> float:
+        worst = 0.0
+        for key, now in outputs(after, "float64").items():
+            was = np.asarray(truth[key], np.float64)
+            if now.size != was.size:
+                raise InstepError(f"rewrite {name!r} changed the shape of output {key}: please report this network")
+            size = float(np.max(np.abs(was), initial=0.0))
+            noise = max(float(np.max(np.abs(single[key] - was), initial=0.0)), floor * size, 1e-30)
+            worst = max(worst, float(np.max(np.abs(now.reshape(was.shape) - was), initial=0.0)) / noise)
+        return worst
+
+    return prove
+
+
+def _summary(verdict: Verdict) -> dict[str, Any]:
+    said = verdict.to_json(0)
+    return {key: said[key] for key in ("verdict", "noise_ratio", "max_abs", "correlation", "inputs", "values")}
+
+
+def _change(proof: object) -> float | None:
+    return proof if isinstance(proof, float) else None
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in seconds.items()}
+
+
+def _writable(out: str | os.PathLike[str]) -> Path:
+    """``out`` as a path that can be written, or an InstepError before any work is done."""
+    path = Path(out)
+    if path.is_dir():
+        raise InstepError(f"{path} is a folder; name the file to write, e.g. {path / 'network.tflite'}")
+    if not path.parent.is_dir():
+        raise InstepError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InstepError(f"{path}: the folder {path.parent} is not writable; choose another place with -o")
+    return path
+
+
+def _write_text(path: Path, text: str) -> None:
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,143 @@
+"""From a finished conversion or verification to the rows that the report shows."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from instep.report.model import Document, Picture, RewriteRow, ValueRow, human_bytes, human_count, human_ratio
+
+__all__ = ["document_of_conversion", "document_of_verification", "facts_of", "sentence", "value_row"]
+
+_PACKAGES = ("torch", "ai-edge-litert", "numpy", "flatbuffers", "timm")
+
+
+def value_row(row: Any) -> ValueRow:
+    """A verdict's row (``verify.Row``) as the report prints it."""
+    return ValueRow(
+        row.source, row.scope, row.operator, row.origin, row.verdict, row.ratio, row.max_abs, row.diagnosis
+    )
+
+
+def sentence(verdict: Any) -> str:
+    """The verdict in one sentence, with the numbers behind it."""
+    from instep.verify.noise import LIMITS
+
+    ratio = human_ratio(verdict.noise_ratio).removesuffix("×")
+    ran = f"{len(verdict.inputs)} inputs" if len(verdict.inputs) != 1 else "1 input"
+    if verdict.verdict == "not comparable":
+        return "no output of the file could be compared with the source"
+    said = (
+        f"the worst output is {ratio} times the network's own rounding noise away from the float64 truth "
+        f"(up to {LIMITS.in_step:g} is in step), on {ran}"
+    )
+    if verdict.first is not None:
+        said += f"; first to leave: {verdict.first.operator} '{verdict.first.scope or verdict.first.source}'"
+        said += f" ({verdict.first.origin})" if verdict.first.origin else ""
+    return said
+
+
+def facts_of(conversion: Any) -> list[tuple[str, str]]:
+    """(label, value) pairs about a conversion, for the panel and the page."""
+    seconds = conversion.seconds
+    converting = seconds["capture"] + seconds["rewrite"] + seconds["emit"]
+    facts = [
+        ("size", human_bytes(conversion.bytes)),
+        ("parameters", human_count(conversion.parameters)),
+        ("MACs", human_count(conversion.macs)),
+        ("operators", f"{sum(conversion.ops_captured.values())} → {sum(conversion.ops.values())}"),
+        ("largest rank", str(conversion.max_rank)),
+        ("converted in", f"{converting:.2f} s"),
+    ]
+    if "verify" in seconds:
+        facts.append(("proved in", f"{seconds['verify']:.2f} s"))
+    return facts
+
+
+def document_of_conversion(conversion: Any, pictures: list[Picture]) -> Document:
+    """The report of ``instep convert``."""
+    verdict = conversion.verdict
+    document = Document(
+        conversion.source,
+        conversion.file,
+        verdict.verdict if verdict is not None else "not proved",
+        _capital(sentence(verdict)) if verdict is not None else "The proof was not asked for.",
+        facts_of(conversion),
+        ops_before=conversion.ops_captured,
+        ops_after=conversion.ops,
+        rewrites=[
+            RewriteRow(
+                p.name,
+                p.exact,
+                p.nodes_before,
+                p.nodes_after,
+                p.seconds,
+                p.proof if isinstance(p.proof, float) else None,
+            )
+            for p in conversion.passes
+            if p.changed
+        ],
+        pictures=pictures,
+        notes=list(conversion.notes),
+        environment=environment(),
+    )
+    return _with_verdict(document, verdict)
+
+
+def document_of_verification(verification: Any, captured: Any, pictures: list[Picture]) -> Document:
+    """The report of ``instep verify``; ``captured`` is None when the source is a file too."""
+    from instep.report.table import table_of_graph
+    from instep.runtime import tflite_info
+
+    verdict = verification.verdict
+    info = tflite_info(verification.file)
+    facts = [("size", human_bytes(info.bytes)), ("operators", str(len(info.ops))), ("largest rank", str(info.max_rank))]
+    facts.append(("proved in", f"{verification.seconds['verify']:.2f} s"))
+    document = Document(
+        verification.source,
+        verification.file,
+        verdict.verdict,
+        _capital(sentence(verdict)),
+        facts,
+        ops_before=table_of_graph(captured.graph, "").ops if captured is not None else {},
+        ops_after=dict(info.histogram.most_common()),
+        pictures=pictures,
+        notes=list(verification.notes),
+        environment=environment(),
+    )
+    return _with_verdict(document, verdict)
+
+
+def _with_verdict(document: Document, verdict: Any) -> Document:
+    if verdict is None:
+        return document
+    from instep.verify.noise import LIMITS
+
+    document.values = [value_row(r) for r in verdict.rows]
+    document.outputs = [value_row(r) for r in verdict.outputs]
+    document.worst = [value_row(r) for r in verdict.worst(12)]
+    document.thresholds = (LIMITS.in_step, LIMITS.drifting)
+    document.notes += [note for note in verdict.notes if note not in document.notes]
+    if verdict.diagnosis is not None:
+        document.summary += f" Likely cause: {verdict.diagnosis}."
+    document.environment["inputs"] = ", ".join(verdict.inputs)
+    return document
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def environment() -> dict[str, str]:
+    """Versions of what had a hand in the result, without importing any of it."""
+    from instep import __version__
+
+    found = {"instep": __version__, "Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    found["machine"] = f"{platform.system()} {platform.machine()}"
+    return found

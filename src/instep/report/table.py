@@ -1,0 +1,231 @@
+"""The table of `instep show`: a network as the tree of its scopes, with shapes, parameters and multiply-accumulates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instep.graph import Graph
+from instep.runtime import TFLiteInfo
+
+__all__ = ["Line", "Table", "table_of_file", "table_of_graph"]
+
+#: state_dict endings of arrays that training does not learn
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: a scope with the sums of what is inside (``operator`` empty), or one operator."""
+
+    depth: int
+    name: str
+    operator: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    origin: str = ""
+
+
+@dataclass
+class Table:
+    """A network at a glance. ``lines`` is the tree in order of computation; the rest are totals."""
+
+    source: str
+    kind: str
+    inputs: list[tuple[str, tuple[int, ...], str]]
+    outputs: list[tuple[str, tuple[int, ...], str]]
+    lines: list[Line]
+    parameters: int
+    parameter_bytes: int
+    macs: int
+    #: the bytes of all values that operators make, as if none were reused
+    activation_bytes: int
+    ops: dict[str, int]
+    max_rank: int
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``lines`` as a list of objects."""
+
+        def ports(rows: list[tuple[str, tuple[int, ...], str]]) -> list[dict[str, Any]]:
+            return [{"name": n, "shape": list(s), "dtype": d} for n, s, d in rows]
+
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "inputs": ports(self.inputs),
+            "outputs": ports(self.outputs),
+            "parameters": self.parameters,
+            "parameter_bytes": self.parameter_bytes,
+            "macs": self.macs,
+            "activation_bytes": self.activation_bytes,
+            "ops": self.ops,
+            "max_rank": self.max_rank,
+            "notes": self.notes,
+            "facts": self.facts,
+            "lines": [
+                {
+                    "depth": r.depth,
+                    "name": r.name,
+                    "operator": r.operator,
+                    "shape": list(r.shape),
+                    "parameters": r.parameters,
+                    "macs": r.macs,
+                    "origin": r.origin,
+                }
+                for r in self.lines
+            ],
+        }
+
+
+@dataclass
+class _Item:
+    """One operator before it has its place in the tree."""
+
+    path: tuple[str, ...]
+    operator: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    origin: str
+
+
+def _tree(items: Iterable[_Item]) -> list[Line]:
+    """Rows for the operators, with a row for each scope where it begins; a scope of one operator is that row."""
+    items = list(items)
+    lines: list[Line] = []
+
+    def visit(group: list[_Item], depth: int) -> None:
+        i = 0
+        while i < len(group):
+            head = group[i].path[depth] if len(group[i].path) > depth else None
+            j = i
+            while j < len(group) and (group[j].path[depth] if len(group[j].path) > depth else None) == head:
+                j += 1
+            inside = group[i:j]
+            if head is None:
+                for item in inside:
+                    lines.append(Line(depth, "", item.operator, item.shape, item.parameters, item.macs, item.origin))
+            elif len(inside) == 1:
+                item = inside[0]
+                name = ".".join(item.path[depth:])
+                lines.append(Line(depth, name, item.operator, item.shape, item.parameters, item.macs, item.origin))
+            else:
+                last, name, deeper = inside[-1], head, depth + 1
+                sums = sum(x.parameters for x in inside), sum(x.macs for x in inside)
+                lines.append(Line(depth, name, "", last.shape, *sums))
+                visit(inside, deeper)
+            i = j
+
+    visit(items, 0)
+    return lines
+
+
+def _path(scope: str) -> tuple[str, ...]:
+    return tuple(part for part in scope.split(".") if part)
+
+
+def table_of_graph(graph: Graph, source: str, notes: Iterable[str] = ()) -> Table:
+    """The table of a captured graph. A parameter that several operators share counts where it is used first."""
+    counted: set[object] = set()
+    items: list[_Item] = []
+    for node in graph.nodes:
+        parameters = 0
+        for value in node.inputs:
+            if value not in graph.weights or value in counted:
+                continue
+            counted.add(value)
+            if value.dtype.startswith("float") and not value.name.endswith(_BUFFERS):
+                parameters += value.size
+        macs = node.op.macs([v.spec for v in node.inputs], [v.spec for v in node.outputs])
+        items.append(_Item(_path(node.scope), node.op.name, node.output.shape, parameters, macs, node.origin))
+    ops: dict[str, int] = {}
+    for node in graph.nodes:
+        ops[node.op.name] = ops.get(node.op.name, 0) + 1
+    made = [v for n in graph.nodes for v in n.outputs]
+    return Table(
+        source,
+        "network",
+        [(n, v.shape, v.dtype) for n, v in zip(graph.input_names, graph.inputs, strict=True)],
+        [(n, v.shape, v.dtype) for n, v in zip(graph.output_names, graph.outputs, strict=True)],
+        _tree(items),
+        sum(i.parameters for i in items),
+        sum(a.nbytes for v, a in graph.weights.items() if v in counted),
+        sum(i.macs for i in items),
+        sum(v.nbytes for v in made),
+        ops,
+        max((v.rank for v in graph.values()), default=0),
+        list(notes),
+    )
+
+
+def table_of_file(info: TFLiteInfo) -> Table:
+    """The table of a TFLite file: names of output tensors are the scopes; constants are the parameters."""
+    tensors = info.tensors
+    counted: set[int] = set()
+    items: list[_Item] = []
+    for op in info.ops:
+        parameters = 0
+        for index in op.inputs:
+            if index < 0 or index in counted or not tensors[index].constant_bytes:
+                continue
+            counted.add(index)
+            if not tensors[index].dtype.startswith(("int32", "int64", "bool")):
+                parameters += _size(tensors[index].shape)
+        shape = tensors[op.outputs[0]].shape if op.outputs else ()
+        name = tensors[op.outputs[0]].name if op.outputs else ""
+        items.append(_Item(_path(name.replace("/", ".")), op.name, shape, parameters, _macs(info, op), ""))
+    made = [tensors[i] for op in info.ops for i in op.outputs if i >= 0]
+    facts = {k: v for k, v in info.instep.items() if k != "views"}
+    return Table(
+        info.path,
+        "tflite",
+        [(n, tensors[i].shape, tensors[i].dtype) for n, i in zip(info.input_names, info.inputs, strict=False)],
+        [(n, tensors[i].shape, tensors[i].dtype) for n, i in zip(info.output_names, info.outputs, strict=False)],
+        _tree(items),
+        sum(i.parameters for i in items),
+        sum(tensors[i].constant_bytes for i in counted),
+        sum(i.macs for i in items),
+        sum(_size(t.shape) * _width(t.dtype) for t in made),
+        dict(info.histogram.most_common()),
+        info.max_rank,
+        [],
+        facts,
+    )
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _width(dtype: str) -> int:
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:
+        return 1
+
+
+def _macs(info: TFLiteInfo, op: Any) -> int:
+    """Multiply-accumulates of the operators that have a filter or multiply matrices."""
+    if len(op.inputs) < 2 or not op.outputs:
+        return 0
+    made = _size(info.tensors[op.outputs[0]].shape)
+    second = info.tensors[op.inputs[1]].shape
+    match op.name:
+        case "CONV_2D" | "CONV_3D":  # the filter is [out, kh, kw, in], or [kd, kh, kw, in, out]
+            return made * _size(second[1:] if op.name == "CONV_2D" else second[:-1])
+        case "DEPTHWISE_CONV_2D":
+            return made * _size(second[1:3])
+        case "TRANSPOSE_CONV":  # inputs are (shape, filter, x); the filter is [out, kh, kw, in]
+            return _size(info.tensors[op.inputs[2]].shape) * _size(second[:3])
+        case "FULLY_CONNECTED":
+            return made * second[-1]
+        case "BATCH_MATMUL":
+            return made * info.tensors[op.inputs[0]].shape[-1]
+    return 0

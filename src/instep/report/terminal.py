@@ -1,0 +1,137 @@
+"""What a person sees in the terminal: the verdict panel, the worst values, operator counts, the tree of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table as Grid
+from rich.text import Text
+
+from instep.report.model import ValueRow, human_bytes, human_count, human_ratio
+from instep.report.table import Table
+
+__all__ = ["COLOURS", "bench_table", "op_counts", "tree", "values", "verdict_panel"]
+
+COLOURS = {"in step": "green", "drifting": "yellow", "out of step": "red"}
+_MARKS = {"in step": "✓", "drifting": "≈", "out of step": "✕"}
+
+
+def verdict_panel(verdict: str, summary: str, facts: Sequence[tuple[str, str]]) -> RenderableType:
+    """The box that a conversion opens with: the verdict in colour, one sentence, then the facts."""
+    colour = COLOURS.get(verdict, "white")
+    head = Text(f"{_MARKS.get(verdict, '·')} {verdict}", style=f"bold {colour}")
+    if summary:
+        head.append(f"  {summary}", style="default not bold")
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in facts:
+        grid.add_row(label, Text(value))
+    return Panel(Group(head, Text(""), grid) if facts else head, box=ROUNDED, border_style=colour, expand=False)
+
+
+def values(rows: Sequence[ValueRow], title: str) -> Grid:
+    """A table of values with what each is of the source network."""
+    grid = Grid(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    grid.add_column("value", overflow="fold")
+    grid.add_column("operator", no_wrap=True)
+    grid.add_column("source line", style="dim", overflow="fold")
+    grid.add_column("error/noise", justify="right", no_wrap=True)
+    grid.add_column("verdict", no_wrap=True)
+    for row in rows:
+        colour = COLOURS.get(row.status, "white")
+        grid.add_row(
+            Text(row.scope or row.name),
+            row.operator,
+            Text(row.origin),
+            human_ratio(row.ratio),
+            Text(row.status, style=colour),
+        )
+    return grid
+
+
+def op_counts(before: dict[str, int], after: dict[str, int]) -> Text:
+    """One line per side: how many operators, and of which kind."""
+
+    def spell(counts: dict[str, int]) -> str:
+        order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count} {name}" for name, count in order)
+
+    return Text(
+        f"captured   {sum(before.values()):5d} operators: {spell(before)}\n"
+        f"in the file{sum(after.values()):5d} operators: {spell(after)}"
+    )
+
+
+def tree(table: Table, depth: int | None = None) -> RenderableType:
+    """The rows of ``table`` down to ``depth`` levels of scopes, then the totals."""
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("scope", overflow="fold")
+    grid.add_column("operator", no_wrap=True)
+    grid.add_column("output", no_wrap=True)
+    grid.add_column("parameters", justify="right", no_wrap=True)
+    grid.add_column("MACs", justify="right", no_wrap=True)
+    grid.add_column("share", justify="right", no_wrap=True)
+    total = max(table.macs, 1)
+    for line in table.lines:
+        if depth is not None and line.depth >= depth:
+            continue
+        scope = Text("  " * line.depth + (line.name or "·"), style="" if line.operator else "bold")
+        grid.add_row(
+            scope,
+            line.operator,
+            "×".join(map(str, line.shape)),
+            human_count(line.parameters) if line.parameters else "",
+            human_count(line.macs) if line.macs else "",
+            f"{100 * line.macs / total:.1f} %" if line.macs else "",
+        )
+    facts = Grid.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for label, ports in (("inputs", table.inputs), ("outputs", table.outputs)):
+        for name, shape, dtype in ports:
+            facts.add_row(label, Text(f"{name}: {dtype} {'×'.join(map(str, shape))}"))
+    facts.add_row("parameters", f"{human_count(table.parameters)} ({human_bytes(table.parameter_bytes)})")
+    facts.add_row("multiply-accumulates", human_count(table.macs))
+    facts.add_row("activations", human_bytes(table.activation_bytes))
+    counts = sorted(table.ops.items(), key=lambda item: (-item[1], item[0]))
+    facts.add_row("operators", f"{sum(table.ops.values())}: " + ", ".join(f"{c} {n}" for n, c in counts))
+    facts.add_row("largest rank", str(table.max_rank))
+    for label, value in table.facts.items():
+        facts.add_row(label, Text(_plain(value)))
+    return Group(grid, facts, *(Text(f"note: {note}", style="yellow") for note in table.notes))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(v) for v in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def bench_table(rows: Sequence[tuple[str, float | None, int, str]]) -> Grid:
+    """Rows of (file, median ms, bytes, failure); the ratio is to the first file that ran."""
+    first = next((ms for _, ms, _, _ in rows if ms is not None), None)
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("file", overflow="fold")
+    grid.add_column("median", justify="right", no_wrap=True)
+    grid.add_column("against the first", justify="right", no_wrap=True)
+    grid.add_column("size", justify="right", no_wrap=True)
+    for name, ms, size, failure in rows:
+        if ms is None:
+            grid.add_row(Text(name), Text(failure or "failed", style="red"), "", human_bytes(size))
+        else:
+            ratio = f"{ms / first:.3f}" if first else ""
+            grid.add_row(Text(name), f"{ms:.2f} ms", ratio, human_bytes(size))
+    return grid
+
+
+def console(error: bool = False) -> Console:
+    """A console that never breaks words to fit a pipe: 120 columns where there is no terminal."""
+    made = Console(stderr=error, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=error, highlight=False, width=120)
