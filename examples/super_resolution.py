@@ -1,4 +1,4 @@
-"""The demonstration network: ×4 super-resolution in 54 thousand parameters, in plain PyTorch."""
+"""The demonstration network: ×4 super-resolution in 67 thousand parameters, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ __all__ = ["SmallSR", "small_sr"]
 class SpatialAttention(nn.Module):
     """Where to look: a mask from a strided, pooled and re-enlarged view of the features (after RFANet's ESA)."""
 
-    def __init__(self, channels: int, reduced: int) -> None:
+    def __init__(self, channels: int, reduced: int, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.squeeze = nn.Conv2d(channels, reduced, 1)
         self.stride = nn.Conv2d(reduced, reduced, 3, stride=2)
         self.wide = nn.Conv2d(reduced, reduced, 3, padding=1)
@@ -23,19 +24,19 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         squeezed = self.squeeze(x)
         seen = F.max_pool2d(self.stride(squeezed), kernel_size=7, stride=3)
-        seen = F.interpolate(self.wide(seen), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        seen = F.interpolate(self.wide(seen), size=x.shape[-2:], mode="bilinear", align_corners=self.align_corners)
         return x * torch.sigmoid(self.expand(seen + self.skip(squeezed)))
 
 
 class Block(nn.Module):
     """Two 3×3 convolutions with leaky ReLUs around a residual, mixed by a 1×1 convolution, then attention."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, align_corners: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(channels, channels, 1)
-        self.attention = SpatialAttention(channels, channels // 3)
+        self.attention = SpatialAttention(channels, channels // 3, align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.conv1(x), 0.05)
@@ -46,11 +47,11 @@ class Block(nn.Module):
 class SmallSR(nn.Module):
     """RGB in [0, 1], N×3×H×W → N×3×4H×4W (H, W ≥ 15): blocks, a long skip, PixelShuffle, plus the enlarged input."""
 
-    def __init__(self, channels: int = 24, blocks: int = 4, scale: int = 4) -> None:
+    def __init__(self, channels: int = 24, blocks: int = 4, scale: int = 4, align_corners: bool = False) -> None:
         super().__init__()
         self.scale = scale
         self.head = nn.Conv2d(3, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(channels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(channels, align_corners) for _ in range(blocks))
         self.fuse = nn.Conv2d(channels, channels, 3, padding=1)
         self.tail = nn.Conv2d(channels, 3 * scale * scale, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale)
@@ -65,6 +66,6 @@ class SmallSR(nn.Module):
         return enlarged + self.shuffle(self.tail(x))
 
 
-def small_sr() -> SmallSR:
-    """The network with fresh weights; the trained ones are in ``small_sr.safetensors``."""
-    return SmallSR().eval()
+def small_sr(align_corners: bool = False) -> SmallSR:
+    """The network with fresh weights; the trained ones (``align_corners=False``) are in ``small_sr.safetensors``."""
+    return SmallSR(align_corners=align_corners).eval()

@@ -33,7 +33,7 @@ def pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def luma_psnr(a: np.ndarray, b: np.ndarray) -> float:
