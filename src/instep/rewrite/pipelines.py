@@ -10,10 +10,12 @@ from instep.rewrite.driver import PassReport, Rewrite, run
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
+from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_shuffle_order
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.rank import lower_rank
+from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.views import canonicalise_views, hoist_slices
 
 __all__ = ["to_tflite"]
@@ -22,7 +24,8 @@ __all__ = ["to_tflite"]
 ROUNDS = 6
 
 TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates)
-FOLD: tuple[Rewrite, ...] = (*TIDY, fold_scales)
+RECOGNISE: tuple[Rewrite, ...] = (recognise_views, recognise_focus)
+FOLD: tuple[Rewrite, ...] = (*TIDY, fold_scales, fold_pixel_shuffle_order, fold_channel_gathers)
 
 
 def _named(module: str, *names: str) -> list[Rewrite]:
@@ -59,7 +62,7 @@ def to_tflite(
 
     graph = go(graph, (merge_constants,))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
-    graph = go(graph, (*FOLD, hoist_slices), ROUNDS)
+    graph = go(graph, (*RECOGNISE, *FOLD, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
