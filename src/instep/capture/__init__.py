@@ -1,1 +1,33 @@
+"""Reads a network of some framework into a Graph, faithfully, and can run the source itself. Frameworks load lazily."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from instep.capture.base import Captured, CaptureError, Reference
+
+__all__ = ["CaptureError", "Captured", "Reference", "capture"]
+
+
+def capture(
+    source: Any,
+    *,
+    weights: str | None = None,
+    inputs: Any = None,
+    args: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Captured:
+    """Capture ``source`` as a Graph in its own layout, with a reference that runs the source framework.
+
+    ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given) or a ``.pt2`` file.
+    ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors.
+    ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
+    such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
+    or ``EXAMPLE_INPUT`` of its file).
+
+    Raises CaptureError with the scope, the source line and what to do.
+    """
+    from instep.capture.torch.capture import capture_torch
+
+    return capture_torch(source, weights=weights, inputs=inputs, args=args, seed=seed)

@@ -1,0 +1,42 @@
+"""What a capture hands back, whatever the framework: the graph, a reference that runs the source, and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from instep.graph import Graph, Spec
+
+__all__ = ["CaptureError", "Captured", "Reference"]
+
+
+class CaptureError(ValueError):
+    """A source that cannot be captured; the message names what, where (scope, source line) and what to do."""
+
+
+class Reference(Protocol):
+    """Runs the source network in its own framework."""
+
+    input_specs: list[Spec]
+    input_names: list[str]
+
+    def run(
+        self, inputs: Sequence[np.ndarray], *, dtype: str = "float32", keep: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Every captured value by name (only those in ``keep`` when given; outputs always), computed in ``dtype``."""
+        ...
+
+
+@dataclass
+class Captured:
+    """A captured network: ``graph`` in stage "captured", ``reference`` = the source itself, ``notes`` for the user."""
+
+    graph: Graph
+    reference: Reference
+    notes: list[str] = field(default_factory=list)
+    source: str = ""
+    #: seconds of the parts: "load" (building the module), "export" (torch.export), "convert" (into the Graph)
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Capture of PyTorch networks through torch.export (training IR: ATen operators as the source called them)."""

@@ -1,0 +1,150 @@
+"""Program → Graph: runs the handler of each step and names, scopes and types what it made."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+
+from instep.capture.base import CaptureError
+from instep.capture.torch import handlers
+from instep.capture.torch.builder import Builder, dtype_name, numpy_of
+from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, steps_in
+from instep.capture.torch.registry import Missing, Unsupported, find
+from instep.graph import Graph, GraphError, SourceView, Value
+from instep.graph.operator import Spec
+
+__all__ = ["convert"]
+
+handlers.load()
+
+
+def convert(program: Program) -> tuple[Graph, dict[str, tuple[Step, int | None]]]:
+    """The graph, and for each captured value's name the step (and item of its result) that it is in the source.
+
+    Raises CaptureError for a step without handler.
+    """
+    return _Converter(program).run()
+
+
+class _Converter:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.graph = Graph()
+        self.build = Builder(self.graph, program)
+        self.made: dict[Step, Any] = {}
+        self.sources: dict[str, tuple[Step, int | None]] = {}
+
+    def run(self) -> tuple[Graph, dict[str, tuple[Step, int | None]]]:
+        graph = self.graph
+        for step in self.program.inputs:
+            value = Value(self.build.unique(step.name), step.val.shape, dtype_name(step.val.dtype))
+            value.source = SourceView.whole(value.name, value.shape)
+            graph.inputs.append(value)
+            graph.input_names.append(step.name)
+            self.made[step] = value
+            self.sources[value.name] = (step, None)
+        for step in needed(self.program):
+            if step.depends == INPUT or (step.depends == PARAM and find(step.target) is not None):
+                self.made[step] = self.translate(step)
+        for name, step in self.program.outputs:
+            value = self.read(step)
+            if not isinstance(value, Value):
+                raise CaptureError(f"output '{name}' is not a tensor")
+            graph.outputs.append(value)
+            graph.output_names.append(name)
+        return graph, self.sources
+
+    # -- reading -------------------------------------------------------------------------------------------------
+    def read(self, step: Step) -> Any:
+        """The Value(s) of a step; constants enter the graph when they are first read."""
+        made = self.made.get(step)
+        if made is None:
+            made = self.made[step] = self.constant(step)
+        if isinstance(made, Missing):
+            raise CaptureError(f"{self.build.step.place} needs a result that cannot be captured: {made.why}")
+        return made
+
+    def constant(self, step: Step) -> Any:
+        if step.kind == "weight" and step.tensor is not None:
+            return self.graph.constant(numpy_of(step.tensor), self.build.unique(step.name))
+        try:
+            result = self.program.constant(step)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise CaptureError(f"{step.place}: PyTorch cannot evaluate the constant {step.target}: {error}") from None
+        stem = f"{step.scope}/{step.name}" if step.scope else step.name
+        if isinstance(result, torch.Tensor):
+            return self.graph.constant(numpy_of(result), self.build.unique(stem))
+        if isinstance(result, (list, tuple)) and all(isinstance(r, torch.Tensor) for r in result):
+            return tuple(
+                self.graph.constant(numpy_of(r), self.build.unique(f"{stem}.{i}")) for i, r in enumerate(result)
+            )
+        return result
+
+    # -- translating ---------------------------------------------------------------------------------------------
+    def translate(self, step: Step) -> Any:
+        if step.target is operator.getitem:
+            return self.read(step.args[0])[step.args[1]]
+        handler = find(step.target)
+        if handler is None:
+            raise CaptureError(
+                f"{step.place} uses the operator {step.target}, which Instep does not know; replace it in the network "
+                "or register a handler for it (docs/add-an-operator.md)"
+            )
+        build = self.build
+        args = map_steps(step.args, self.read)
+        kwargs = map_steps(step.kwargs, self.read)
+        build.begin(step)
+        count = len(self.graph.nodes)
+        try:
+            result = handler(build, *args, **kwargs)
+        except Unsupported as error:
+            if step.depends == PARAM:
+                del self.graph.nodes[count:]
+                return self.constant(step)
+            raise CaptureError(f"{step.place}: {step.target} is not supported here: {error}") from None
+        except (GraphError, TypeError, ValueError, IndexError, KeyError) as error:
+            raise CaptureError(f"{step.place}: {step.target} could not be captured: {error}") from error
+        fresh = {id(v) for n in self.graph.nodes[count:] for v in n.outputs}
+        if isinstance(result, (list, tuple)):
+            vals = step.val if isinstance(step.val, (list, tuple)) else [None] * len(result)
+            return tuple(self.settle(step, v, vals[i], i, fresh) for i, v in enumerate(result))
+        return self.settle(step, result, step.val, None, fresh)
+
+    def settle(self, step: Step, value: Any, val: Any, item: int | None, fresh: set[int]) -> Any:
+        """Check a result against what torch says it is; give it its name and source view."""
+        if not isinstance(value, Value):
+            return value
+        build = self.build
+        if isinstance(val, torch.Tensor):
+            want = Spec(tuple(val.shape), dtype_name(step.cast or val.dtype))
+            if value.dtype != want.dtype:
+                value = build.cast(value, want.dtype)
+                fresh.add(id(value))
+            if value.shape != want.shape:
+                raise CaptureError(
+                    f"{step.place}: capturing {step.target} gave {list(value.shape)}, PyTorch says {list(want.shape)}"
+                )
+        if value in self.graph.weights or id(value) not in fresh or value.source is not None:
+            return value
+        name = build.stem if item is None else f"{build.stem}.{item}"
+        build.names.discard(value.name)
+        value.name = build.unique(name)
+        value.source = SourceView.whole(value.name, value.shape)
+        self.sources[value.name] = (step, item)
+        return value
+
+
+def needed(program: Program) -> list[Step]:
+    """The steps that some output depends on, in order."""
+    alive: set[Step] = {step for _, step in program.outputs}
+    kept: list[Step] = []
+    for step in reversed(program.steps):
+        if step in alive:
+            kept.append(step)
+            alive.update(steps_in((step.args, step.kwargs)))
+    return kept[::-1]
+
+

@@ -1,0 +1,183 @@
+"""torch.export of a module for fixed input shapes, with its errors translated into one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from instep.capture.base import CaptureError
+from instep.capture.torch.program import short_path
+from instep.capture.torch.source import Loaded
+from instep.graph.operator import Spec
+
+__all__ = ["example_inputs", "export"]
+
+
+def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
+    """The ExportedProgram (training IR: ATen operators as the source called them) of ``loaded.module``.
+
+    The module is put into eval mode with gradients off. Raises CaptureError.
+    """
+    module = loaded.module
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    _single_precision(module, notes)
+    args, kwargs = example_inputs(loaded, inputs)
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.export.export(module, args, kwargs or None, strict=False)
+    except CaptureError:
+        raise
+    except Exception as error:
+        raise CaptureError(_sentence(error, module, args, kwargs)) from None
+
+
+def _single_precision(module: torch.nn.Module, notes: list[str]) -> None:
+    kinds = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
+    low = kinds & {torch.float16, torch.bfloat16}
+    if low:
+        module.float()
+        notes.append(f"the module's {' and '.join(sorted(str(d)[6:] for d in low))} tensors were widened to float32")
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------
+def example_inputs(loaded: Loaded, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """(args, kwargs) of tensors for forward(): from ``inputs``, else from what the source says."""
+    default = loaded.example
+    if inputs is None:
+        if default is None:
+            raise CaptureError(
+                f"{loaded.name} does not say what its input looks like; give --input (for example --input 1,3,224,224), "
+                "or set 'example_inputs' on the module or EXAMPLE_INPUT in its file"
+            )
+        inputs = default
+    if isinstance(inputs, dict):
+        known = default if isinstance(default, dict) else {}
+        return (), {k: _tensor(v, known.get(k), k) for k, v in inputs.items()}
+    if isinstance(inputs, (torch.Tensor, np.ndarray, Spec)) or _is_shape(inputs):
+        inputs = [inputs]
+    like = list(default) if isinstance(default, (list, tuple)) and not _is_shape(default) else [default]
+    tensors = tuple(_tensor(v, like[i] if i < len(like) else None, f"input {i}") for i, v in enumerate(inputs))
+    _check_count(loaded, len(tensors))
+    return tensors, {}
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (list, tuple, torch.Size)) and bool(value) and all(isinstance(d, int) for d in value)
+
+
+def _tensor(value: Any, like: Any, name: str) -> Any:
+    """A tensor of an input entry: a shape, a Spec, an array, a tensor; containers entry by entry."""
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, Spec) or _is_shape(value):
+        shape = value.shape if isinstance(value, Spec) else tuple(value)
+        if min(shape, default=1) < 1:
+            raise CaptureError(f"{name}: the shape {list(shape)} is not fixed; every size must be at least 1")
+        dtype = like.dtype if isinstance(like, torch.Tensor) else torch.float32
+        if isinstance(value, Spec):
+            dtype = getattr(torch, value.dtype)
+        generator = torch.Generator().manual_seed(0)
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=generator, dtype=dtype)
+        return torch.zeros(shape, dtype=dtype)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_tensor(v, None, f"{name}.{i}") for i, v in enumerate(value))
+    if isinstance(value, dict):
+        return {k: _tensor(v, None, f"{name}.{k}") for k, v in value.items()}
+    return value
+
+
+def _check_count(loaded: Loaded, count: int) -> None:
+    try:
+        inspect.signature(loaded.module.forward).bind(*[None] * count)
+    except TypeError:
+        wanted = [
+            p.name
+            for p in inspect.signature(loaded.module.forward).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        ]
+        raise CaptureError(
+            f"{loaded.name} takes the inputs ({', '.join(wanted)}), but {count} shape(s) were given; "
+            "give one --input per argument"
+        ) from None
+    except ValueError:
+        return
+
+
+# -- errors ------------------------------------------------------------------------------------------------------
+#: (pattern in torch's message, what it means and what to do), first match counts.
+MEANINGS: tuple[tuple[str, str], ...] = (
+    (r"data-dependent|Could not guard on|GuardOnDataDependent|unbacked|bool\(\) of|cond\b.*predicate",
+     "the control flow or a shape depends on the data of a tensor (an `if`, `.item()`, `nonzero` or a bool-mask index "
+     "on a computed value); decide it before capture or use torch.where"),
+    (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
+    (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
+     r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors",
+     "the input shape does not fit the network; give another --input"),
+)  # fmt: skip
+
+
+def _sentence(error: BaseException, module: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """One sentence: what went wrong, the user's line, what to do."""
+    text = str(error) or type(error).__name__
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    first = re.sub(r"\s*\(unhinted:.*", "", first)[:300]
+    shapes = ", ".join(_shape_text(a) for a in (*args, *kwargs.values()))
+    place = _user_line(error)
+    where = f" at {place}" if place else ""
+    name = type(module).__name__
+    for pattern, meaning in MEANINGS:
+        if re.search(pattern, f"{type(error).__name__}: {text}"):
+            return f"{name} cannot be captured{where} with input {shapes}: {meaning} (PyTorch says: {first})"
+    return f"{name} cannot be captured{where} with input {shapes}: {type(error).__name__}: {first}"
+
+
+def _shape_text(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _user_line(error: BaseException) -> str:
+    """``file.py:line`` of the innermost frame outside torch and Instep."""
+    from instep import __file__ as own
+
+    ours = own.rsplit("/", 1)[0]
+    library = torch.__file__.rsplit("/", 1)[0]
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if not path.startswith((ours, library, "<")) and "contextlib" not in path:
+            place = f"{short_path(path)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    if not place:
+        for path, line in re.findall(r'File "([^"]+)", line (\d+)', str(error)):
+            if not path.startswith((ours, library)):
+                place = f"{short_path(path)}:{line}"
+    return place
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export's warnings and log lines say nothing to a user of Instep."""
+    levels = {n: logging.getLogger(n).level for n in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,352 @@
+"""Arithmetic, comparisons, casts and selection, with torch's dtype promotion made explicit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from instep.capture.torch.builder import Builder, Scalar
+from instep.capture.torch.registry import HANDLERS, handles
+from instep.graph import Operator, Value, ops
+
+__all__: list[str] = []
+
+Operand = Value | Scalar
+
+UNARY: dict[str, type[Operator]] = {
+    "abs": ops.Abs, "ceil": ops.Ceil, "cos": ops.Cos, "erf": ops.Erf, "special_erf": ops.Erf, "exp": ops.Exp,
+    "floor": ops.Floor, "log": ops.Log, "neg": ops.Neg, "reciprocal": ops.Reciprocal, "round.default": ops.Round,
+    "rsqrt": ops.Rsqrt, "sigmoid": ops.Sigmoid, "special_expit": ops.Sigmoid, "sign": ops.Sign, "sgn": ops.Sign,
+    "sin": ops.Sin, "sqrt": ops.Sqrt, "square": ops.Square, "tanh": ops.Tanh, "negative": ops.Neg,
+    "absolute": ops.Abs,
+}  # fmt: skip
+
+BINARY: dict[str, type[Operator]] = {
+    "maximum": ops.Maximum, "minimum": ops.Minimum, "max.other": ops.Maximum, "min.other": ops.Minimum,
+    "fmax": ops.Maximum, "fmin": ops.Minimum, "remainder": ops.FloorMod, "floor_divide": ops.FloorDiv,
+    "atan2": ops.Atan2, "arctan2": ops.Atan2, "mul": ops.Mul, "multiply": ops.Mul, "true_divide": ops.Div,
+    "pow.Tensor_Tensor": ops.Pow, "pow.Scalar": ops.Pow,
+}  # fmt: skip
+
+COMPARE: dict[str, type[Operator]] = {
+    "eq": ops.Equal, "ne": ops.NotEqual, "not_equal": ops.NotEqual, "lt": ops.Less, "less": ops.Less,
+    "le": ops.LessEqual, "less_equal": ops.LessEqual, "gt": ops.Greater, "greater": ops.Greater,
+    "ge": ops.GreaterEqual, "greater_equal": ops.GreaterEqual,
+}  # fmt: skip
+
+
+def _unary(kind: type[Operator]) -> Any:
+    def handler(b: Builder, x: Value) -> Value:
+        return b(kind(), b.cast(x, b.dtype()))
+
+    return handler
+
+
+def _binary(kind: type[Operator]) -> Any:
+    def handler(b: Builder, x: Operand, y: Operand) -> Value:
+        dtype = b.dtype()
+        return b(kind(), b.operand(x, dtype), b.operand(y, dtype))
+
+    return handler
+
+
+def _compare(kind: type[Operator]) -> Any:
+    def handler(b: Builder, x: Operand, y: Operand) -> Value:
+        dtype = b.common(x, y)
+        return b(kind(), b.operand(x, dtype), b.operand(y, dtype))
+
+    return handler
+
+
+HANDLERS.update({name: _unary(kind) for name, kind in UNARY.items()})
+HANDLERS.update({name: _binary(kind) for name, kind in BINARY.items()})
+HANDLERS.update({name: _compare(kind) for name, kind in COMPARE.items()})
+
+
+def _scaled(b: Builder, y: Operand, alpha: Scalar, dtype: str) -> Value:
+    if alpha == 1:
+        return b.operand(y, dtype)
+    if not isinstance(y, Value):
+        return b.scalar(y * alpha, dtype)
+    return b(ops.Mul(), b.cast(y, dtype), b.scalar(alpha, dtype))
+
+
+@handles("add")
+def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    dtype = b.dtype()
+    if dtype == "bool":
+        return b(ops.LogicalOr(), b.operand(x, dtype), b.operand(y, dtype))
+    return b(ops.Add(), b.operand(x, dtype), _scaled(b, y, alpha, dtype))
+
+
+@handles("sub", "subtract")
+def sub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    dtype = b.dtype()
+    return b(ops.Sub(), b.operand(x, dtype), _scaled(b, y, alpha, dtype))
+
+
+@handles("rsub")
+def rsub(b: Builder, x: Value, y: Operand, alpha: Scalar = 1) -> Value:
+    dtype = b.dtype()
+    return b(ops.Sub(), b.operand(y, dtype), _scaled(b, x, alpha, dtype))
+
+
+@handles("div", "divide")
+def div(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
+    dtype = b.dtype()
+    if rounding_mode == "floor":
+        return b(ops.FloorDiv(), b.operand(x, dtype), b.operand(y, dtype))
+    if rounding_mode == "trunc":
+        real = dtype if dtype.startswith("float") else "float32"
+        return b.cast(_trunc(b, b(ops.Div(), b.operand(x, real), b.operand(y, real))), dtype)
+    return b(ops.Div(), b.operand(x, dtype), b.operand(y, dtype))
+
+
+def _trunc(b: Builder, x: Value) -> Value:
+    return b(ops.Mul(), b(ops.Sign(), x), b(ops.Floor(), b(ops.Abs(), x)))
+
+
+@handles("trunc", "fix")
+def trunc(b: Builder, x: Value) -> Value:
+    return _trunc(b, x)
+
+
+@handles("frac")
+def frac(b: Builder, x: Value) -> Value:
+    return b(ops.Sub(), x, _trunc(b, x))
+
+
+@handles("fmod")
+def fmod(b: Builder, x: Operand, y: Operand) -> Value:
+    dtype = b.dtype()
+    x, y = b.operand(x, dtype), b.operand(y, dtype)
+    return b(ops.Sub(), x, b(ops.Mul(), _trunc(b, b(ops.Div(), x, y)), y))
+
+
+@handles("round.decimals")
+def round_decimals(b: Builder, x: Value, decimals: int = 0) -> Value:
+    scale = b.scalar(10.0**decimals, x.dtype)
+    return b(ops.Div(), b(ops.Round(), b(ops.Mul(), x, scale)), scale)
+
+
+@handles("pow.Tensor_Scalar", "float_power.Tensor_Scalar")
+def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
+    x = b.cast(x, b.dtype())
+    match exponent:
+        case 1:
+            return x
+        case 2:
+            return b(ops.Square(), x)
+        case 0.5:
+            return b(ops.Sqrt(), x)
+        case -0.5:
+            return b(ops.Rsqrt(), x)
+        case -1:
+            return b(ops.Reciprocal(), x)
+        case 3:
+            return b(ops.Mul(), b(ops.Square(), x), x)
+    return b(ops.Pow(), x, b.scalar(exponent, x.dtype))
+
+
+@handles("exp2", "special_exp2")
+def exp2(b: Builder, x: Value) -> Value:
+    return b(ops.Exp(), b(ops.Mul(), b.cast(x, b.dtype()), b.scalar(math.log(2), b.dtype())))
+
+
+@handles("expm1", "special_expm1")
+def expm1(b: Builder, x: Value) -> Value:
+    return b(ops.Sub(), b(ops.Exp(), b.cast(x, b.dtype())), b.scalar(1.0, b.dtype()))
+
+
+@handles("log1p", "special_log1p")
+def log1p(b: Builder, x: Value) -> Value:
+    return b(ops.Log(), b(ops.Add(), b.cast(x, b.dtype()), b.scalar(1.0, b.dtype())))
+
+
+def _log_base(base: float) -> Any:
+    def handler(b: Builder, x: Value) -> Value:
+        return b(ops.Mul(), b(ops.Log(), b.cast(x, b.dtype())), b.scalar(1 / math.log(base), b.dtype()))
+
+    return handler
+
+
+HANDLERS["log2"], HANDLERS["log10"] = _log_base(2), _log_base(10)
+
+
+@handles("tan")
+def tan(b: Builder, x: Value) -> Value:
+    x = b.cast(x, b.dtype())
+    return b(ops.Div(), b(ops.Sin(), x), b(ops.Cos(), x))
+
+
+def _hyperbolic(kind: type[Operator]) -> Any:
+    def handler(b: Builder, x: Value) -> Value:
+        x = b.cast(x, b.dtype())
+        both = b(kind(), b(ops.Exp(), x), b(ops.Exp(), b(ops.Neg(), x)))
+        return b(ops.Mul(), both, b.scalar(0.5, x.dtype))
+
+    return handler
+
+
+HANDLERS["sinh"], HANDLERS["cosh"] = _hyperbolic(ops.Sub), _hyperbolic(ops.Add)
+
+
+@handles("atan", "arctan")
+def atan(b: Builder, x: Value) -> Value:
+    x = b.cast(x, b.dtype())
+    return b(ops.Atan2(), x, b.scalar(1.0, x.dtype))
+
+
+def _co(b: Builder, x: Value) -> Value:
+    return b(ops.Sqrt(), b(ops.Sub(), b.scalar(1.0, x.dtype), b(ops.Square(), x)))
+
+
+@handles("asin", "arcsin")
+def asin(b: Builder, x: Value) -> Value:
+    return b(ops.Atan2(), x, _co(b, x))
+
+
+@handles("acos", "arccos")
+def acos(b: Builder, x: Value) -> Value:
+    return b(ops.Atan2(), _co(b, x), x)
+
+
+@handles("erfc", "special_erfc")
+def erfc(b: Builder, x: Value) -> Value:
+    return b(ops.Sub(), b.scalar(1.0, x.dtype), b(ops.Erf(), x))
+
+
+@handles("hypot")
+def hypot(b: Builder, x: Value, y: Value) -> Value:
+    return b(ops.Sqrt(), b(ops.Add(), b(ops.Square(), x), b(ops.Square(), y)))
+
+
+@handles("lerp")
+def lerp(b: Builder, x: Value, end: Value, weight: Operand) -> Value:
+    return b(ops.Add(), x, b(ops.Mul(), b.operand(weight, x.dtype), b(ops.Sub(), end, x)))
+
+
+@handles("addcmul")
+def addcmul(b: Builder, x: Value, y: Value, z: Value, value: Scalar = 1) -> Value:
+    dtype = b.dtype()
+    product = b(ops.Mul(), b.cast(y, dtype), b.cast(z, dtype))
+    return b(ops.Add(), b.cast(x, dtype), _scaled(b, product, value, dtype))
+
+
+@handles("addcdiv")
+def addcdiv(b: Builder, x: Value, y: Value, z: Value, value: Scalar = 1) -> Value:
+    dtype = b.dtype()
+    quotient = b(ops.Div(), b.cast(y, dtype), b.cast(z, dtype))
+    return b(ops.Add(), b.cast(x, dtype), _scaled(b, quotient, value, dtype))
+
+
+# -- truth values ------------------------------------------------------------------------------------------------
+@handles("logical_not")
+def logical_not(b: Builder, x: Value) -> Value:
+    return b(ops.LogicalNot(), _truth(b, x))
+
+
+@handles("bitwise_not")
+def bitwise_not(b: Builder, x: Value) -> Value:
+    if x.dtype == "bool":
+        return b(ops.LogicalNot(), x)
+    return b(ops.Sub(), b(ops.Neg(), x), b.scalar(1, x.dtype))
+
+
+def _truth(b: Builder, x: Operand) -> Value:
+    if not isinstance(x, Value):
+        return b.scalar(bool(x), "bool")
+    return x if x.dtype == "bool" else b(ops.NotEqual(), x, b.scalar(0, x.dtype))
+
+
+@handles("logical_and")
+def logical_and(b: Builder, x: Value, y: Value) -> Value:
+    return b(ops.LogicalAnd(), _truth(b, x), _truth(b, y))
+
+
+@handles("logical_or")
+def logical_or(b: Builder, x: Value, y: Value) -> Value:
+    return b(ops.LogicalOr(), _truth(b, x), _truth(b, y))
+
+
+@handles("logical_xor")
+def logical_xor(b: Builder, x: Value, y: Value) -> Value:
+    return b(ops.NotEqual(), _truth(b, x), _truth(b, y))
+
+
+def _bitwise(kind: type[Operator]) -> Any:
+    def handler(b: Builder, x: Operand, y: Operand) -> Value:
+        if b.dtype() != "bool":
+            raise b.fail("bitwise operators work on bool tensors only")
+        return b(kind(), b.operand(x, "bool"), b.operand(y, "bool"))
+
+    return handler
+
+
+for _names, _kind in (
+    (("bitwise_and", "__and__"), ops.LogicalAnd),
+    (("bitwise_or", "__or__"), ops.LogicalOr),
+    (("bitwise_xor", "__xor__"), ops.NotEqual),
+):
+    handles(*_names)(_bitwise(_kind))
+
+
+@handles("isnan")
+def isnan(b: Builder, x: Value) -> Value:
+    return b(ops.NotEqual(), x, x)
+
+
+@handles("isinf")
+def isinf(b: Builder, x: Value) -> Value:
+    return b(ops.Equal(), b(ops.Abs(), x), b.scalar(math.inf, x.dtype))
+
+
+# -- selection and casts -----------------------------------------------------------------------------------------
+@handles("where")
+def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
+    dtype = b.dtype()
+    return b(ops.Where(), _truth(b, condition), b.operand(x, dtype), b.operand(y, dtype))
+
+
+@handles("masked_fill")
+def masked_fill(b: Builder, x: Value, mask: Value, value: Operand) -> Value:
+    dtype = b.dtype()
+    if not isinstance(value, Value) and dtype.startswith("float"):
+        value = max(min(value, float(np.finfo(dtype).max)), float(np.finfo(dtype).min)) if abs(value) > 1e38 else value
+    return b(ops.Where(), _truth(b, mask), b.operand(value, dtype), b.cast(x, dtype))
+
+
+@handles("nan_to_num")
+def nan_to_num(
+    b: Builder, x: Value, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Value:
+    if not x.dtype.startswith("float"):
+        return x
+    limits = np.finfo(x.dtype)
+    high = float(limits.max) if posinf is None else posinf
+    low = float(limits.min) if neginf is None else neginf
+    clean = b(ops.Where(), b(ops.Equal(), x, x), x, b.scalar(nan or 0.0, x.dtype))
+    if posinf is None and neginf is None:
+        return b(ops.Clip(low, high), clean)
+    for bound, value in ((math.inf, high), (-math.inf, low)):
+        clean = b(ops.Where(), b(ops.Equal(), clean, b.scalar(bound, x.dtype)), b.scalar(value, x.dtype), clean)
+    return clean
+
+
+@handles("to", "_to_copy", "type_as", "float", "double", "half")
+def to(b: Builder, x: Value, *_: Any, **__: Any) -> Value:
+    return b.cast(x, b.dtype())
+
+
+@handles(
+    "alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_copy", "dropout", "feature_dropout",
+    "alpha_dropout", "feature_alpha_dropout", "positive", "requires_grad_", "native_dropout", "resolve_conj",
+    "resolve_neg", "cpu", "_to_cpu", "data",
+)  # fmt: skip
+def identity(b: Builder, x: Value, *_: Any, **__: Any) -> Value:
+    train = _[1] if len(_) > 1 and "dropout" in str(b.step.target) else False
+    if train:
+        raise b.fail("dropout in training mode is random; call eval() on the module")
+    return x

@@ -1,0 +1,267 @@
+"""Indexing with tensors: gathers, constant index_put, scatters into slices, triangles, diagonals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from instep.capture.torch.builder import Builder, Scalar
+from instep.capture.torch.handlers.shape import bounds
+from instep.capture.torch.registry import handles
+from instep.graph import Value, ops
+
+__all__: list[str] = []
+
+
+def _wrapped(b: Builder, index: Value, size: int) -> Value:
+    """Indices made non-negative: at once when constant, by a remainder when they are computed."""
+    array = b.array(index)
+    if array is not None:
+        if array.size and array.min() >= 0:
+            return index
+        return b.constant(np.where(array < 0, array + size, array), "index")
+    negative = b(ops.Less(), index, b.scalar(0, index.dtype))
+    return b(ops.Where(), negative, b(ops.Add(), index, b.scalar(size, index.dtype)), index)
+
+
+@handles("embedding")
+def embedding(b: Builder, weight: Value, indices: Value, *_: Any, **__: Any) -> Value:
+    return b(ops.Gather(0), weight, indices)
+
+
+@handles("index_select")
+def index_select(b: Builder, x: Value, dim: int, index: Value) -> Value:
+    axis = dim % x.rank
+    return b(ops.Gather(axis), x, b.reshape(_wrapped(b, index, x.shape[axis]), (-1,)))
+
+
+@handles("take")
+def take(b: Builder, x: Value, index: Value) -> Value:
+    return b(ops.Gather(0), b.reshape(x, (-1,)), _wrapped(b, index, x.size))
+
+
+@handles("gather", "take_along_dim")
+def gather(b: Builder, x: Value, *rest: Any, **_: Any) -> Value:
+    dim, index = (rest[1], rest[0]) if isinstance(rest[0], Value) else (rest[0], rest[1])
+    axis = dim % x.rank
+    return b(ops.TakeAlong(axis), x, _wrapped(b, index, x.shape[axis]))
+
+
+@handles("select.Tensor")
+def select_tensor(b: Builder, x: Value, dim: int, index: Value) -> Value:
+    axis = dim % x.rank
+    return b(ops.Gather(axis), x, b.reshape(_wrapped(b, index, x.shape[axis]), ()))
+
+
+@handles("index.Tensor", "_unsafe_index", "index.Tensor_hacked_twin")
+def index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
+    """numpy-like advanced indexing: one Gather over the indexed axes, flattened when there are several."""
+    picks = _expanded(b, x, indices)
+    axes = [a for a, p in enumerate(picks) if p is not None]
+    together = axes == list(range(axes[0], axes[-1] + 1))
+    if not together:
+        rest = [a for a in range(x.rank) if a not in axes]
+        x = b.permute(x, (*axes, *rest))
+        picks = [picks[a] for a in axes] + [None] * len(rest)
+        axes = list(range(len(axes)))
+    first, sizes = axes[0], [x.shape[a] for a in axes]
+    flat = b.reshape(x, (*x.shape[:first], math.prod(sizes), *x.shape[axes[-1] + 1 :]))
+    return b(ops.Gather(first), flat, _flat_index(b, [p for p in picks if p is not None], sizes))
+
+
+def _expanded(b: Builder, x: Value, indices: Sequence[Value | None]) -> list[Value | None]:
+    """One index (or None) per axis of x; a constant bool mask becomes the places where it is true."""
+    picks: list[Value | None] = []
+    for pick in indices:
+        if pick is None or pick.dtype not in ("bool", "uint8"):
+            picks.append(pick)
+            continue
+        mask = b.array(pick)
+        if mask is None:
+            raise b.fail("a computed bool mask makes a shape that depends on the data; use torch.where instead")
+        picks += [b.constant(places.astype(np.int64), "index") for places in np.nonzero(mask)]
+    return picks + [None] * (x.rank - len(picks))
+
+
+def _flat_index(b: Builder, picks: Sequence[Value], sizes: Sequence[int]) -> Value:
+    """Row-major position of the broadcast indices; computed by numpy when all of them are constant."""
+    arrays = [b.array(p) for p in picks]
+    if all(a is not None for a in arrays):
+        wrapped = [np.where(a < 0, a + n, a).astype(np.int64) for a, n in zip(arrays, sizes, strict=True)]  # type: ignore[operator]
+        flat = np.ravel_multi_index(np.broadcast_arrays(*wrapped), tuple(sizes)).astype(np.int64)
+        if len(picks) == 1 and arrays[0] is not None and arrays[0].dtype == np.int64 and np.array_equal(arrays[0], flat):
+            return picks[0]
+        return b.constant(flat, "index")
+    total: Value | None = None
+    for pick, size in zip(picks, sizes, strict=True):
+        pick = b.cast(_wrapped(b, pick, size), "int64")
+        if total is None:
+            total = pick
+        else:
+            total = b(ops.Add(), b(ops.Mul(), total, b.scalar(size, "int64")), pick)
+    assert total is not None
+    return total
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+def _between(b: Builder, x: Value, part: Value, axis: int, start: int, stop: int) -> Value:
+    """x with x[start:stop] on ``axis`` replaced by ``part``."""
+    before, after = b.slice(x, axis, 0, start), b.slice(x, axis, stop, x.shape[axis])
+    return b.concat([v for v in (before, part, after) if v.shape[axis]], axis)
+
+
+@handles("slice_scatter")
+def slice_scatter(
+    b: Builder, x: Value, source: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Value:
+    axis = dim % x.rank
+    lo, hi = bounds(x.shape[axis], start, end)
+    source = b.cast(source, x.dtype)
+    if step == 1:
+        part = b.expand(source, (*x.shape[:axis], hi - lo, *x.shape[axis + 1 :]))
+        return _between(b, x, part, axis, lo, hi)
+    places = np.arange(lo, hi, step)
+    return _scattered(b, x, source, axis, places)
+
+
+def _scattered(b: Builder, x: Value, source: Value, axis: int, places: np.ndarray) -> Value:
+    """x with the slices at ``places`` on ``axis`` replaced: a Gather over x and source joined."""
+    order = np.arange(x.shape[axis])
+    order[places] = x.shape[axis] + np.arange(len(places))
+    joined = b.concat([x, source], axis)
+    return b(ops.Gather(axis), joined, b.constant(order.astype(np.int64), "index"))
+
+
+@handles("select_scatter")
+def select_scatter(b: Builder, x: Value, source: Value, dim: int, index: int) -> Value:
+    axis = dim % x.rank
+    index = index + x.shape[axis] if index < 0 else index
+    part = b.reshape(b.cast(source, x.dtype), (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    return _between(b, x, part, axis, index, index + 1)
+
+
+@handles("diagonal_scatter")
+def diagonal_scatter(b: Builder, x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    places = np.moveaxis(np.arange(x.size).reshape(x.shape), (dim1, dim2), (-2, -1))
+    return _put_flat(b, x, np.diagonal(places, offset, -2, -1), b.cast(source, x.dtype))
+
+
+def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulate: bool = False) -> Value:
+    """x with its row-major ``places`` set to (or, accumulating, increased by) ``values`` of the same shape."""
+    order = np.full(x.size, -1, np.int64)
+    flat = places.reshape(-1)
+    order[flat] = np.arange(flat.size)  # the last writer wins, as on one thread
+    if accumulate and len(np.unique(flat)) != flat.size:
+        raise b.fail("index_put with accumulate=True writes one place twice")
+    values = b.reshape(b.expand(values, places.shape), (-1,))
+    base = b.reshape(x, (-1,))
+    if accumulate:
+        zero = b.full((1,), 0, x.dtype)
+        moved = b(ops.Gather(0), b.concat([values, zero], 0), b.constant(np.where(order < 0, flat.size, order), "index"))
+        return b.reshape(b(ops.Add(), base, moved), x.shape)
+    order = np.where(order < 0, np.arange(x.size), x.size + order)
+    return b.reshape(b(ops.Gather(0), b.concat([base, values], 0), b.constant(order, "index")), x.shape)
+
+
+@handles("index_put", "_unsafe_index_put")
+def index_put(
+    b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
+) -> Value:
+    values = b.cast(values, x.dtype)
+    if len(indices) == 1 and indices[0] is not None and indices[0].dtype == "bool" and values.size == 1:
+        mask = b.reshape(indices[0], indices[0].shape + (1,) * (x.rank - indices[0].rank))
+        new = b(ops.Add(), x, values) if accumulate else values
+        return b(ops.Where(), mask, b.expand(b.reshape(new, new.shape if accumulate else (1,) * x.rank), x.shape), x)
+    picks = _expanded(b, x, indices)
+    arrays = [None if p is None else b.array(p) for p in picks]
+    if any(p is not None and a is None for p, a in zip(picks, arrays, strict=True)):
+        raise b.fail("index_put at computed places")
+    whole = np.arange(x.size).reshape(x.shape)
+    places = whole[tuple(slice(None) if a is None else a for a in arrays)]
+    return _put_flat(b, x, places, values, accumulate)
+
+
+@handles("index_copy")
+def index_copy(b: Builder, x: Value, dim: int, index: Value, source: Value) -> Value:
+    array = b.array(index)
+    if array is None:
+        raise b.fail("index_copy at computed places")
+    return _scattered(b, x, source, dim % x.rank, array.reshape(-1))
+
+
+@handles("index_fill")
+def index_fill(b: Builder, x: Value, dim: int, index: Value, value: Any) -> Value:
+    array = b.array(index)
+    if array is None:
+        raise b.fail("index_fill at computed places")
+    axis = dim % x.rank
+    mask = np.zeros(x.shape[axis], bool)
+    mask[array] = True
+    mask = mask.reshape([-1 if a == axis else 1 for a in range(x.rank)])
+    return b(ops.Where(), b.constant(mask, "mask"), b.operand(value, x.dtype), x)
+
+
+@handles("scatter", "scatter_add")
+def scatter(b: Builder, x: Value, dim: int, index: Value, source: Any, **_: Any) -> Value:
+    array = b.array(index)
+    if array is None or _.get("reduce"):
+        raise b.fail("scatter at computed places, or with a reduction")
+    axis = dim % x.rank
+    grid = list(np.indices(array.shape))
+    grid[axis] = array
+    places = np.arange(x.size).reshape(x.shape)[tuple(grid)]
+    if not isinstance(source, Value):
+        values = b.full(places.shape, source, x.dtype)
+    else:
+        values = source
+        for a, n in enumerate(array.shape):
+            values = b.slice(values, a, 0, n)
+    return _put_flat(b, x, places, values, "scatter_add" in str(b.step.target))
+
+
+# -- triangles and diagonals -------------------------------------------------------------------------------------
+@handles("tril", "triu")
+def triangle(b: Builder, x: Value, diagonal: int = 0) -> Value:
+    cut = np.tril if "tril" in str(b.step.target) else np.triu
+    mask = cut(np.ones(x.shape[-2:], bool), diagonal)
+    if x.dtype == "bool":
+        return b(ops.LogicalAnd(), x, b.constant(mask, "mask"))
+    zero: Scalar = 0
+    return b(ops.Where(), b.constant(mask, "mask"), x, b.scalar(zero, x.dtype))
+
+
+@handles("diagonal", "linalg_diagonal", "diagonal_copy")
+def diagonal(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
+    offset = named.get("offset", rest[0] if rest else 0)
+    pair = (-2, -1) if "linalg" in str(b.step.target) else (0, 1)
+    axes = [named.get(k, rest[i + 1] if len(rest) > i + 1 else pair[i]) % x.rank for i, k in enumerate(("dim1", "dim2"))]
+    rest_axes = [a for a in range(x.rank) if a not in axes]
+    x = b.permute(x, (*rest_axes, *axes))
+    rows, cols = x.shape[-2:]
+    places = np.diagonal(np.arange(rows * cols).reshape(rows, cols), offset).astype(np.int64)
+    flat = b.reshape(x, (*x.shape[:-2], rows * cols))
+    return b(ops.Gather(flat.rank - 1), flat, b.constant(places, "index"))
+
+
+@handles("diag_embed")
+def diag_embed(b: Builder, x: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Value:
+    if offset or (dim1, dim2) != (-2, -1):
+        raise b.fail("diag_embed off the main diagonal or of other axes")
+    eye = b.constant(np.eye(x.shape[-1], dtype=x.dtype), "eye")
+    return b(ops.Mul(), b.reshape(x, (*x.shape, 1)), eye)
+
+
+@handles("unfold")
+def unfold(b: Builder, x: Value, dimension: int, size: int, step: int) -> Value:
+    """Tensor.unfold: windows along one axis, their elements on a new last axis."""
+    axis = dimension % x.rank
+    count = (x.shape[axis] - size) // step + 1
+    places = np.arange(count)[:, None] * step + np.arange(size)
+    y = b(ops.Gather(axis), x, b.constant(places.astype(np.int64), "index"))
+    order = [*range(axis + 1), *range(axis + 2, y.rank), axis + 1]
+    return b.permute(y, order)
+
+

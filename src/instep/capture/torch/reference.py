@@ -1,0 +1,108 @@
+"""The source network itself, run step by step in PyTorch in float32 or float64, every value kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from instep.capture.base import CaptureError
+from instep.capture.torch.builder import dtype_name
+from instep.capture.torch.convert import needed
+from instep.capture.torch.program import FREE, Program, Step, call, map_steps, steps_in
+from instep.graph.operator import Spec
+
+__all__ = ["TorchReference"]
+
+
+class TorchReference:
+    """PyTorch running the exported program, operator by operator: independent of the graph's numpy meanings."""
+
+    def __init__(self, program: Program, sources: dict[str, tuple[Step, int | None]], outputs: dict[str, Step]) -> None:
+        self._program = program
+        self._sources = sources
+        self._outputs = outputs
+        self._steps = needed(program)
+        self.input_names = [s.name for s in program.inputs]
+        self.input_specs = [Spec(tuple(s.val.shape), dtype_name(s.val.dtype)) for s in program.inputs]
+
+    def run(
+        self, inputs: Sequence[np.ndarray], *, dtype: str = "float32", keep: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Every captured value by name, and the outputs under the graph outputs' value names.
+
+        ``inputs`` in the source's layout; floating ones, and all floating parameters and constants, are cast to
+        ``dtype`` ("float64" or "float32"). ``keep`` limits what is returned beside the outputs. Raises CaptureError
+        when the inputs do not fit.
+        """
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        real = torch.float64 if dtype == "float64" else torch.float32
+        wide = torch.float64 if dtype == "float64" else None
+        table: dict[Step, object] = {}
+        if len(inputs) != len(self.input_specs):
+            raise CaptureError(f"the network takes {len(self.input_specs)} inputs, got {len(inputs)}")
+        for step, spec, array in zip(self._program.inputs, self.input_specs, inputs, strict=True):
+            if tuple(array.shape) != spec.shape:
+                raise CaptureError(f"input '{step.name}' has shape {list(spec.shape)}, got {list(array.shape)}")
+            tensor = torch.from_numpy(np.array(array))
+            table[step] = tensor.to(real if step.val.is_floating_point() else step.val.dtype)
+
+        wanted: dict[Step, list[tuple[str, int | None]]] = {}
+        names = None if keep is None else set(keep)
+        for name, (step, item) in self._sources.items():
+            if names is None or name in names:
+                wanted.setdefault(step, []).append((name, item))
+        for name, step in self._outputs.items():
+            wanted.setdefault(step, []).append((name, None))
+        last: dict[Step, int] = {}
+        for i, step in enumerate(self._steps):
+            for used in steps_in((step.args, step.kwargs)):
+                last[used] = i
+
+        results: dict[str, np.ndarray] = {}
+
+        def record(step: Step, value: object) -> None:
+            for name, item in wanted.get(step, ()):
+                tensor = value if item is None else value[item]  # type: ignore[index]
+                assert isinstance(tensor, torch.Tensor)
+                tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+                results[name] = tensor.detach().numpy().copy()
+
+        def read(step: Step) -> object:
+            if step not in table:
+                value = step.tensor if step.kind == "weight" else self._program.constant(step)
+                # float64: constants of the network keep the value they have in the source, only wider
+                table[step] = _to(value, wide) if wide is not None else value
+            return table[step]
+
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(real)
+        try:
+            with torch.no_grad():
+                for step in self._program.inputs:
+                    record(step, table[step])
+                for i, step in enumerate(self._steps):
+                    if step.depends == FREE:
+                        continue
+                    value = call(step, map_steps(step.args, read), map_steps(step.kwargs, read), wide)
+                    table[step] = value
+                    record(step, value)
+                    for used in steps_in((step.args, step.kwargs)):
+                        if last[used] == i:
+                            table.pop(used, None)
+                for step in self._outputs.values():
+                    if step.depends == FREE or step.kind == "weight":
+                        record(step, read(step))
+        finally:
+            torch.set_default_dtype(default)
+        return results
+
+
+def _to(value: object, dtype: torch.dtype) -> object:
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to(v, dtype) for v in value)
+    return value

@@ -1,0 +1,43 @@
+"""The table of handlers: which function turns an ATen operator into graph operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["HANDLERS", "Missing", "Unsupported", "find", "handles"]
+
+#: ATen operator name, with or without overload ("add.Tensor" before "add"), to handler(builder, *args, **kwargs).
+HANDLERS: dict[str, Callable[..., Any]] = {}
+
+
+class Unsupported(Exception):
+    """A handler cannot express this call; the message says which attribute is the reason."""
+
+
+class Missing:
+    """A result that no graph operator gives (the places of a max pool); reading it is the error that says so."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def handles(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: register a handler for ATen operators, e.g. ``@handles("conv2d.default", "conv2d.padding")``.
+
+    A name without overload stands for all overloads. The handler gets the Builder and the operator's arguments in
+    its schema's order; tensors arrive as graph Values.
+    """
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            HANDLERS[name] = function
+        return function
+
+    return wrap
+
+
+def find(target: Any) -> Callable[..., Any] | None:
+    """The handler of an OpOverload, or None."""
+    name = str(target).removeprefix("aten.")
+    return HANDLERS.get(name) or HANDLERS.get(name.split(".")[0])
