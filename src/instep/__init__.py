@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["bench", "capture", "convert", "show", "verify"]
@@ -15,15 +17,26 @@ if TYPE_CHECKING:
 _VERBS = frozenset(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    # PEP 562: `instep.convert` imports numpy and the rooms it needs only here, so that `import instep` costs nothing.
-    # The rooms capture/ and verify/ are packages of the same name as two verbs: the functions win on the package.
-    if name in _VERBS:
-        verb = getattr(import_module("instep.api"), name)
-        globals()[name] = verb
-        return verb
-    raise AttributeError(f"module 'instep' has no attribute {name!r}; the verbs are {', '.join(__all__)}")
+class _Package(ModuleType):
+    """The package as a module on which verbs win: ``capture`` and ``verify`` are rooms as well as functions, and
+    importing a room would put the room where the function has to be. ``from instep.verify import …`` still works.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _VERBS and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # `instep.convert` imports the rooms it needs only here, so that `import instep` costs nothing
+        if name in _VERBS:
+            verb = getattr(import_module("instep.api"), name)
+            super().__setattr__(name, verb)
+            return verb
+        raise AttributeError(f"module 'instep' has no attribute {name!r}; the verbs are {', '.join(__all__)}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+sys.modules[__name__].__class__ = _Package
