@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 
 from instep.graph import Graph
 from instep.rewrite.driver import PassReport, Rewrite, run
+from instep.rewrite.fold.branches import merge_branches
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
+from instep.rewrite.fold.norms import fold_norm_scales
 from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_shuffle_order
 from instep.rewrite.fold.scales import fold_scales, spell_scales
+from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.rank import lower_rank
@@ -24,8 +27,11 @@ __all__ = ["to_tflite"]
 ROUNDS = 6
 
 TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates)
-RECOGNISE: tuple[Rewrite, ...] = (recognise_views, recognise_focus)
-FOLD: tuple[Rewrite, ...] = (*TIDY, fold_scales, fold_pixel_shuffle_order, fold_channel_gathers)
+RECOGNISE: tuple[Rewrite, ...] = (recognise_views, recognise_focus, linear_from_matmul)
+FOLD: tuple[Rewrite, ...] = (
+    *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,
+    fold_channel_gathers,
+)  # fmt: skip
 
 
 def _named(module: str, *names: str) -> list[Rewrite]:

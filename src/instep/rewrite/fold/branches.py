@@ -1,0 +1,202 @@
+"""Parallel convolutions whose results are only added become one convolution, identity branches included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from instep.graph import Node, Value, ops
+from instep.rewrite.driver import rewrite
+from instep.rewrite.edit import Editor
+from instep.rewrite.fold.weights import canonical, channel_axis, kernel_of, restore, sole_user
+
+__all__ = ["merge_branches"]
+
+
+@dataclass
+class _Branch:
+    """One term of a sum, as a convolution of ``x``: taps at rows and columns relative to the output's place."""
+
+    x: Value
+    node: Node | None
+    stride: tuple[int, int]
+    groups: int
+    weight: np.ndarray  # canonical, float64
+    bias: np.ndarray
+    rows: list[int]
+    cols: list[int]
+    sign: float = 1.0
+    macs: int = 0
+
+
+@rewrite("convolution is linear in its weights: the sum of convolutions of one input is the convolution with their sum")
+def merge_branches(edit: Editor) -> bool:
+    changed = False
+    for node in edit.nodes(ops.Add, ops.Sub):
+        if not edit.alive(node) or _is_term(edit, node):
+            continue
+        changed |= _merge_sum(edit, node)
+    return changed
+
+
+def _plain_sum(node: Node | None) -> bool:
+    return (
+        node is not None
+        and isinstance(node.op, ops.Add | ops.Sub)
+        and not node.op.activation
+        and all(v.shape == node.output.shape for v in node.inputs)
+    )
+
+
+def _is_term(edit: Editor, node: Node) -> bool:
+    """Whether another sum takes this one in."""
+    return sole_user(edit, node.output) and _plain_sum(edit.users[node.output][0])
+
+
+def _terms(edit: Editor, node: Node, sign: float, inner: list[Node]) -> list[tuple[Value, float]]:
+    found: list[tuple[Value, float]] = []
+    for i, value in enumerate(node.inputs):
+        part = -sign if i == 1 and isinstance(node.op, ops.Sub) else sign
+        maker = edit.maker(value)
+        if maker is not None and _plain_sum(maker) and sole_user(edit, value):
+            inner.append(maker)
+            found += _terms(edit, maker, part, inner)
+        else:
+            found.append((value, part))
+    return found
+
+
+def _merge_sum(edit: Editor, root: Node) -> bool:
+    if not _plain_sum(root) or root.output.rank != 4:
+        return False
+    inner: list[Node] = []
+    terms = _terms(edit, root, 1.0, inner)
+    branches = [_branch(edit, value, sign) for value, sign in terms]
+    convs = [b for b in branches if b is not None]
+    for lead in convs:
+        layout = lead.node.op.layout if lead.node is not None else ""
+        group = [b for b in convs if b.x is lead.x and b.stride == lead.stride and b.node is not None
+                 and b.node.op.layout == layout]  # fmt: skip
+        others = [(v, s) for (v, s), b in zip(terms, branches, strict=True) if not any(b is g for g in group)]
+        same_size = root.output.shape == lead.x.shape and lead.stride == (1, 1)
+        identity = [t for t in others if t[0] is lead.x][:1] if same_size else []
+        members = group + [_identity(lead, s) for _, s in identity]
+        others = [t for t in others if not identity or t is not identity[0]]
+        merged = _merge(members) if len(members) > 1 else None
+        if merged is None:
+            continue
+        _rewrite(edit, root, inner, group, merged, others)
+        return True
+    return False
+
+
+def _branch(edit: Editor, value: Value, sign: float) -> _Branch | None:
+    """A term that is a convolution which nothing else reads."""
+    node = edit.maker(value, ops.Conv2d)
+    if node is None or not sole_user(edit, value):
+        return None
+    op: Any = node.op
+    if op.activation or any(edit.array(v) is None for v in node.inputs[1:]):
+        return None
+    kernel = kernel_of(op, node.inputs[1].shape)
+    weight = canonical(op, edit.graph.weights[node.inputs[1]])
+    outputs = node.output.shape[channel_axis(op, 4)]
+    bias = edit.graph.weights[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else np.zeros(outputs)
+    rows, cols = (
+        [k * d - p[0] for k in range(n)] for n, d, p in zip(kernel, op.dilation, op.padding, strict=True)
+    )
+    macs = op.macs([v.spec for v in node.inputs], [value.spec])
+    return _Branch(node.inputs[0], node, op.stride, op.groups, weight, bias, rows, cols, sign, macs)
+
+
+def _identity(like: _Branch, sign: float) -> _Branch:
+    assert like.node is not None
+    channels = like.x.shape[channel_axis(like.node.op, 4)]
+    return _Branch(like.x, None, (1, 1), channels, np.ones((channels, 1, 1, 1)), np.zeros(channels), [0], [0], sign)
+
+
+def _grid(offsets: list[list[int]]) -> list[int] | None:
+    """The regular taps that hold all the given ones, or None when there are none."""
+    every = sorted({o for part in offsets for o in part})
+    steps = {b - a for a, b in zip(every, every[1:], strict=False)}
+    if not steps:
+        return every
+    step = int(np.gcd.reduce(list(steps)))
+    grid = list(range(every[0], every[-1] + 1, step))
+    return grid if every[0] <= 0 else None
+
+
+def _merge(members: list[_Branch]) -> _Branch | None:
+    """One convolution that computes the sum, when it takes no more multiplications than its parts."""
+    rows, cols = _grid([b.rows for b in members]), _grid([b.cols for b in members])
+    if rows is None or cols is None:
+        return None
+    groups = int(np.gcd.reduce([b.groups for b in members]))
+    if any(b.groups % groups for b in members):
+        return None
+    first = members[0]
+    channels_in = first.groups * first.weight.shape[2]
+    channels_out = first.groups * first.weight.shape[1]
+    o, i = channels_out // groups, channels_in // groups
+    total = np.zeros((groups, o, i, len(rows), len(cols)))
+    bias = np.zeros(channels_out)
+    for b in members:
+        taps = b.weight.reshape(*b.weight.shape[:3], len(b.rows), len(b.cols))
+        at_rows, at_cols = [rows.index(r) for r in b.rows], [cols.index(c) for c in b.cols]
+        ratio = b.groups // groups
+        bo, bi = o // ratio, i // ratio
+        for g in range(b.groups):
+            big, part = divmod(g, ratio)
+            spot = np.ix_([big], range(part * bo, (part + 1) * bo), range(part * bi, (part + 1) * bi), at_rows, at_cols)
+            total[spot] += b.sign * taps[g]
+        bias += b.sign * b.bias
+    assert first.node is not None
+    places = first.node.output.size
+    macs = places * i * len(rows) * len(cols)
+    if macs > sum(b.macs for b in members) or not np.any(total):
+        return None
+    return _Branch(first.x, first.node, first.stride, groups, total, bias, rows, cols)
+
+
+def _rewrite(
+    edit: Editor, root: Node, inner: list[Node], group: list[_Branch], merged: _Branch,
+    others: list[tuple[Value, float]],
+) -> None:  # fmt: skip
+    like = merged.node
+    assert like is not None
+    layout = like.op.layout  # type: ignore[attr-defined]
+    dtype = root.output.dtype
+    out_axes = (2, 3) if layout == "NCHW" else (1, 2)
+    padding, dilation = [], []
+    for taps, axis, stride in zip((merged.rows, merged.cols), out_axes, merged.stride, strict=True):
+        reach = (root.output.shape[axis] - 1) * stride + taps[-1]
+        padding.append((-taps[0], max(0, reach - (merged.x.shape[axis] - 1))))
+        dilation.append(taps[1] - taps[0] if len(taps) > 1 else 1)
+    op = ops.Conv2d(merged.stride, (padding[0], padding[1]), (dilation[0], dilation[1]), merged.groups, layout)
+    kernel = (len(merged.rows), len(merged.cols))
+    flat = merged.weight.reshape(*merged.weight.shape[:3], -1)
+    stem = like.scope or like.output.name
+    weight = edit.constant(np.ascontiguousarray(restore(op, flat, kernel).astype(dtype)), f"{stem}.weight")
+    inputs = [merged.x, weight]
+    if np.any(merged.bias):
+        inputs.append(edit.constant(merged.bias.astype(dtype), f"{stem}.bias"))
+    scope = like.scope
+    if not others:
+        edit.splice(root, op, inputs)
+        root.scope = scope
+    else:
+        total = edit.add(op, inputs, like, f"{stem}.merged")
+        for value, sign in others[:-1]:
+            total = edit.add(ops.Add() if sign > 0 else ops.Sub(), [total, value], root)
+        value, sign = others[-1]
+        edit.splice(root, ops.Add() if sign > 0 else ops.Sub(), [total, value])
+    for node in [*inner, *(b.node for b in group)]:
+        if node is not None:
+            _erase_unread(edit, node)
+
+
+def _erase_unread(edit: Editor, node: Node) -> None:
+    if edit.alive(node) and not edit.users[node.output] and not edit.is_output(node.output):
+        edit.erase(node)
