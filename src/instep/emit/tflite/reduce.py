@@ -60,3 +60,10 @@ def cumsum(w: Writer, node: Node) -> None:
 def top_k(w: Writer, node: Node) -> None:
     inputs = [w.tensor(node.inputs[0]), w.constant(np.asarray(node.op.k, np.int32), "k")]
     w.op("TOPK_V2", inputs, [w.tensor(v) for v in node.outputs], schema.TopKV2OptionsT())
+
+
+@lowers(ops.LogSoftmax)
+def log_softmax(w: Writer, node: Node) -> None:
+    if node.op.axis != node.output.rank - 1:
+        raise EmitError(f"{node.describe()}: TFLite's softmax runs over the last axis; run the rewrite 'lower' first")
+    w.op("LOG_SOFTMAX", [w.tensor(node.inputs[0])], [w.tensor(node.output)], schema.LogSoftmaxOptionsT())

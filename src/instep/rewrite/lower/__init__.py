@@ -1,0 +1,39 @@
+"""Decomposes every operator that TFLite lacks into ones that it has, each in its form best for XNNPACK."""
+
+from __future__ import annotations
+
+from instep.rewrite.driver import rewrite
+from instep.rewrite.edit import Editor
+from instep.rewrite.lower import (  # noqa: F401  (they fill the table)
+    activations,
+    convolutions,
+    joins,
+    linear,
+    norms,
+    pools,
+    reductions,
+    sampling,
+    shuffles,
+)
+from instep.rewrite.lower.table import DECOMPOSITIONS, Build, decomposes
+
+__all__ = ["DECOMPOSITIONS", "Build", "decomposes", "lower"]
+
+
+@rewrite("each decomposition states the operator's own formula in operators that TFLite has")
+def lower(edit: Editor) -> bool:
+    changed = False
+    todo = edit.nodes(*DECOMPOSITIONS)
+    while todo:
+        for node in todo:
+            if edit.alive(node):
+                kind = type(node.op)
+                while kind in DECOMPOSITIONS and DECOMPOSITIONS[kind](Build(edit, node)):
+                    changed = True
+                    if not edit.alive(node) or type(node.op) is kind:
+                        break
+                    kind = type(node.op)
+        # Steps that a decomposition added may need one themselves.
+        seen = {id(n) for n in todo}
+        todo = [n for n in edit.nodes(*DECOMPOSITIONS) if id(n) not in seen]
+    return changed

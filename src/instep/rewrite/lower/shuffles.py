@@ -1,0 +1,103 @@
+"""Decompositions of pixel shuffles, im2col and col2im; everything spatial is NHWC here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from instep.graph import Value, ops
+from instep.rewrite.lower.table import Build, decomposes
+
+__all__: list[str] = []
+
+
+def _swap(b: Build, x: Value, outer: int, inner: int) -> Value:
+    """Channels of x from the order (outer, inner) to (inner, outer)."""
+    n, h, w, _ = x.shape
+    split = b.reshape(x, (n * h * w, outer, inner))
+    return b.reshape(b.add(ops.Permute((0, 2, 1)), split), x.shape)
+
+
+@decomposes(ops.DepthToSpace)
+def depth_to_space(b: Build) -> bool:
+    """TFLite's channel order is DCR; CRD's channels are put in that order first."""
+    op = b.node.op
+    if op.layout != "NHWC" or op.order == "DCR":
+        return False
+    area = op.block * op.block
+    channels = b.x.shape[3] // area
+    x = b.x if channels == 1 else _swap(b, b.x, channels, area)
+    return b.done(op.with_(order="DCR"), x)
+
+
+@decomposes(ops.SpaceToDepth)
+def space_to_depth(b: Build) -> bool:
+    op = b.node.op
+    if op.layout != "NHWC" or op.order == "DCR":
+        return False
+    area, channels = op.block * op.block, b.x.shape[3]
+    native = op.with_(order="DCR")
+    if channels == 1:
+        return b.done(native, b.x)
+    return b.done(ops.Reshape(b.node.output.shape), _swap(b, b.add(native, b.x), area, channels))
+
+
+@decomposes(ops.Unfold2d)
+def unfold2d(b: Build) -> bool:
+    """A depthwise convolution with one-hot kernels: output channel c·KH·KW + i·KW + j is place (i, j) of channel c."""
+    op = b.node.op
+    if op.layout != "NHWC":
+        return False
+    channels = b.x.shape[3]
+    kh, kw = op.kernel
+    kernels = np.tile(np.eye(kh * kw).reshape(kh * kw, kh, kw, 1), (channels, 1, 1, 1))
+    conv = ops.Conv2d(op.stride, op.padding, op.dilation, channels, "NHWC")
+    places = b.add(conv, b.x, b.constant(kernels, "places"))
+    return b.done(ops.Reshape(b.node.output.shape), places)
+
+
+@decomposes(ops.Fold2d)
+def fold2d(b: Build) -> bool:
+    """A sum of shifted pixel shuffles: kernel place i = a·stride + d goes to row (window + a)·stride + d."""
+    op = b.node.op
+    if op.layout != "NHWC":
+        return False
+    n, _, depth = b.x.shape
+    (oh, ow), (kh, kw), (sh, sw), (dh, dw) = op.windows(), op.kernel, op.stride, op.dilation
+    channels = depth // (kh * kw)
+    # One more channel of zeros for places that no kernel element reaches.
+    x = b.pad(b.reshape(b.x, (n, oh, ow, depth)), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    blocks = [-(-(d * (k - 1) + 1) // s) for k, s, d in ((kh, sh, dh), (kw, sw, dw))]
+    full = [(o + m - 1) * s for o, m, s in ((oh, blocks[0], sh), (ow, blocks[1], sw))]
+    total: Value | None = None
+    for i in range(blocks[0]):
+        for j in range(blocks[1]):
+            index = np.full((sh, sw, channels), depth)
+            for y in range(sh):
+                for z in range(sw):
+                    p, q = i * sh + y, j * sw + z
+                    if p % dh == 0 and q % dw == 0 and p // dh < kh and q // dw < kw:
+                        place = (p // dh) * kw + q // dw
+                        index[y, z] = np.arange(channels) * kh * kw + place
+            if np.all(index == depth):
+                continue
+            part = b.add(ops.Gather(3), x, b.constant(index.reshape(-1), "places", "int32"))
+            part = _spread(b, part, sh, sw, channels)
+            rows, cols = (i * sh, full[0] - oh * sh - i * sh), (j * sw, full[1] - ow * sw - j * sw)
+            part = b.pad(part, ((0, 0), rows, cols, (0, 0)))
+            total = part if total is None else b.add(ops.Add(), total, part)
+    assert total is not None
+    (top, _), (left, _) = op.padding
+    h, w = op.output_size
+    short = (max(top + h - full[0], 0), max(left + w - full[1], 0))
+    total = b.pad(total, ((0, 0), (0, short[0]), (0, short[1]), (0, 0)))
+    total = b.slice(b.slice(total, 1, top, top + h), 2, left, left + w)
+    return b.stand(total)
+
+
+def _spread(b: Build, x: Value, sh: int, sw: int, channels: int) -> Value:
+    """[N, H, W, (sh, sw, C)] → [N, H·sh, W·sw, C]."""
+    n, h, w, _ = x.shape
+    if sh == sw:
+        return x if sh == 1 else b.add(ops.DepthToSpace(sh, "DCR", "NHWC"), x)
+    rows = b.reshape(x, (n * h, w, sh, sw * channels))
+    return b.reshape(b.add(ops.Permute((0, 2, 1, 3)), rows), (n, h * sh, w * sw, channels))
