@@ -66,6 +66,8 @@ def to_tflite(
                 break
         return graph
 
+    graph = graph.copy()
+    graph.prune()
     graph = go(graph, (merge_constants,))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
     graph = go(graph, (*RECOGNISE, *FOLD, hoist_slices), ROUNDS)
