@@ -242,5 +242,5 @@ def make_inputs(
             sets.append(InputSet(name, tuple(arrays)))
     for j, kind in enumerate(kinds):
         arrays = [_array(s, kind, picture, bounds.get(i, 2), seed + 1000 * j + i) for i, s in enumerate(specs)]
-        sets.append(InputSet(kind, tuple(arrays), kind in ("zeros", "constant", "large")))
+        sets.append(InputSet(kind, tuple(arrays), kind in ("zeros", "constant")))
     return sets

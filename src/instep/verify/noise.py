@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["CLASSES", "LIMITS", "Distance", "Limits", "Noise", "classify", "distance", "nudge", "ratio", "worst_class"]
+from instep.graph import Graph, Node, ops
+
+__all__ = [
+    "CLASSES", "LIMITS", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge", "ratio",
+    "worst_class",
+]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.
 CLASSES = ("in step", "drifting", "out of step")
@@ -39,6 +44,14 @@ class Limits:
     #: A noise measured on few numbers can be small by luck (the ratio of two Gaussian draws is a Cauchy draw): noise
     #: grows by 1 + few / (number of measured elements).
     few: float = 8.0
+    #: A sum of n terms in another legal order is off by this · √n eps (a random walk of roundings: one after the
+    #: other, as TFLite's own kernels sum, it is 0.17 · √n; PyTorch sums in a tree and shows less).
+    sums: float = 0.2
+    #: The same for products of matrices and convolutions, which both sides sum in blocks.
+    products: float = 0.05
+    #: On the edge inputs (all zeros, one constant) every rounding of a sum errs in the same direction; there the
+    #: inputs move by this many units in the last place instead of one.
+    edge_units: float = 64.0
 
 
 LIMITS = Limits()
@@ -111,6 +124,8 @@ class Noise:
 
     size: int = 0
     draws: int = 0
+    #: how many eps of its magnitude a legal order of summation may cost (see ``growth``)
+    growth: float = 1.0
     rms: dict[str, float] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
     scale_rms: dict[str, float] = field(default_factory=dict)
@@ -139,18 +154,18 @@ class Noise:
     def level(self, name: str, limits: Limits = LIMITS) -> tuple[float, float]:
         """(RMS, peak) noise to judge by on the input set ``name``.
 
-        The largest of: what this set showed; the same relative noise as the other sets show (an average over sets,
-        so that one lucky small draw does not count); the floors.
+        The largest of: what this set showed; the relative noise that the sets show in the middle (one lucky small
+        draw does not count, nor one set on which the network jumps); the floors.
         """
         scale_rms, scale_peak = self.scale_rms.get(name, 0.0), self.scale_peak.get(name, 0.0)
         usual = sorted(s for s in self.scale_rms.values() if s > 0)
         usual_rms = usual[len(usual) // 2] if usual else 0.0
         shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms]
-        share = math.sqrt(sum(s * s for s in shares) / len(shares)) if shares else 0.0
-        rms = max(
-            self.rms[name], share * scale_rms, limits.floor * EPS * scale_rms, limits.floor_usual * EPS * usual_rms
-        )
-        peak = max(self.peak[name], limits.floor * EPS * scale_peak, rms)
+        share = sorted(shares)[len(shares) // 2] if shares else 0.0
+        floor = limits.floor * self.growth * EPS
+        usual_floor = limits.floor_usual * self.growth * EPS
+        rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms)
+        peak = max(self.peak[name], floor * scale_peak, rms)
         luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))
         return rms * luck, peak * luck
 
@@ -180,15 +195,49 @@ def worst_class(classes: list[str]) -> str:
     return max(known, key=CLASSES.index) if known else "not comparable"
 
 
-def nudge(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``array`` (float32) with every element moved up or down by one unit in the last place, at random.
+def nudge(array: np.ndarray, rng: np.random.Generator, units: float = 1.0, together: bool = False) -> np.ndarray:
+    """``array`` (float32) with every element moved up or down by ``units`` in the last place, at random.
 
-    Elements far below the array's RMS (exact zeros above all) move by one unit of that RMS, since what an engine
-    rounds is the sums they enter. An array of zeros moves by one unit of 1.
+    Elements far below the array's RMS (exact zeros above all) move by units of that RMS, since what an engine
+    rounds is the sums they enter. An array of zeros moves by units of 1. ``together`` moves all of them up.
     """
     if array.dtype.kind != "f":
         return array
     rms = _size_of(array.astype(np.float64))[0] or 1.0
-    unit = np.spacing(np.maximum(np.abs(array), np.float32(rms)).astype(np.float32))
+    unit = np.spacing(np.maximum(np.abs(array), np.float32(rms)).astype(np.float32)) * np.float32(units)
+    if together:
+        return (array + unit).astype(array.dtype)
     sign = rng.integers(0, 2, array.shape, dtype=np.int8).astype(np.float32) * 2 - 1
     return (array + sign * unit).astype(array.dtype)
+
+
+def _terms(node: Node) -> tuple[int, int]:
+    """(terms of each sum, terms of each product sum) of a node."""
+    op, x, out = node.op, node.inputs[0], node.output
+    if isinstance(op, (ops.Conv2d, ops.Conv3d)):
+        return 0, node.inputs[1].size // node.inputs[1].shape[0]
+    if isinstance(op, (ops.Linear, ops.MatMul)):
+        return 0, x.shape[-1]
+    if isinstance(op, ops.ConvTranspose2d):
+        return 0, x.shape[1 if op.layout == "NCHW" else 3]
+    if isinstance(op, (ops.ReduceMean, ops.ReduceSum, ops.AdaptiveAvgPool2d, ops.AvgPool2d)):
+        return max(1, x.size // max(1, out.size)), 0
+    if isinstance(op, (ops.LayerNorm, ops.RmsNorm)):
+        return node.inputs[1].size, 0
+    if isinstance(op, ops.GroupNorm):
+        return x.size // x.shape[0] // op.groups, 0
+    if isinstance(op, (ops.Softmax, ops.LogSoftmax)):
+        return x.shape[op.axis], 0
+    return (x.shape[op.axis], 0) if isinstance(op, ops.CumSum) else (0, 0)
+
+
+def growth(graph: Graph, limits: Limits = LIMITS) -> dict[str, float]:
+    """Value name → the eps that other legal orders of summation may have cost up to there (roots of summed squares)."""
+    found: dict[str, float] = {}
+    for node in graph.nodes:
+        before = max((found.get(v.name, 1.0) for v in node.inputs), default=1.0)
+        sums, products = _terms(node)
+        own = limits.sums**2 * sums + limits.products**2 * products
+        for value in node.outputs:
+            found[value.name] = math.sqrt(before**2 + own)
+    return found

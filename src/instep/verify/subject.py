@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from instep.graph import Graph, SourceView
-from instep.graph.mapping import Mapping, mapping_of
+from instep.verify.mapping import Mapping, mapping_of
 
 __all__ = ["GraphSubject", "Run", "Subject", "to_source"]
 

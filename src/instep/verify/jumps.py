@@ -1,0 +1,113 @@
+"""Operators that jump (round, compare, rank): a result may legally land on the other side of a tie.
+
+Where it does, the truth downstream is computed anew from the result's own choice, so that a legal jump is no fault
+and a fault behind it still shows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from instep.graph import Graph, Node, Value, ops
+from instep.verify.mapping import Mapping
+from instep.verify.noise import LIMITS, Noise
+from instep.verify.subject import Run, to_source
+
+__all__ = ["JUMPING", "Jumps"]
+
+JUMPING = (
+    ops.ArgMax, ops.ArgMin, ops.TopK, ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.FloorDiv, ops.FloorMod,
+    ops.Less, ops.LessEqual, ops.Greater, ops.GreaterEqual, ops.Equal, ops.NotEqual, ops.Cast,
+)  # fmt: skip
+#: How many random moves within the noise are tried to see which answers are legal.
+TRIES = 8
+
+
+def _jumps(node: Node) -> bool:
+    if not isinstance(node.op, JUMPING) or not node.inputs[0].dtype.startswith("float"):
+        return False
+    return not isinstance(node.op, ops.Cast) or not node.output.dtype.startswith("float")
+
+
+class Jumps:
+    """The jumping nodes of a captured graph, and what a result made of them."""
+
+    def __init__(self, graph: Graph | None) -> None:
+        self.graph = graph
+        self.nodes = [n for n in graph.nodes if _jumps(n)] if graph is not None else []
+        #: (input set, node) of every legal jump that was found
+        self.found: list[tuple[str, str]] = []
+
+    def settle(
+        self, name: str, truth: dict[str, np.ndarray], run: Run, mapping: Mapping, noise: dict[str, Noise]
+    ) -> dict[str, np.ndarray]:
+        """The truth of the input set ``name``, recomputed behind every legal jump of the result."""
+        if not self.nodes or self.graph is None:
+            return truth
+        tensors: dict[str, str] = {}
+        for tensor, view in mapping.values.items():
+            tensors.setdefault(view.name, tensor)
+
+        def shown(value: Value) -> np.ndarray | None:
+            tensor = tensors.get(value.name, "")
+            if tensor not in run.tensors or run.tensors[tensor].size != value.size:
+                return None
+            return to_source(run.tensors[tensor], mapping.values[tensor], value.shape)
+
+        for node in self.nodes:
+            for value in node.outputs:
+                mine = shown(value)
+                if mine is None or value.name not in truth:
+                    continue
+                wrong = ~np.isclose(mine.astype(np.float64), truth[value.name].astype(np.float64), rtol=1e-5, atol=1e-7)
+                if wrong.any() and self._legal(node, value, mine, wrong, truth, shown, noise, name):
+                    self.found.append((name, node.describe()))
+                    truth = self._behind(value, mine, truth)
+        return truth
+
+    def _legal(self, node, value, mine, wrong, truth, shown, noise, name) -> bool:  # type: ignore[no-untyped-def]
+        rng = np.random.default_rng(0)
+        number = node.outputs.index(value)
+        allowed = np.zeros(wrong.shape, bool)
+        exact = [_read(self.graph, v, truth) for v in node.inputs]
+        if any(a is None for a in exact):
+            return False
+        given = []
+        own = [shown(v) for v in node.inputs]
+        if all(o is not None or v in self.graph.weights for o, v in zip(own, node.inputs, strict=True)):
+            given.append([o if o is not None else self.graph.weights[v] for o, v in zip(own, node.inputs, strict=True)])
+        for _ in range(TRIES):
+            moved = []
+            for array, v in zip(exact, node.inputs, strict=True):
+                peak = LIMITS.in_step * noise[v.name].level(name)[1] if v.name in noise else 0.0
+                moved.append(array + rng.uniform(-peak, peak, array.shape) if array.dtype.kind == "f" else array)
+            given.append(moved)
+        with np.errstate(all="ignore"):
+            for arrays in given:
+                answer = np.asarray(node.op.evaluate(*arrays)[number])
+                allowed |= np.isclose(answer.astype(np.float64), mine.astype(np.float64), rtol=1e-4, atol=1e-6)
+        return bool(allowed[wrong].all())
+
+    def _behind(self, value: Value, array: np.ndarray, truth: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert self.graph is not None
+        table = dict(truth)
+        table[value.name] = array.astype(np.float64) if array.dtype.kind == "f" else array
+        moved = {value}
+        with np.errstate(all="ignore"):
+            for node in self.graph.nodes:
+                if any(v in moved for v in node.inputs) and value not in node.outputs:
+                    ins = [_read(self.graph, v, table) for v in node.inputs]
+                    if any(a is None for a in ins):
+                        continue
+                    for out, result in zip(node.outputs, node.op.evaluate(*ins), strict=True):  # type: ignore[arg-type]
+                        table[out.name] = np.asarray(result)
+                        moved.add(out)
+        return table
+
+
+def _read(graph: Graph | None, value: Value, table: dict[str, np.ndarray]) -> np.ndarray | None:
+    assert graph is not None
+    if value in graph.weights:
+        array = graph.weights[value]
+        return array.astype(np.float64) if array.dtype.kind == "f" else array
+    return table.get(value.name)

@@ -1,0 +1,132 @@
+"""A TFLite file on trial: run in one child process on both engines, its tensors mapped to the source's values."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instep.emit.tflite.metadata import unpack_views
+from instep.graph import Graph
+from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
+from instep.verify.inputs import InputSet
+from instep.verify.mapping import Mapping
+from instep.verify.reference import Reference
+from instep.verify.subject import Run, shown_inputs
+
+__all__ = ["EngineError", "TfliteSubject", "floats_of"]
+
+
+class EngineError(RuntimeError):
+    """A file that the runtime refuses or dies of; the message is the runtime's."""
+
+
+def floats_of(array: np.ndarray, name: str, result: RunResult) -> np.ndarray:
+    """The real numbers that a (perhaps quantised) tensor stands for."""
+    if name in result.quantization and array.dtype.kind in "iu":
+        scale, zero = result.quantization[name]
+        return ((array.astype(np.float32) - zero) * np.float32(scale)).astype(np.float32)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+class TfliteSubject:
+    """The file and where its tensors belong. ``runs`` computes every set in one child, beside the caller's own work."""
+
+    def __init__(self, path: str | Path, info: TFLiteInfo, mapping: Mapping, input_values: Sequence[str]) -> None:
+        self.path = path
+        self.info = info
+        self.mapping = mapping
+        self.input_values = list(input_values)
+        self.output_tensors = [info.tensors[i].name for i in info.outputs]
+        self.notes: list[str] = []
+        self.threads = 1
+        self._begun: tuple[tuple[int, ...], threading.Thread, dict[str, Any]] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        reference: Reference,
+        *,
+        graph: Graph | None = None,
+        sets: Sequence[InputSet] = (),
+    ) -> TfliteSubject:
+        """Read ``path`` and map its tensors: by its own table when Instep wrote it for this source, else by what flows.
+
+        Raises TFLiteError when the file is damaged, EngineError when it does not run, ValueError when its inputs are
+        not the source's.
+        """
+        from instep.verify.align import align, match_inputs
+
+        info = tflite_info(path)
+        names = [v.name for v in graph.inputs] if graph is not None else list(reference.input_names)
+        views = unpack_views(info.instep, {t.name: t.shape for t in info.tensors})
+        known = {v.name for v in graph.values()} if graph is not None else None
+        tensors = [info.tensors[i].name for i in info.inputs]
+        outputs = [info.tensors[i].name for i in info.outputs]
+        whole = bool(views) and all(t in views for t in (*tensors, *outputs))
+        if whole and (known is None or all(v.name in known for v in views.values())):
+            mapping = Mapping(views, [views[t] for t in tensors], [views[t] for t in outputs])
+            return cls(path, info, mapping, names)
+        inputs = match_inputs(info, names, list(reference.input_specs))
+        subject = cls(path, info, Mapping({}, list(inputs), [None] * len(outputs)), names)
+        subject.mapping = align(subject, reference, graph, sets)
+        subject.notes.append(
+            f"the file does not say which of its tensors is which value: {len(subject.mapping.values)} of "
+            f"{len(info.ops)} were recognised by what flows through them"
+        )
+        return subject
+
+    def start(self, sets: Sequence[Sequence[np.ndarray]]) -> None:
+        """Begin running ``sets`` in the background."""
+        given = [shown_inputs(self.mapping, self.input_values, arrays) for arrays in sets]
+        box: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                jobs = [
+                    Job(self.path, given, "builtin", keep_all=True, threads=self.threads),
+                    Job(self.path, given, "xnnpack", threads=self.threads),
+                ]
+                box["results"] = run_jobs(jobs)
+            except Exception as error:
+                box["error"] = error
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._begun = (tuple(id(a) for arrays in sets for a in arrays), thread, box)
+
+    def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
+        """One Run per set: all tensors from the built-in kernels, outputs from those and from XNNPACK.
+
+        Raises EngineError when the file does not run on either engine.
+        """
+        key = tuple(id(a) for arrays in sets for a in arrays)
+        if self._begun is None or self._begun[0] != key:
+            self.start(sets)
+        assert self._begun is not None
+        _, thread, box = self._begun
+        thread.join()
+        self._begun = None
+        if "error" in box:
+            raise box["error"]
+        builtin, deployed = box["results"]
+        if all(r.failed for r in (builtin[0], deployed[0])):
+            raise EngineError(f"{self.path} does not run: {deployed[0].message or builtin[0].message}")
+        for engine, results in (("builtin", builtin), ("xnnpack", deployed)):
+            if results[0].failed:
+                self.notes.append(f"engine {engine} refuses the file: {results[0].message}")
+        for one, two in zip(builtin, deployed, strict=True):
+            tensors = {name: floats_of(array, name, one) for name, array in one.tensors.items()}
+            outputs: dict[str, list[np.ndarray]] = {}
+            for engine, result in (("builtin", one), ("xnnpack", two)):
+                if not result.failed:
+                    outputs[engine] = [
+                        floats_of(a, n, result) for a, n in zip(result.outputs, result.output_names, strict=True)
+                    ]
+            yield Run(tensors, outputs)
+
+

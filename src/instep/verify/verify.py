@@ -1,0 +1,332 @@
+"""The proof: source and result side by side, value by value, judged by the source's own rounding noise."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instep.graph import Graph, Node, SourceView
+from instep.verify.diagnose import Case, diagnose
+from instep.verify.inputs import InputSet, Picture, index_bounds, make_inputs
+from instep.verify.jumps import Jumps
+from instep.verify.lossy import Figures, measure_lossy
+from instep.verify.noise import (
+    CLASSES,
+    LIMITS,
+    Distance,
+    Limits,
+    Noise,
+    classify,
+    distance,
+    growth,
+    nudge,
+    ratio,
+    worst_class,
+)
+from instep.verify.reference import Reference
+from instep.verify.subject import Run, Subject
+from instep.verify.verdict import Row, Verdict, correlation
+
+__all__ = ["judge", "plan", "verify"]
+
+
+@dataclass
+class _Found:
+    """What one tensor (or one output of one engine) showed on every input set."""
+
+    tensor: str
+    view: SourceView
+    engine: str
+    output: int | None = None
+    distances: dict[str, Distance] = field(default_factory=dict)
+    missing: str = ""
+
+
+def plan(specs: Sequence[Any], macs: int) -> tuple[tuple[str, ...], int]:
+    """(kinds of input sets, float32 draws with nudged inputs) for a network of ``macs`` multiply-accumulates.
+
+    Small networks get every kind; large ones the two that see most. The choice depends on the network alone, so that
+    a proof does not depend on how busy the machine is.
+    """
+    work = macs + 20 * sum(s.size for s in specs)
+    if work <= 1e8:
+        return ("noise", "natural", "mosaic", "zeros", "constant", "large"), 2
+    if work <= 2e9:
+        return ("noise", "mosaic", "zeros"), 1
+    return ("noise", "natural"), 1
+
+
+def _macs(graph: Graph | None) -> int:
+    if graph is None:
+        return 0
+    return sum(n.op.macs([v.spec for v in n.inputs], [v.spec for v in n.outputs]) for n in graph.nodes)
+
+
+def _targets(subject: Subject) -> list[_Found]:
+    return [_Found(name, view, "builtin") for name, view in subject.mapping.values.items()]
+
+
+def _compare(found: _Found, array: np.ndarray, truth: dict[str, np.ndarray], noise: dict[str, Noise], name: str) -> None:
+    view = found.view
+    source = truth.get(view.name)
+    if source is None:
+        return
+    if source.size != array.size:
+        found.missing = f"has shape {list(array.shape)}, the source's {view.name} has {list(source.shape)}"
+        return
+    skip = noise[view.name].skip.get(name) if view.name in noise else None
+    shape = array.shape
+    shown = view.apply(source).reshape(shape)
+    found.distances[name] = distance(array, shown, None if skip is None else view.apply(skip).reshape(shape))
+
+
+def _row(found: _Found, noise: Noise, node: Node | None, limits: Limits) -> Row:
+    """The row of a tensor: its worst input set."""
+    worst, where, level = -1.0, "", 0.0
+    peak = 0.0
+    relative = 0.0
+    for name, dist in found.distances.items():
+        here = noise.level(name, limits)
+        value = ratio(dist, here, limits)
+        peak = max(peak, dist.peak)
+        if value > worst:
+            worst, where, level = value, name, here[0]
+            relative = dist.rms / (noise.scale_rms.get(name, 0.0) or 1.0)
+    verdict = "not comparable" if worst < 0 else classify(worst, limits)
+    return Row(
+        source=found.view.name,
+        tensor=found.tensor,
+        scope=node.scope if node else "",
+        operator=node.op.name if node else "",
+        origin=node.origin if node else "",
+        shape=tuple(found.view.shape),
+        ratio=max(worst, 0.0),
+        verdict=verdict,
+        max_abs=peak if worst < math.inf else math.inf,
+        relative=relative,
+        noise=level,
+        inputs=where,
+        engine=found.engine,
+        output=found.output is not None,
+    )
+
+
+def judge(
+    reference: Reference,
+    subject: Subject,
+    sets: Sequence[InputSet],
+    *,
+    graph: Graph | None = None,
+    draws: int = 2,
+    seed: int = 0,
+    limits: Limits = LIMITS,
+    figures: Figures | None = None,
+    explain: bool = True,
+) -> Verdict:
+    """Compare ``subject`` with ``reference`` on ``sets``; ``graph`` (captured) gives scopes, order and the diagnosis.
+
+    ``draws`` is the number of float32 runs with nudged inputs per set, beside the plain one.
+    """
+    start = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    mapping = subject.mapping
+    founds = _targets(subject)
+    outputs: dict[tuple[int, str], _Found] = {}
+    wanted = {f.view.name for f in founds} | {v.name for v in mapping.outputs if v is not None}
+    noise: dict[str, Noise] = {}
+    grown = growth(graph, limits) if graph is not None else {}
+    jumps = Jumps(graph)
+    lossy: list[Any] = []
+    correlations: list[float] = []
+    arrays_of = [s.arrays for s in sets]
+    if hasattr(subject, "start"):
+        subject.start(arrays_of)
+    runs: Any = None
+    for number, given in enumerate(sets):
+        arrays = list(given.arrays)
+        truth = reference.run(arrays, dtype="float64")
+        singles = [reference.run(arrays, dtype="float32")]
+        for i in range(2 if given.edge else draws if number < 2 else min(draws, 1)):
+            units = limits.edge_units if given.edge else 1.0
+            moved = [nudge(a, rng, units, together=given.edge and i == 0) for a in arrays]
+            singles.append(reference.run(moved, dtype="float32"))
+        for name in wanted & truth.keys():
+            noise.setdefault(name, Noise(growth=grown.get(name, 1.0))).add(given.name, truth[name], [s[name] for s in singles])
+        runs = runs if runs is not None else iter(subject.runs(arrays_of))
+        run: Run = next(runs)
+        truth = jumps.settle(given.name, truth, run, mapping, noise)
+        for found in founds:
+            array = run.tensors.get(found.tensor)
+            if array is not None:
+                _compare(found, array, truth, noise, given.name)
+        for engine, arrays_out in run.outputs.items():
+            for i, array in enumerate(arrays_out):
+                view = mapping.outputs[i]
+                if view is None:
+                    continue
+                key = (i, engine)
+                if key not in outputs:
+                    outputs[key] = _Found(subject.output_tensors[i], view, engine, i)
+                _compare(outputs[key], array, truth, noise, given.name)
+                if view.name in truth and truth[view.name].size == array.size:
+                    shown = view.apply(truth[view.name]).reshape(array.shape)
+                    if not given.edge:
+                        correlations.append(correlation(array, shown))
+                    if figures is not None:
+                        lossy.append((given.name, i, measure_lossy(array, shown)))
+    verdict = _conclude(founds, list(outputs.values()), noise, graph, limits)
+    verdict.correlation = min((c for c in correlations if not math.isnan(c)), default=math.nan)
+    verdict.inputs = [s.name for s in sets]
+    missing = sorted(set(_source_values(graph)) - {r.source for r in verdict.rows}) if graph else []
+    verdict.not_comparable = missing
+    unseen = [i for i, v in enumerate(mapping.outputs) if v is None]
+    if unseen:
+        verdict.notes.append(f"outputs {unseen} show no value of the source and were not compared")
+    if figures is not None:
+        verdict.lossy = figures.judge(lossy)
+    if explain and graph is not None and verdict.first is not None:
+        case = _case(reference, subject, sets, graph, verdict, noise, limits)
+        if case is not None:
+            verdict.suspects = [n.describe() for n in case.suspects]
+            verdict.diagnosis = diagnose(case)
+            if verdict.diagnosis is not None:
+                verdict.first.diagnosis = str(verdict.diagnosis)
+    verdict.seconds = time.perf_counter() - start
+    return verdict
+
+
+def _source_values(graph: Graph) -> list[str]:
+    return [v.name for n in graph.nodes for v in n.outputs]
+
+
+def _conclude(
+    founds: list[_Found],
+    outputs: list[_Found],
+    noise: dict[str, Noise],
+    graph: Graph | None,
+    limits: Limits,
+) -> Verdict:
+    nodes = {v.name: n for n in graph.nodes for v in n.outputs} if graph is not None else {}
+    order = {name: i for i, name in enumerate(nodes)} if graph is not None else {n: i for i, n in enumerate(noise)}
+    rows = [_row(f, noise[f.view.name], nodes.get(f.view.name), limits) for f in founds if f.distances]
+    rows.sort(key=lambda r: order.get(r.source, -1))
+    judged = [_row(f, noise[f.view.name], nodes.get(f.view.name), limits) for f in outputs if f.distances]
+    notes = [f"tensor {f.tensor!r} {f.missing}" for f in [*founds, *outputs] if f.missing]
+    best: dict[int, Row] = {}
+    for found, row in zip([f for f in outputs if f.distances], judged, strict=True):
+        assert found.output is not None
+        kept = best.get(found.output)
+        if kept is None or (row.verdict != "not comparable" and row.ratio > kept.ratio):
+            best[found.output] = row
+    final = [best[i] for i in sorted(best)]
+    overall = worst_class([r.verdict for r in final])
+    if any(f.missing for f in outputs):
+        overall = "out of step"
+    first = _first(rows, final, graph)
+    if overall == "in step" and first is not None:
+        overall = "drifting"
+        notes.append(
+            f"the outputs are within the network's rounding noise, but {first.operator} "
+            f"'{first.scope or first.source}' is {first.verdict}: a fault that this network hides"
+        )
+    return Verdict(
+        verdict=overall,
+        noise_ratio=max((r.ratio for r in final), default=math.nan),
+        max_abs=max((r.max_abs for r in final), default=math.nan),
+        correlation=math.nan,
+        rows=rows,
+        outputs=final,
+        first=first,
+        notes=notes,
+    )
+
+
+def _first(rows: list[Row], outputs: list[Row], graph: Graph | None) -> Row | None:
+    """The first value that left step, in the order of the data.
+
+    When an output is bad: the first bad row of all. When no output is: the first value out of step whose every
+    reader that can be compared has left step too (one that its readers do not notice is a wrong view, no fault).
+    """
+    bad = [r for r in rows if r.verdict in CLASSES[1:]]
+    if any(r.verdict in CLASSES[1:] for r in outputs):
+        return bad[0] if bad else next(r for r in outputs if r.verdict in CLASSES[1:])
+    if graph is None:
+        return None
+    names = {r.source: r for r in rows}
+    readers: dict[str, list[Row]] = {}
+    for node in graph.nodes:
+        for value in node.inputs:
+            readers.setdefault(value.name, []).extend(names[o.name] for o in node.outputs if o.name in names)
+    for row in bad:
+        after = readers.get(row.source, [])
+        if row.verdict == "out of step" and after and all(r.verdict in CLASSES[1:] for r in after):
+            return row
+    return None
+
+
+def _case(
+    reference: Reference,
+    subject: Subject,
+    sets: Sequence[InputSet],
+    graph: Graph,
+    verdict: Verdict,
+    noise: dict[str, Noise],
+    limits: Limits,
+) -> Case | None:
+    """Everything the diagnosis needs about the first bad value: one or two input sets run once more."""
+    first = verdict.first
+    assert first is not None
+    usable = [s for s in sets if s.name == first.inputs] + [s for s in sets if not s.edge and s.name != first.inputs]
+    usable = usable[:2]
+    if not usable:
+        return None
+    truths = [reference.run(list(s.arrays), dtype="float64") for s in usable]
+    runs = list(subject.runs([list(s.arrays) for s in usable]))
+    good = {r.source for r in verdict.rows if r.verdict == "in step"} - {
+        r.source for r in verdict.rows if r.verdict in CLASSES[1:]
+    }
+    levels = [noise[first.source].level(s.name, limits)[0] for s in usable]
+    return Case.build(graph, first, good, truths, runs, subject.mapping, levels, [s.arrays for s in usable])
+
+
+def verify(
+    reference: Reference,
+    file: str | Path,
+    *,
+    graph: Graph | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
+    inputs: Sequence[Sequence[np.ndarray]] | None = None,
+    seed: int = 0,
+    picture: Picture | None = None,
+    figures: Figures | None = None,
+    limits: Limits = LIMITS,
+) -> Verdict:
+    """Prove the TFLite ``file`` against its source.
+
+    ``graph`` is the captured graph (for scopes, order and diagnosis). ``images`` are pictures or a folder of them;
+    ``inputs`` are input sets of the user's own, each a list of arrays in the source's layout; ``picture`` says how
+    pixels become inputs. ``figures`` states thresholds for a result that is lossy by intention.
+    Raises ValueError when the inputs do not fit, FileNotFoundError when a path does not exist.
+    """
+    from instep.verify.tflite import TfliteSubject
+
+    start = time.perf_counter()
+    specs = list(reference.input_specs)
+    kinds, draws = plan(specs, _macs(graph))
+    bounds = index_bounds(graph) if graph is not None else {}
+    sets = make_inputs(
+        specs, seed=seed, images=images, picture=picture, bounds=bounds, given=inputs or (), kinds=kinds
+    )
+    subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
+    verdict = judge(
+        reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures
+    )
+    verdict.notes = subject.notes + verdict.notes
+    verdict.seconds = time.perf_counter() - start
+    return verdict
