@@ -79,13 +79,16 @@ def test_nhwc_to_tokens_moves_nothing():
     assert view.to_ops() == [ops.Reshape((1, 196, 32))]
 
 
-def test_factoring_reaches_every_permutation_of_six_blocks_in_at_most_two_rank_four_moves():
-    for perm in ((5, 4, 3, 2, 1, 0), (1, 3, 5, 0, 2, 4), (4, 2, 0, 5, 3, 1)):
-        order = tuple(range(6))
-        for blocks, move in factor_permutation(perm):
-            assert sum(blocks, ()) == order and len(move) <= 4
-            order = tuple(x for m in move for x in blocks[m])
-        assert order == perm
+@settings(max_examples=150, deadline=None)
+@given(st.integers(2, 10).flatmap(lambda n: st.permutations(range(n))))
+def test_factoring_reaches_every_order_by_moves_of_at_most_four_blocks(perm):
+    order = tuple(range(len(perm)))
+    steps = factor_permutation(tuple(perm))
+    for blocks, move in steps:
+        assert sum(blocks, ()) == order and len(move) <= 4
+        order = tuple(x for m in move for x in blocks[m])
+    assert order == tuple(perm)
+    assert len(steps) <= max(1, (len(perm) + 1) // 2)
 
 
 def test_moving_axes_of_size_one_moves_no_data():

@@ -180,7 +180,8 @@ class _Layout:
         op = node.op
         if op.spatial and op.layout == "NCHW":  # type: ignore[attr-defined]
             self.cut.force(self._var(node.output), 1)
-            readers.setdefault(node.inputs[0], []).append(None)
+            if node.inputs[0] in self.alternative:
+                readers.setdefault(node.inputs[0], []).append(None)
             for value in node.inputs[1:]:
                 self._pin(value)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, permutations
 
@@ -237,34 +237,67 @@ def _place_ones(shape: Sequence[int], real: list[int], ones: list[int], out: Seq
     return tuple(move)
 
 
+Step = tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]
+#: Up to so many blocks the fewest moves are found by search; beyond, moves are chosen greedily.
+SEARCH_LIMIT = 6
+
+
 @lru_cache(maxsize=1024)
-def factor_permutation(
-    perm: tuple[int, ...], max_rank: int = 4
-) -> tuple[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]], ...]:
+def factor_permutation(perm: tuple[int, ...], max_rank: int = 4) -> tuple[Step, ...]:
     """The fewest moves of at most ``max_rank`` contiguous blocks that bring 0…n-1 into the order ``perm``.
 
     Each step is (blocks, move): the current order cut into blocks of labels, and the permutation of the blocks.
+    Beyond six blocks each move is the one that leaves the fewest blocks: short, though not always shortest.
     """
-    start, goal = tuple(range(len(perm))), tuple(perm)
-    came: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]]] = {}
-    queue = deque([start])
-    seen = {start}
-    n = len(perm)
-    while queue and goal not in seen:
-        state = queue.popleft()
-        for parts in range(2, min(max_rank, n) + 1):
-            for cuts in combinations(range(1, n), parts - 1):
-                edges = (0, *cuts, n)
-                blocks = tuple(state[a:b] for a, b in zip(edges, edges[1:], strict=False))
-                for move in permutations(range(parts)):
-                    after = tuple(x for m in move for x in blocks[m])
-                    if after not in seen:
-                        seen.add(after)
-                        came[after] = (state, (blocks, move))
-                        queue.append(after)
-    steps = []
-    state = goal
-    while state != start:
-        state, step = came[state]
+    state, goal = tuple(range(len(perm))), tuple(perm)
+    steps: list[Step] = []
+    while len(_blocks(state, goal)) > SEARCH_LIMIT:
+        groups = _blocks(state, goal)
+        _, step = min(
+            ((len(_blocks(after, goal)), step) for after, step in _moves(groups, max_rank)), key=lambda found: found[0]
+        )
         steps.append(step)
+        state = tuple(x for m in step[1] for x in step[0][m])
+    return (*steps, *_search(state, goal, max_rank))
+
+
+def _blocks(state: tuple[int, ...], goal: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """``state`` cut wherever neighbours are not neighbours in ``goal``."""
+    after = dict(zip(goal, goal[1:], strict=False))
+    blocks: list[list[int]] = []
+    for label in state:
+        if blocks and after.get(blocks[-1][-1]) == label:
+            blocks[-1].append(label)
+        else:
+            blocks.append([label])
+    return tuple(tuple(b) for b in blocks)
+
+
+def _moves(groups: tuple[tuple[int, ...], ...], max_rank: int) -> Iterator[tuple[tuple[int, ...], Step]]:
+    """Every order that one move of at most ``max_rank`` blocks (each of whole ``groups``) reaches, with the move."""
+    n = len(groups)
+    for parts in range(2, min(max_rank, n) + 1):
+        for cuts in combinations(range(1, n), parts - 1):
+            edges = (0, *cuts, n)
+            blocks = tuple(sum(groups[a:b], ()) for a, b in zip(edges, edges[1:], strict=False))
+            for move in permutations(range(parts)):
+                if all(b != a + 1 for a, b in zip(move, move[1:], strict=False)):  # else fewer parts do the same
+                    yield tuple(x for m in move for x in blocks[m]), (blocks, move)
+
+
+def _search(start: tuple[int, ...], goal: tuple[int, ...], max_rank: int) -> tuple[Step, ...]:
+    """Breadth-first search for the fewest moves from ``start`` to ``goal``."""
+    came: dict[tuple[int, ...], tuple[tuple[int, ...], Step] | None] = {start: None}
+    queue = deque([start])
+    while goal not in came:
+        state = queue.popleft()
+        for after, step in _moves(_blocks(state, goal), max_rank):
+            if after not in came:
+                came[after] = (state, step)
+                queue.append(after)
+    steps: list[Step] = []
+    link = came[goal]
+    while link is not None:
+        steps.append(link[1])
+        link = came[link[0]]
     return tuple(reversed(steps))
