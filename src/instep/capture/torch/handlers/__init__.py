@@ -7,7 +7,7 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = ("elementwise", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm", "attention", "reduce",
-            "recurrent")  # fmt: skip
+            "recurrent", "fourier")  # fmt: skip
 
 
 def load() -> None:
