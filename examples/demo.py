@@ -65,7 +65,9 @@ def main() -> int:
     )
 
     say("\nNow the same file against a network that differs in one word, align_corners=True:")
-    status = instep("verify", network[0], "demo-out/small_sr.tflite", *network[1:], *shape, "--arg", "align_corners=True")
+    status = instep(
+        "verify", network[0], "demo-out/small_sr.tflite", *network[1:], *shape, "--arg", "align_corners=True"
+    )
     if status != 1:
         say("the proof should have failed here (exit status 1), and did not")
         return 1

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
+
 from super_resolution import SmallSR, small_sr
 
 SCALE = 4
@@ -105,7 +106,8 @@ def main() -> None:
         if step % 250 == 0:
             ours, bicubic = score(network, options.test)
             seconds = time.monotonic() - start
-            print(f"{seconds:5.0f} s  step {step:5d}  L1 {mean:.5f}  PSNR {ours:.2f} dB, bicubic {bicubic:.2f}", flush=True)
+            line = f"{seconds:5.0f} s  step {step:5d}  L1 {mean:.5f}  PSNR {ours:.2f} dB, bicubic {bicubic:.2f}"
+            print(line, flush=True)
         step += 1
 
     network.eval()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-NETWORK = '''
+NETWORK = """
 import torch
 from torch import nn
 
@@ -46,7 +46,7 @@ class Branchy(nn.Module):
 
 def not_a_module():
     return 42
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +166,19 @@ def test_quiet_is_one_line(made: dict[str, Any]) -> None:
 
 
 # -- what is light ---------------------------------------------------------------------------------------------------
+def python(root: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["--version"]])
 def test_help_imports_no_framework(arguments: list[str], root: Path) -> None:
     code = (
-        "import sys; sys.argv = ['instep', *%r]; from instep.cli import main\n"
+        "import sys; from instep.cli import main\n"
         "try: main()\n"
         "finally: print(sorted({'numpy', 'torch', 'tensorflow', 'ai_edge_litert'} & set(sys.modules)), file=sys.stderr)"
-    ) % (arguments,)
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root / "src")}
     )
+    run = python(root, code, *arguments)
     assert run.returncode == 0, run.stderr
     assert run.stderr.strip() == "[]"
 
@@ -188,9 +191,7 @@ def test_importing_the_package_imports_no_framework_and_offers_the_verbs(root: P
         "assert callable(instep.capture) and callable(instep.verify) and callable(instep.convert)\n"
         "assert 'torch' not in sys.modules\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root / "src")}
-    )
+    run = python(root, code)
     assert run.returncode == 0, run.stderr
 
 

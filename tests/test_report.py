@@ -66,14 +66,15 @@ def parsed(page: str) -> Checker:
 
 
 def test_the_page_is_sound_and_self_contained() -> None:
-    page = render(document(pictures=[Picture("cat.png", b"\x89PNG1", b"\x89PNG2", b"\x89PNG3", b"\x89PNG4", 1e4, 1e-6)]))
+    picture = Picture("cat.png", b"\x89PNG1", b"\x89PNG2", b"\x89PNG3", b"\x89PNG4", 1e4, 1e-6)
+    page = render(document(pictures=[picture]))
     checker = parsed(page)
     assert "script" not in checker.tags
     assert len(checker.addresses) == 4
     assert all(a.startswith("data:image/png;base64,") for a in checker.addresses)
     assert "http" not in page.replace("http-equiv", "")
     assert 'name="viewport"' in page
-    for said in ("In step", "All is well.", "fold-scales", "scaling weights scales the result", "CONV_2D", "model.py:41"):
+    for said in ("In step", "All is well.", "fold-scales", "weights scales the result", "CONV_2D", "model.py:41"):
         assert said in page
 
 

@@ -1,4 +1,4 @@
-"""Instep: your network, in step everywhere. Importing it imports no framework; each verb comes when it is first used."""
+"""Instep: your network, in step everywhere. Importing it imports no framework; a verb comes when first used."""
 
 from __future__ import annotations
 

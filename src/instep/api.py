@@ -16,10 +16,26 @@ if TYPE_CHECKING:
     from instep.rewrite.driver import PassReport
     from instep.verify import Verdict
 
-__all__ = ["Bench", "Conversion", "InstepError", "Verification", "bench", "capture", "convert", "show", "verify"]
+__all__ = [
+    "HALF_THRESHOLDS",
+    "Bench",
+    "Conversion",
+    "InstepError",
+    "Verification",
+    "bench",
+    "capture",
+    "convert",
+    "show",
+    "verify",
+]
 
 #: What a caller may pass to hear how far a long walk has come: called with the room and what happens in it.
 Progress = Callable[[str, str], None]
+
+
+#: What a file with float16 weights has to reach when the caller states nothing: its weights carry 11 bits (about
+#: 70 dB per layer); 40 dB is a hundredth of the signal.
+HALF_THRESHOLDS = {"sqnr": 40.0}
 
 
 class InstepError(ValueError):
@@ -46,6 +62,7 @@ class Verification:
         """Plain data under the keys that ``instep verify --json`` prints."""
         return {
             **self.verdict.to_json(),
+            "ok": self.ok,
             "source": self.source,
             "file": self.file,
             "seconds": _rounded(self.seconds),
@@ -88,11 +105,18 @@ class Conversion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data under the keys that ``instep convert --json`` prints."""
-        proof: dict[str, Any] = {"verdict": None, "noise_ratio": None, "max_abs": None, "correlation": None, "worst": []}
+        proof: dict[str, Any] = {
+            "verdict": None,
+            "noise_ratio": None,
+            "max_abs": None,
+            "correlation": None,
+            "worst": [],
+        }
         if self.verdict is not None:
             proof = self.verdict.to_json()
         return {
             **proof,
+            "ok": self.ok,
             "source": self.source,
             "file": self.file,
             "bytes": self.bytes,
@@ -187,6 +211,7 @@ def convert(
     report: str | os.PathLike[str] | None = None,
     prove_each: bool = False,
     verify: bool = True,
+    thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -195,7 +220,9 @@ def convert(
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
     them that the proof runs on too. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's.
     ``half`` stores the weights as float16. ``report`` writes an HTML page. ``prove_each`` runs the graph before and
-    after every rewrite in float64. ``verify=False`` skips the proof.
+    after every rewrite in float64. ``verify=False`` skips the proof. ``thresholds`` judge a result that is lossy by
+    intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation", "top1", "top5"; default with ``half``:
+    ``HALF_THRESHOLDS``.
 
     The file appears whole when all is done, or not at all; a file whose proof fails is written too (look at
     ``.ok``), so that it can be examined. Raises CaptureError, EmitError, InstepError or OSError.
@@ -233,7 +260,8 @@ def convert(
             seconds["emit"] = time.perf_counter() - start
             tell("verify", "source and result side by side")
             start = time.perf_counter()
-            verdict = _proof(captured, draft, images=images, seed=seed, half=half)
+            limits = thresholds or (HALF_THRESHOLDS if half else None)
+            verdict = _proof(captured, draft, images=images, seed=seed, thresholds=limits)
             seconds["verify"] = time.perf_counter() - start
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)
@@ -284,6 +312,7 @@ def verify(
     args: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verification:
@@ -292,8 +321,6 @@ def verify(
     ``source`` as in ``capture``, or another ``.tflite`` file. The file may come from any tool: where its tensors do
     not say what they are, they are aligned by what flows through them. Raises CaptureError, TFLiteError, InstepError.
     """
-    from instep.verify import verify as judge
-
     path = Path(file)
     page = None if report is None else _writable(report)
     tell = progress or (lambda room, what: None)
@@ -313,7 +340,7 @@ def verify(
         seconds["capture"] = time.perf_counter() - start
         start = time.perf_counter()
         tell("verify", "source and result side by side")
-        verdict = judge(captured.reference, path, graph=captured.graph, images=images, seed=seed)
+        verdict = _proof(captured, path, images=images, seed=seed, thresholds=thresholds)
         title, notes = captured.source, list(captured.notes)
     seconds["verify"] = time.perf_counter() - start
     result = Verification(title, str(path), verdict, seconds, notes)
@@ -358,10 +385,24 @@ def bench(files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads
     return Bench(names, measured.median, measured.failed, sizes, threads)
 
 
-def _proof(captured: Captured, file: Path, *, images: Any, seed: int, half: bool) -> Verdict:
-    from instep.verify import verify as judge
+def _proof(
+    captured: Captured, file: Path, *, images: Any, seed: int, thresholds: Mapping[str, float] | None
+) -> Verdict:
+    from instep.verify.verify import verify as judge
 
-    return judge(captured.reference, file, graph=captured.graph, images=images, seed=seed)
+    return judge(captured.reference, file, graph=captured.graph, images=images, seed=seed, figures=_figures(thresholds))
+
+
+def _figures(thresholds: Mapping[str, float] | None) -> Any:
+    if not thresholds:
+        return None
+    from instep.verify.lossy import Figures
+
+    try:
+        return Figures(**thresholds)
+    except TypeError:
+        known = ", ".join(Figures.__dataclass_fields__)
+        raise InstepError(f"thresholds are {known}; got {', '.join(thresholds)}") from None
 
 
 def _prover(captured: Captured, seed: int) -> Callable[[Any, Any, str], float]:

@@ -35,7 +35,9 @@ OK, FAILED, USAGE = 0, 1, 2
 
 SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, or a .pt2 file."
 
-Weights = Annotated[str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="SHAPE", help="1,3,224,224 (or name=1,3,224,224); once for each input"),
@@ -45,6 +47,10 @@ Args = Annotated[
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="PATH", help="a picture or folder to prove on as well")]
 Report = Annotated[str | None, typer.Option("--report", metavar="FILE", help="write an HTML report")]
+Least = Annotated[
+    list[str] | None,
+    typer.Option("--min", metavar="FIGURE=NUMBER", help="judge a lossy result: sqnr psnr ssim correlation top1 top5"),
+]
 Seed = Annotated[int, typer.Option("--seed", help="for random weights and random inputs")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the verdict alone")]
@@ -84,6 +90,7 @@ def convert(
     prove_each: Annotated[bool, typer.Option("--prove-each", help="run every rewrite under proof")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove the file against the source")] = True,
     report: Report = None,
+    least: Least = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -95,7 +102,8 @@ def convert(
 
         result = api.convert(
             source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, io=io, half=fp16,
-            report=report, prove_each=prove_each, verify=verify, seed=seed, progress=progress,
+            report=report, prove_each=prove_each, verify=verify, thresholds=_thresholds(least), seed=seed,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -113,6 +121,7 @@ def verify(
     arg: Args = None,
     images: Images = None,
     report: Report = None,
+    least: Least = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -124,7 +133,7 @@ def verify(
 
         result = api.verify(
             source, file, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, report=report,
-            seed=seed, progress=progress,
+            thresholds=_thresholds(least), seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -224,6 +233,18 @@ def _arguments(texts: Sequence[str] | None) -> dict[str, Any] | None:
     return found
 
 
+def _thresholds(texts: Sequence[str] | None) -> dict[str, float] | None:
+    """``["sqnr=50"]`` → ``{"sqnr": 50.0}``."""
+    found: dict[str, float] = {}
+    for text in texts or ():
+        key, _, value = text.partition("=")
+        try:
+            found[key] = float(value)
+        except ValueError:
+            _stop(f"--min {text}: write --min FIGURE=NUMBER, e.g. --min sqnr=50")
+    return found or None
+
+
 # -- what is printed -------------------------------------------------------------------------------------------------
 def _print_json(result: Any) -> None:
     print(json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False, default=str))
@@ -252,16 +273,16 @@ def _say_conversion(result: Any, quiet: bool) -> None:
 
 
 def _say_verdict(verdict: Any, facts: list[tuple[str, str]], quiet: bool, report: str | None) -> None:
-    from instep.report.document import sentence, value_row
+    from instep.report.document import headline, sentence, value_row
     from instep.report.terminal import console, values, verdict_panel
 
     screen = console()
     if quiet:
-        screen.print(f"{verdict.verdict}  {facts[0][1]}", soft_wrap=True)
+        screen.print(f"{headline(verdict)}  {facts[0][1]}", soft_wrap=True)
         return
     if report is not None:
         facts = [*facts, ("report", report)]
-    screen.print(verdict_panel(verdict.verdict, sentence(verdict), facts))
+    screen.print(verdict_panel(headline(verdict), sentence(verdict), facts))
     if verdict.ok:
         return
     screen.print(values([value_row(r) for r in verdict.worst(8)], "Worst values"))
@@ -275,7 +296,7 @@ def _say_notes(notes: Sequence[str]) -> None:
     from instep.report.terminal import console
 
     for note in notes:
-        console(error=True).print(f"note: {note}", style="yellow", markup=False)
+        console(error=True).print(f"note: {note}", style="dim", markup=False)
 
 
 @contextmanager

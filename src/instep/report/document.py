@@ -8,21 +8,30 @@ from typing import Any
 
 from instep.report.model import Document, Picture, RewriteRow, ValueRow, human_bytes, human_count, human_ratio
 
-__all__ = ["document_of_conversion", "document_of_verification", "facts_of", "sentence", "value_row"]
+__all__ = ["document_of_conversion", "document_of_verification", "facts_of", "headline", "sentence", "value_row"]
 
 _PACKAGES = ("torch", "ai-edge-litert", "numpy", "flatbuffers", "timm")
 
 
 def value_row(row: Any) -> ValueRow:
     """A verdict's row (``verify.Row``) as the report prints it."""
-    return ValueRow(
-        row.source, row.scope, row.operator, row.origin, row.verdict, row.ratio, row.max_abs, row.diagnosis
-    )
+    return ValueRow(row.source, row.scope, row.operator, row.origin, row.verdict, row.ratio, row.max_abs, row.diagnosis)
+
+
+def headline(verdict: Any) -> str:
+    """The verdict in two words; for a lossy result whether it meets the thresholds."""
+    if verdict.lossy is None:
+        return verdict.verdict
+    return "good enough" if verdict.ok else "not good enough"
 
 
 def sentence(verdict: Any) -> str:
     """The verdict in one sentence, with the numbers behind it."""
     from instep.verify.noise import LIMITS
+
+    if verdict.lossy is not None:
+        figures = ", ".join(f"{k} {v:.4g}" for k, v in verdict.lossy["figures"].items() if isinstance(v, float))
+        return f"by the thresholds stated: {figures}" + "".join(f"; {f}" for f in verdict.lossy["failed"])
 
     ratio = human_ratio(verdict.noise_ratio).removesuffix("×")
     ran = f"{len(verdict.inputs)} inputs" if len(verdict.inputs) != 1 else "1 input"
@@ -61,7 +70,7 @@ def document_of_conversion(conversion: Any, pictures: list[Picture]) -> Document
     document = Document(
         conversion.source,
         conversion.file,
-        verdict.verdict if verdict is not None else "not proved",
+        headline(verdict) if verdict is not None else "not proved",
         _capital(sentence(verdict)) if verdict is not None else "The proof was not asked for.",
         facts_of(conversion),
         ops_before=conversion.ops_captured,
@@ -97,7 +106,7 @@ def document_of_verification(verification: Any, captured: Any, pictures: list[Pi
     document = Document(
         verification.source,
         verification.file,
-        verdict.verdict,
+        headline(verdict),
         _capital(sentence(verdict)),
         facts,
         ops_before=table_of_graph(captured.graph, "").ops if captured is not None else {},

@@ -12,7 +12,13 @@ from instep.report.style import STYLE
 
 __all__ = ["render"]
 
-_MARKS = {"in step": ("good", "✓"), "drifting": ("warn", "≈"), "out of step": ("bad", "✕")}
+_MARKS = {
+    "in step": ("good", "✓"),
+    "good enough": ("good", "✓"),
+    "drifting": ("warn", "≈"),
+    "out of step": ("bad", "✕"),
+    "not good enough": ("bad", "✕"),
+}
 
 
 def render(document: Document) -> str:
@@ -60,7 +66,8 @@ def _head(document: Document) -> str:
     return (
         f'<header class="{kind}"><div class="mark">{mark}</div><div><h1>{escape(document.verdict.capitalize())}</h1>'
         f"<p>{escape(document.summary)}</p>"
-        f'<p class="path"><code>{escape(document.title)}</code> → <code>{escape(document.file)}</code></p></div></header>\n'
+        f'<p class="path"><code>{escape(document.title)}</code> → <code>{escape(document.file)}</code></p>'
+        "</div></header>\n"
     )
 
 
@@ -173,9 +180,7 @@ def _rewrites(rows: Sequence[RewriteRow]) -> str:
         + "</tr>"
         for r in rows
     )
-    head = (
-        "<th>rewrite</th><th>why it is exact</th><th class=number>nodes</th><th class=number>ms</th>" + extra
-    )
+    head = "<th>rewrite</th><th>why it is exact</th><th class=number>nodes</th><th class=number>ms</th>" + extra
     table = f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return _section("The rewrites that ran", "Each leaves the function as it was, and says why.", table)
 

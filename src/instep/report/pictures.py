@@ -25,7 +25,9 @@ def pictures(captured: Any, file: str | Path, images: Any = None) -> list[Pictur
     if len(specs) != 1 or not specs[0].dtype.startswith("float") or not _is_image(specs[0].shape):
         return []
     outputs = captured.graph.outputs
-    chosen = next((i for i, v in enumerate(outputs) if _is_image(v.shape) and _same_aspect(specs[0].shape, v.shape)), None)
+    chosen = next(
+        (i for i, v in enumerate(outputs) if _is_image(v.shape) and _same_aspect(specs[0].shape, v.shape)), None
+    )
     if chosen is None:
         return []
     made = (_one(captured, Path(file), name, array, chosen) for name, array in _inputs(specs[0], images))

@@ -14,16 +14,21 @@ from rich.text import Text
 from instep.report.model import ValueRow, human_bytes, human_count, human_ratio
 from instep.report.table import Table
 
-__all__ = ["COLOURS", "bench_table", "op_counts", "tree", "values", "verdict_panel"]
+__all__ = ["bench_table", "console", "op_counts", "tree", "values", "verdict_panel"]
 
-COLOURS = {"in step": "green", "drifting": "yellow", "out of step": "red"}
-_MARKS = {"in step": "✓", "drifting": "≈", "out of step": "✕"}
+_STYLES = {
+    "in step": ("green", "✓"),
+    "good enough": ("green", "✓"),
+    "drifting": ("yellow", "≈"),
+    "out of step": ("red", "✕"),
+    "not good enough": ("red", "✕"),
+}
 
 
 def verdict_panel(verdict: str, summary: str, facts: Sequence[tuple[str, str]]) -> RenderableType:
     """The box that a conversion opens with: the verdict in colour, one sentence, then the facts."""
-    colour = COLOURS.get(verdict, "white")
-    head = Text(f"{_MARKS.get(verdict, '·')} {verdict}", style=f"bold {colour}")
+    colour, mark = _STYLES.get(verdict, ("white", "·"))
+    head = Text(f"{mark} {verdict}", style=f"bold {colour}")
     if summary:
         head.append(f"  {summary}", style="default not bold")
     grid = Grid.grid(padding=(0, 2))
@@ -43,28 +48,25 @@ def values(rows: Sequence[ValueRow], title: str) -> Grid:
     grid.add_column("error/noise", justify="right", no_wrap=True)
     grid.add_column("verdict", no_wrap=True)
     for row in rows:
-        colour = COLOURS.get(row.status, "white")
         grid.add_row(
             Text(row.scope or row.name),
             row.operator,
             Text(row.origin),
             human_ratio(row.ratio),
-            Text(row.status, style=colour),
+            Text(row.status, style=_STYLES.get(row.status, ("white", ""))[0]),
         )
     return grid
 
 
-def op_counts(before: dict[str, int], after: dict[str, int]) -> Text:
-    """One line per side: how many operators, and of which kind."""
-
-    def spell(counts: dict[str, int]) -> str:
+def op_counts(before: dict[str, int], after: dict[str, int]) -> Grid:
+    """One row per side: how many operators, and of which kind."""
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, counts in (("captured", before), ("in the file", after)):
         order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return ", ".join(f"{count} {name}" for name, count in order)
-
-    return Text(
-        f"captured   {sum(before.values()):5d} operators: {spell(before)}\n"
-        f"in the file{sum(after.values()):5d} operators: {spell(after)}"
-    )
+        grid.add_row(label, ", ".join(f"{count} {name}" for name, count in order))
+    return grid
 
 
 def tree(table: Table, depth: int | None = None) -> RenderableType:
@@ -103,7 +105,7 @@ def tree(table: Table, depth: int | None = None) -> RenderableType:
     facts.add_row("largest rank", str(table.max_rank))
     for label, value in table.facts.items():
         facts.add_row(label, Text(_plain(value)))
-    return Group(grid, facts, *(Text(f"note: {note}", style="yellow") for note in table.notes))
+    return Group(grid, facts, *(Text(f"note: {note}", style="dim") for note in table.notes))
 
 
 def _plain(value: Any) -> str:
