@@ -258,7 +258,10 @@ class Graph:
             for i, node in enumerate(self.nodes):
                 results = node.op.evaluate(*(read(v) for v in node.inputs))
                 for value, result in zip(node.outputs, results, strict=True):
-                    table[value] = np.asarray(result)
+                    array = np.asarray(result)
+                    # a cast from integers makes float32: in a float64 run it counts as exact and goes on wider
+                    widen = real == np.float64 and array.dtype.kind == "f" and array.dtype != real
+                    table[value] = array.astype(real) if widen else array
                 if wanted is not None:
                     for value in node.inputs:
                         if last[value] == i and value not in wanted:
