@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -16,13 +15,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["SUITES", "Network", "data_dir", "find", "ntire_dir", "randomise", "suite"]
+from instep.capture.torch.timm_zoo import prepare_torchvision, randomise
+
+__all__ = ["SUITES", "Network", "data_dir", "find", "ntire_dir", "suite"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = Path(__file__).parent / "data" / "timm_smallest_of_each_family.json"
 PARAMETER_LIMIT = 36_000_000
-#: Operator libraries live as long as the object that defined them.
-_KEPT: list[torch.library.Library] = []
 
 
 @dataclass(frozen=True)
@@ -63,39 +62,6 @@ def noise(*shape: int, high: float = 1.0, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * high
 
 
-@functools.cache
-def prepare_torchvision() -> None:
-    """Define the two operators that ``import torchvision`` insists on (its compiled ones need the CUDA build)."""
-    if importlib.util.find_spec("torchvision") is None or "torchvision" in sys.modules:
-        return
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)
-
-
-def randomise(module: torch.nn.Module, seed: int = 0) -> None:
-    """Give batch norms statistics that matter and parameters that are all zero (or nearly) values that matter.
-
-    Freshly made networks have running means of 0, variances of 1, some zero heads and layer scales of 1e-5: with
-    those, a wrong fold or a lost block shows nothing.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
-                assert part.running_var is not None
-                part.running_mean.normal_(0.0, 0.1, generator=draw)
-                part.running_var.uniform_(0.5, 1.5, generator=draw)
-                if part.affine:
-                    part.weight.uniform_(0.7, 1.3, generator=draw)
-                    part.bias.normal_(0.0, 0.1, generator=draw)
-        for parameter in module.parameters():
-            if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < 1e-3:
-                parameter.normal_(0.0, 0.05, generator=draw)
-
-
 # -- timm ------------------------------------------------------------------------------------------------------------
 def _timm_network(suite_name: str, name: str) -> Network:
     def build() -> torch.nn.Module:
@@ -104,12 +70,15 @@ def _timm_network(suite_name: str, name: str) -> Network:
 
         torch.manual_seed(0)
         module = timm.create_model(name, pretrained=False).eval()
-        randomise(module)
+        randomise(module, shape=shape(module))
         return module
 
-    def inputs(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+    def shape(module: torch.nn.Module) -> tuple[int, ...]:
         config: Any = getattr(module, "pretrained_cfg", None) or {}
-        return (torch.randn(1, *config.get("input_size", (3, 224, 224)), generator=torch.Generator().manual_seed(0)),)
+        return (1, *config.get("input_size", (3, 224, 224)))
+
+    def inputs(module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        return (torch.randn(*shape(module), generator=torch.Generator().manual_seed(0)),)
 
     return Network(suite_name, name, build, inputs)
 
@@ -132,7 +101,8 @@ def _transformers() -> list[Network]:
         def build() -> torch.nn.Module:
             torch.manual_seed(0)
             module = factory().eval()
-            randomise(module)
+            shape: tuple[int, ...] = module.input_shape  # type: ignore[assignment]
+            randomise(module, shape=shape)
             return module
 
         return build

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.networks import prepare_torchvision
+from instep.capture.torch.timm_zoo import prepare_torchvision
 
 __all__ = ["FACTORIES", "Picked"]
 
