@@ -24,7 +24,6 @@ def version() -> str:
 def prepare() -> None:
     """Import what a conversion needs, so that the imports are not timed."""
     import instep.capture.torch.capture
-
     import instep.emit.tflite
     import instep.rewrite.pipelines  # noqa: F401
 

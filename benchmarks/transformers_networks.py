@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from instep.capture.torch.timm_zoo import prepare_torchvision
 
 __all__ = ["FACTORIES", "Picked"]
