@@ -98,3 +98,28 @@ def test_moving_axes_of_size_one_moves_no_data():
 
 def test_groups_of_a_reshape():
     assert reshape_groups((2, 3, 4), (6, 2, 2)) == [([0, 1], [0]), ([2], [1, 2])]
+
+
+def test_a_chain_of_private_views_is_written_from_its_root():
+    """Heads split and transposed through five axes: one reshape and one permute remain."""
+    from instep.graph import Graph, Value
+    from instep.rewrite import driver
+    from instep.rewrite.views import canonicalise_views
+
+    x = Value("x", (1, 196, 192))
+    graph = Graph(inputs=[x], input_names=["x"])
+    value = x
+    for i, op in enumerate(
+        [ops.Reshape((1, 196, 1, 4, 48)), ops.Permute((0, 2, 3, 1, 4)), ops.Reshape((1, 4, 196, 48)),
+         ops.Permute((0, 1, 3, 2)), ops.Relu()]
+    ):  # fmt: skip
+        value = graph.add(op, [value], names=[f"n{i}"]).output
+    graph.outputs, graph.output_names = [value], ["y"]
+    result, _ = driver.run(graph, [canonicalise_views])
+    assert [n.op.name for n in result.nodes] == ["Permute", "Reshape", "Relu"]
+    again, reports = driver.run(result, [canonicalise_views])
+    assert not reports[0].changed
+    data = np.arange(196 * 192.0).reshape(1, 196, 192)
+    np.testing.assert_array_equal(
+        again.run([data])[again.outputs[0]], graph.run([data])[graph.outputs[0]]
+    )

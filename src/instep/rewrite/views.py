@@ -47,17 +47,14 @@ def _shorten(edit: Editor, node: Node) -> bool:
         if edit.only_user(link.output) is None:
             break
         private.append(link)
-    now = _price(private[-1].inputs[0], [n.op for n in reversed(private)], node.output, private[-1] is not chain[-1])
-    best = now
+    best = _price(private, [], node.output, chain)
     choice: tuple[Value, list[Operator]] | None = None
-    view_ok = True
     for depth, link in enumerate(chain):
         view = View(link.inputs[0].shape)
-        view_ok = view_ok and all(view.then(n.op) for n in reversed(chain[: depth + 1]))
-        if not view_ok:
+        if not all(view.then(n.op) for n in reversed(chain[: depth + 1])):
             break
         steps = view.to_ops()
-        price = _price(link.inputs[0], steps, node.output, link is not chain[-1])
+        price = _price(private[depth + 1 :], steps, node.output, chain[depth + 1 :])
         # at equal price the higher root wins where it lets a shared link die
         if price < best or (price == best and depth >= len(private) and not view.moves):
             best, choice = price, (link.inputs[0], steps)
@@ -67,11 +64,14 @@ def _shorten(edit: Editor, node: Node) -> bool:
     return True
 
 
-def _price(root: Value, steps: list[Operator], value: Value, root_is_view: bool) -> tuple[bool, int]:
-    """(some value of more than four axes is kept alive, bytes and operators)."""
-    ranks = [len(op.shape) if isinstance(op, ops.Reshape) else len(op.perm) for op in steps[:-1] if isinstance(op, VIEW)]
-    deep = max(ranks, default=0) > 4 or (root_is_view and root.rank > 4)
-    return deep, _cost(steps, value)
+def _price(kept: list[Node], steps: list[Operator], value: Value, above: list[Node]) -> tuple[bool, int]:
+    """(a value of more than four axes is kept alive, bytes and operators): the links that stay, then ``steps``.
+
+    ``above`` are all links over the steps, private or shared: their ranks count, their cost does not.
+    """
+    made = [len(op.shape) if isinstance(op, ops.Reshape) else len(op.perm) for op in steps[:-1] if isinstance(op, VIEW)]
+    deep = max([*made, *(n.output.rank for n in above)], default=0) > 4
+    return deep, _cost([n.op for n in kept] + steps, value)
 
 
 def _write(edit: Editor, node: Node, root: Value, steps: list[Operator]) -> None:
