@@ -16,6 +16,7 @@ from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fuse.activations import fuse_activations
+from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.rank import lower_rank
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
@@ -72,7 +73,7 @@ def to_tflite(
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
     graph = go(graph, (*RECOGNISE, *FOLD, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))
-    graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views), ROUNDS)
+    graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
     for step in _named("lower.lower", "lower"):
         graph = go(graph, (step,))
