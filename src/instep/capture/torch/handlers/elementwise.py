@@ -313,8 +313,6 @@ def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
 @handles("masked_fill")
 def masked_fill(b: Builder, x: Value, mask: Value, value: Operand) -> Value:
     dtype = b.dtype()
-    if not isinstance(value, Value) and dtype.startswith("float"):
-        value = max(min(value, float(np.finfo(dtype).max)), float(np.finfo(dtype).min)) if abs(value) > 1e38 else value
     return b(ops.Where(), _truth(b, mask), b.operand(value, dtype), b.cast(x, dtype))
 
 

@@ -81,6 +81,34 @@ def bilinear(b: Builder, x: Value, y: Value, weight: Value, bias: Value | None =
     return z if bias is None else b(ops.Add(), z, bias)
 
 
+@handles("linalg_multi_dot", "chain_matmul")
+def multi_dot(b: Builder, tensors: Sequence[Value]) -> Value:
+    result = tensors[0]
+    for y in tensors[1:]:
+        result = matmul(b, result, y)
+    return result
+
+
+@handles("tensordot")
+def tensordot(b: Builder, x: Value, y: Value, dims_self: Sequence[int], dims_other: Sequence[int]) -> Value:
+    """Sum over pairs of axes: one product of [kept, summed] and [summed, kept]."""
+    mine, others = [d % x.rank for d in dims_self], [d % y.rank for d in dims_other]
+    left = [a for a in range(x.rank) if a not in mine]
+    right = [a for a in range(y.rank) if a not in others]
+    count = math.prod(x.shape[a] for a in mine)
+    p = b.reshape(b.permute(x, (*left, *mine)), (math.prod(x.shape[a] for a in left), count))
+    q = b.reshape(b.permute(y, (*others, *right)), (count, math.prod(y.shape[a] for a in right)))
+    return b.reshape(b(ops.MatMul(), p, q), (*(x.shape[a] for a in left), *(y.shape[a] for a in right)))
+
+
+@handles("kron")
+def kron(b: Builder, x: Value, y: Value) -> Value:
+    rank = max(x.rank, y.rank)
+    x, y = (b.reshape(v, (1,) * (rank - v.rank) + v.shape) for v in (x, y))
+    wide = b.reshape(x, [n for d in x.shape for n in (d, 1)])
+    return b.reshape(b(ops.Mul(), wide, b.reshape(y, [n for d in y.shape for n in (1, d)])), b.shape())
+
+
 # -- einsum ------------------------------------------------------------------------------------------------------
 @handles("einsum.default")
 def einsum(b: Builder, equation: str, tensors: Sequence[Value], path: Any = None) -> Value:
