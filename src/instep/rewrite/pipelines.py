@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 
 from instep.graph import Graph
@@ -18,7 +17,11 @@ from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
+from instep.rewrite.lower import lower
 from instep.rewrite.rank import lower_rank
+from instep.rewrite.recognise.activations import recognise_activations
+from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
+from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.views import canonicalise_views, hoist_slices
 
@@ -28,19 +31,14 @@ __all__ = ["to_tflite"]
 ROUNDS = 6
 
 TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates)
-RECOGNISE: tuple[Rewrite, ...] = (recognise_views, recognise_focus, linear_from_matmul)
+RECOGNISE: tuple[Rewrite, ...] = (
+    recognise_views, recognise_focus, linear_from_matmul, recognise_arithmetic, recognise_piecewise,
+    recognise_activations, recognise_norms, fold_scales_into_norms,
+)  # fmt: skip
 FOLD: tuple[Rewrite, ...] = (
     *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,
     fold_channel_gathers,
 )  # fmt: skip
-
-
-def _named(module: str, *names: str) -> list[Rewrite]:
-    try:
-        room = importlib.import_module(f"instep.rewrite.{module}")
-    except ModuleNotFoundError:
-        return []
-    return [getattr(room, n) for n in names if hasattr(room, n)]
 
 
 def to_tflite(
@@ -75,7 +73,6 @@ def to_tflite(
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
-    for step in _named("lower.lower", "lower"):
-        graph = go(graph, (step,))
+    graph = go(graph, (lower,))
     graph = go(graph, (*TIDY, lower_rank, canonicalise_views, fuse_activations, merge_constants))
     return graph, reports
