@@ -12,6 +12,9 @@ from instep.rewrite.fold.weights import adopt, sole_user
 
 __all__ = ["fold_scales", "spell_scales"]
 
+#: Constants that undo each other, such as 6 and 1/6 in float32, do so up to their rounding.
+ROUNDING = 2.0**-23
+
 
 @rewrite("x · s + t by constants composes with a linear layer into a linear layer; computed in float64")
 def fold_scales(edit: Editor) -> bool:
@@ -48,6 +51,8 @@ def _fold_chain(edit: Editor, tail: Node) -> bool:
     chain = _chain(edit, tail)
     if not chain:
         return False
+    if _vanish(edit, chain):
+        return True
     for count in range(len(chain), 0, -1):
         last = chain[count - 1][0]
         head = chain[0][1]
@@ -62,6 +67,16 @@ def _fold_chain(edit: Editor, tail: Node) -> bool:
     return _fold_forward(edit, chain) or _shorten(edit, chain)
 
 
+def _vanish(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool:
+    """Drop a chain that undoes itself."""
+    tail, whole = chain[-1][0], _compose(chain)
+    if whole.scales or whole.shifts or edit.is_output(tail.output):
+        return False
+    edit.redirect(tail.output, chain[0][1])
+    _erase(edit, chain)
+    return True
+
+
 def _run(plan: Plan) -> None:
     for act in plan:
         act()
@@ -71,6 +86,8 @@ def _compose(chain: list[tuple[Node, Value, Affine]]) -> Affine:
     whole = chain[0][2]
     for _, _, affine in chain[1:]:
         whole = whole.then(affine)
+    if len(chain) > 1 and np.all(np.abs(whole.scale - 1) <= ROUNDING):
+        return Affine(np.ones_like(whole.scale), whole.shift)
     return whole
 
 
