@@ -84,7 +84,7 @@ def main() -> None:
             y, x = rng.integers(small.shape[0] - p + 1), rng.integers(small.shape[1] - p + 1)
             a = small[y : y + p, x : x + p]
             b = large[y * SCALE : (y + p) * SCALE, x * SCALE : (x + p) * SCALE]
-            turns, mirrored = rng.integers(4), rng.integers(2)
+            turns, mirrored = int(rng.integers(4)), int(rng.integers(2))
             a, b = (np.rot90(i, turns)[:, :: -1 if mirrored else 1] for i in (a, b))
             inputs.append(tensor(a))
             targets.append(tensor(b))

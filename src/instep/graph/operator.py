@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Operator:
     def with_(self, **changes: Any) -> Any:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    if TYPE_CHECKING:
+        # tables of rewrites and lowerings are keyed by class: what they register knows its operator's fields
+        def __getattr__(self, name: str) -> Any: ...
 
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v!r}" for k, v in self.fields().items())
