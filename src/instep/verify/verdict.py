@@ -144,7 +144,8 @@ class Verdict:
                  f"(max |error| {self.max_abs:.3g}, correlation {self.correlation:.9g})"]
         if self.first is not None:
             r = self.first
-            lines.append(f"first value out of step: {r.operator} '{r.scope or r.source}' ({r.origin}), ratio {r.ratio:.3g}")
+            place = f" ({r.origin})" if r.origin else ""
+            lines.append(f"first value out of step: {r.operator} '{r.scope or r.source}'{place}, ratio {r.ratio:.3g}")
         if self.diagnosis is not None:
             lines.append(f"likely cause: {self.diagnosis}")
         return "\n".join(lines)
@@ -161,7 +162,7 @@ def correlation(a: Sequence[Any], b: Sequence[Any]) -> float:
     if x.size == 0:
         return math.nan
     x, y = x - x.mean(), y - y.mean()
-    down = math.sqrt(float(x @ x) * float(y @ y))
-    if down == 0.0:
-        return 1.0 if float(x @ x) == float(y @ y) else 0.0
-    return float(x @ y) / down
+    xx, yy, xy = (float(np.einsum("i,i->", a, b)) for a, b in ((x, x), (y, y), (x, y)))
+    if xx == 0.0 or yy == 0.0:
+        return 1.0 if xx == yy else 0.0
+    return max(-1.0, min(1.0, xy / math.sqrt(xx * yy)))
