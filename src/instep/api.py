@@ -369,7 +369,7 @@ def show(
     if isinstance(source, str | os.PathLike) and str(source).endswith(".tflite"):
         from instep.runtime import tflite_info
 
-        return table_of_file(tflite_info(source))
+        return table_of_file(tflite_info(os.fspath(source)))
     captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
     return table_of_graph(captured.graph, captured.source, captured.notes)
 

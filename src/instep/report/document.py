@@ -125,7 +125,7 @@ def _with_verdict(document: Document, verdict: Any) -> Document:
 
     document.values = [value_row(r) for r in verdict.rows]
     document.outputs = [value_row(r) for r in verdict.outputs]
-    document.worst = [value_row(r) for r in verdict.worst(12)]
+    document.worst = [value_row(r) for r in verdict.worst(12) if not r.output]
     document.thresholds = (LIMITS.in_step, LIMITS.drifting)
     document.notes += [note for note in verdict.notes if note not in document.notes]
     if verdict.diagnosis is not None:
