@@ -12,10 +12,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 pytest.importorskip("torch")
 
-from benchmarks import report, runner  # noqa: E402
-from benchmarks.networks import NTIRE_IDS, Network, suite  # noqa: E402
-from benchmarks.ours import convolutions_alone  # noqa: E402
-from instep.graph import Graph, Value, ops  # noqa: E402
+from benchmarks import report, runner
+from benchmarks.networks import NTIRE_IDS, Network, suite
+from benchmarks.ours import convolutions_alone
+
+from instep.graph import Graph, Value, ops
 
 
 def test_timm_suites_hold_every_family_once() -> None:
