@@ -24,6 +24,7 @@ __all__ = ["DECOMPOSITIONS", "Build", "decomposes", "lower"]
 def lower(edit: Editor) -> bool:
     changed = False
     todo = edit.nodes(*DECOMPOSITIONS)
+    seen: set[int] = set()
     while todo:
         for node in todo:
             if edit.alive(node):
@@ -34,6 +35,6 @@ def lower(edit: Editor) -> bool:
                         break
                     kind = type(node.op)
         # Steps that a decomposition added may need one themselves.
-        seen = {id(n) for n in todo}
+        seen.update(id(n) for n in todo)
         todo = [n for n in edit.nodes(*DECOMPOSITIONS) if id(n) not in seen]
     return changed
