@@ -313,6 +313,7 @@ def test_grouped_query_attention_repeats_heads() -> None:
 
 def test_multihead_attention_and_transformer_layers() -> None:
     agree(Function(nn.MultiheadAttention(6, 2, batch_first=True)), [T, T, T], rtol=1e-6)
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel rounds in another order than the layers do
     agree(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), [T], rtol=1e-6)
     agree(nn.TransformerDecoderLayer(6, 2, 8, batch_first=True, norm_first=True), [T, T], rtol=1e-6)
 

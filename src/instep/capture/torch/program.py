@@ -27,6 +27,11 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 #: Frames below these folders are the framework's, not the user's.
 _LIBRARY = os.path.join(os.path.dirname(torch.__file__), "")
 
+_DATA_DEPENDENT = (
+    "{place} makes a shape or number that depends on the data of a tensor (a bool-mask index, nonzero, unique, .item()); "
+    "use torch.where or a fixed index instead"
+)
+
 
 @dataclass(eq=False, slots=True)
 class Step:
@@ -331,9 +336,10 @@ class _Flattener:
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher_order(name, args, kwargs, scope, origin)
         if not isinstance(target, torch._ops.OpOverload):
-            raise CaptureError(f"'{scope}' ({origin}) calls {name} on sizes or values that are not fixed; "
-                               "give fixed shapes and avoid .item() in forward()")
+            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
         val = node.meta.get("val")
+        if isinstance(val, torch.Tensor) and any(not isinstance(d, int) for d in val.shape):
+            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
         if target._schema.is_mutable:
             return self._mutate(target, args, kwargs, node.name, val, scope, origin)
         step = self._emit(target, self._steps(args), self._steps(kwargs), node.name, val, scope, origin)
