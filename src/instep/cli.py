@@ -273,7 +273,7 @@ def _say_conversion(result: Any, quiet: bool) -> None:
 
 
 def _say_verdict(verdict: Any, facts: list[tuple[str, str]], quiet: bool, report: str | None) -> None:
-    from instep.report.document import headline, sentence, value_row
+    from instep.report.document import facts_of_fault, headline, sentence, value_row
     from instep.report.terminal import console, values, verdict_panel
 
     screen = console()
@@ -282,14 +282,9 @@ def _say_verdict(verdict: Any, facts: list[tuple[str, str]], quiet: bool, report
         return
     if report is not None:
         facts = [*facts, ("report", report)]
-    screen.print(verdict_panel(headline(verdict), sentence(verdict), facts))
-    if verdict.ok:
-        return
-    screen.print(values([value_row(r) for r in verdict.worst(8)], "Worst values"))
-    if verdict.diagnosis is not None:
-        screen.print(f"Likely cause: {verdict.diagnosis}", markup=False)
-    if verdict.suspects:
-        screen.print(f"Suspects: {', '.join(verdict.suspects[:6])}", markup=False)
+    screen.print(verdict_panel(headline(verdict), sentence(verdict), [*facts_of_fault(verdict), *facts]))
+    if not verdict.ok:
+        screen.print(values([value_row(r) for r in verdict.worst(5)], "Worst values"))
 
 
 def _say_notes(notes: Sequence[str]) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 
 from instep.report.model import Document, Picture, RewriteRow, ValueRow, human_bytes, human_count, human_ratio
 
-__all__ = ["document_of_conversion", "document_of_verification", "facts_of", "headline", "sentence", "value_row"]
+__all__ = [
+    "document_of_conversion",
+    "document_of_verification",
+    "facts_of",
+    "facts_of_fault",
+    "headline",
+    "sentence",
+    "value_row",
+]
 
 _PACKAGES = ("torch", "ai-edge-litert", "numpy", "flatbuffers", "timm")
 
@@ -37,14 +45,26 @@ def sentence(verdict: Any) -> str:
     ran = f"{len(verdict.inputs)} inputs" if len(verdict.inputs) != 1 else "1 input"
     if verdict.verdict == "not comparable":
         return "no output of the file could be compared with the source"
-    said = (
+    return (
         f"the worst output is {ratio} times the network's own rounding noise away from the float64 truth "
         f"(up to {LIMITS.in_step:g} is in step), on {ran}"
     )
-    if verdict.first is not None:
-        said += f"; first to leave: {verdict.first.operator} '{verdict.first.scope or verdict.first.source}'"
-        said += f" ({verdict.first.origin})" if verdict.first.origin else ""
-    return said
+
+
+def facts_of_fault(verdict: Any) -> list[tuple[str, str]]:
+    """Where a result left its source and why, as (label, value) pairs; [] when it did not."""
+    if verdict.ok or verdict.first is None:
+        return []
+    row, cause = verdict.first, verdict.diagnosis
+    place = f" ({row.origin})" if row.origin else ""
+    facts = [("first to leave", f"{row.operator} '{row.scope or row.source}'{place}")]
+    if cause is not None:
+        facts.append(("likely cause", f"{cause.cause}: {cause.evidence}"))
+        if cause.also:
+            facts.append(("or", ", ".join(cause.also)))
+    elif verdict.suspects:
+        facts.append(("suspects", "; ".join(verdict.suspects[:6])))
+    return facts
 
 
 def facts_of(conversion: Any) -> list[tuple[str, str]]:
@@ -128,8 +148,7 @@ def _with_verdict(document: Document, verdict: Any) -> Document:
     document.worst = [value_row(r) for r in verdict.worst(12) if not r.output]
     document.thresholds = (LIMITS.in_step, LIMITS.drifting)
     document.notes += [note for note in verdict.notes if note not in document.notes]
-    if verdict.diagnosis is not None:
-        document.summary += f" Likely cause: {verdict.diagnosis}."
+    document.fault = facts_of_fault(verdict)
     document.environment["inputs"] = ", ".join(verdict.inputs)
     return document
 

@@ -66,7 +66,8 @@ def _head(document: Document) -> str:
     return (
         f'<header class="{kind}"><div class="mark">{mark}</div><div><h1>{escape(document.verdict.capitalize())}</h1>'
         f"<p>{escape(document.summary)}</p>"
-        f'<p class="path"><code>{escape(document.title)}</code> → <code>{escape(document.file)}</code></p>'
+        + "".join(f"<p><b>{escape(label.capitalize())}:</b> {escape(said)}</p>" for label, said in document.fault)
+        + f'<p class="path"><code>{escape(document.title)}</code> → <code>{escape(document.file)}</code></p>'
         "</div></header>\n"
     )
 

@@ -56,6 +56,8 @@ class Document:
     file: str
     verdict: str
     summary: str
+    #: where the result left its source and why
+    fault: list[tuple[str, str]] = field(default_factory=list)
     #: (label, value) pairs of the head of the page
     facts: list[tuple[str, str]] = field(default_factory=list)
     #: every compared value in the order in which the network computes them
