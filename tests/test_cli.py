@@ -127,6 +127,21 @@ def test_io_nchw_keeps_the_layout_of_the_source(made: dict[str, Any]) -> None:
     assert default["outputs"][0]["shape"] == [1, 32, 40, 3]
 
 
+def test_half_weights_are_judged_by_figures(made: dict[str, Any]) -> None:
+    whole = (made["folder"] / "net.tflite").stat().st_size
+    half = ["convert", "model.py:net", "--input", "1,3,16,20", "--fp16", "-o", "half.tflite", "--json"]
+    run = made["line"](*half)
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = json.loads(run.stdout)
+    assert 50 < said["lossy"]["figures"]["sqnr"] < 120
+    assert said["verdict"] != "in step"  # float16 weights are another function, and the noise shows it
+    assert said["bytes"] < whole + 1024
+    strict = made["line"](*half, "--min", "sqnr=200")
+    assert strict.returncode == 1
+    assert json.loads(strict.stdout)["lossy"]["failed"]
+    failure(made["line"](*half, "--min", "beauty=3"), "beauty")
+
+
 def test_verify_agrees_after_the_fact_and_notices_another_network(made: dict[str, Any]) -> None:
     line = made["line"]
     (made["folder"] / "other.py").write_text(NETWORK.replace("0.1)))", "0.2)))"))

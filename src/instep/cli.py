@@ -336,7 +336,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
-    if isinstance(error, ValueError) and str(error):
+    ours = type(error).__module__.partition(".")[0] == "instep"
+    if (ours or isinstance(error, ValueError)) and str(error):
         return str(error)
     kind = type(error).__name__
     return f"{kind}: {error} (unexpected; run again with --debug for the traceback and report it)"
