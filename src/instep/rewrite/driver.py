@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 from instep.graph import Graph
 from instep.graph.validate import validate
@@ -49,25 +50,33 @@ def run(
     graph: Graph,
     rewrites: Sequence[Rewrite],
     *,
+    rounds: int = 1,
     prove: Callable[[Graph, Graph, str], object] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Graph, list[PassReport]]:
-    """Apply ``rewrites`` to a copy of ``graph``. ``prove(before, after, name)`` is called after each change.
+    """Apply ``rewrites`` in order to a copy of ``graph``, up to ``rounds`` times or until none changes anything.
 
-    Raises GraphError when a rewrite leaves an invalid graph.
+    ``prove(before, after, name)`` is called after each change. Raises GraphError when a rewrite leaves an invalid
+    graph.
     """
     graph = graph.copy()
     reports: list[PassReport] = []
-    for step in rewrites:
+    edit: Editor | None = None
+    quiet = 0
+    for step in chain.from_iterable(repeat(tuple(rewrites), rounds)):
+        if quiet == len(rewrites):
+            break
         if progress is not None:
             progress(step.name)
         before = graph.copy() if prove is not None else None
         count = len(graph.nodes)
         start = time.perf_counter()
-        edit = Editor(graph)
+        edit = edit or Editor(graph)
         changed = step.function(edit)
+        quiet = 0 if changed else quiet + 1
         if changed:
             edit.finish()
+            edit = None
             validate(graph, after=step.name)
         seconds = time.perf_counter() - start
         proof = prove(before, graph, step.name) if changed and prove is not None and before is not None else None

@@ -61,18 +61,19 @@ class _Layout:
         self.renamed: list[tuple[Value, Value]] = []
 
     def run(self) -> bool:
-        self._level_ranks()
+        leveled = self._level_ranks()
         self.logical = {v: v.shape for v in self.graph.values()}
         self._propagate()
         if not self.alternative:
-            return False
+            return leveled
         self._build_cut()
         self.label = self.cut.solve()
         self._materialise()
         return True
 
     # -- 1. elementwise operators get inputs of one rank ---------------------------------------------------------
-    def _level_ranks(self) -> None:
+    def _level_ranks(self) -> bool:
+        changed = False
         for node in self.edit.nodes():
             if not node.op.elementwise:
                 continue
@@ -85,7 +86,10 @@ class _Layout:
             ]
             if inputs != node.inputs:
                 self.edit.update(node, inputs=inputs)
-        self.graph.sort()
+                changed = True
+        if changed:
+            self.graph.sort()
+        return changed
 
     # -- 2. the alternative order of every value -----------------------------------------------------------------
     def _propagate(self) -> None:

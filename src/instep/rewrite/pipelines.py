@@ -58,11 +58,8 @@ def to_tflite(
     reports: list[PassReport] = []
 
     def go(graph: Graph, rewrites: Sequence[Rewrite], rounds: int = 1) -> Graph:
-        for _ in range(rounds):
-            graph, more = run(graph, rewrites, prove=prove, progress=progress)
-            reports.extend(r for r in more if r.changed)
-            if not any(r.changed for r in more):
-                break
+        graph, more = run(graph, rewrites, rounds=rounds, prove=prove, progress=progress)
+        reports.extend(r for r in more if r.changed)
         return graph
 
     graph = graph.copy()
