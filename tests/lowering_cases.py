@@ -51,7 +51,8 @@ def make(op: Operator, *arrays: np.ndarray, constants: tuple[int, ...] = ()) -> 
         graph.input_names.append(value.name)
         values.append(value)
         inputs.append(array)
-    node = graph.add(op, values, scope="net.layer", names=["result", "second"][: len(op.infer(*(v.spec for v in values)))])
+    count = len(op.infer(*(v.spec for v in values)))
+    node = graph.add(op, values, scope="net.layer", names=["result", "second"][:count])
     graph.outputs = list(node.outputs)
     graph.output_names = [v.name for v in node.outputs]
     return graph, inputs
@@ -215,7 +216,8 @@ def group_norm(draw: Any, kind: Any) -> Case:
     shape[axis] = groups * per
     c = (groups * per,)
     x = numbers(draw, tuple(shape), -3, 5)
-    return make(kind(groups, 1e-5 if x.size > 60 else 0.1, axis), x, numbers(draw, c), numbers(draw, c), constants=(1, 2))
+    op = kind(groups, 1e-5 if x.size > 60 else 0.1, axis)
+    return make(op, x, numbers(draw, c), numbers(draw, c), constants=(1, 2))
 
 
 @case(ops.LayerNorm)
@@ -329,7 +331,8 @@ def roll(draw: Any, kind: Any) -> Case:
 def gather(draw: Any, kind: Any) -> Case:
     shape = shape_of(draw, (1, 3))
     axis = draw(st.integers(0, len(shape) - 1))
-    index = numbers(draw, shape_of(draw, (0, 2), 4), 0, shape[axis] - 0.01).astype(draw(st.sampled_from(["int32", "int64"])))
+    dtype = draw(st.sampled_from(["int32", "int64"]))
+    index = numbers(draw, shape_of(draw, (0, 2), 4), 0, shape[axis] - 0.01).astype(dtype)
     if draw(st.booleans()):
         index = np.arange(draw(st.integers(0, shape[axis] - 1)), shape[axis], draw(st.integers(1, 2)))
     return make(kind(axis), numbers(draw, shape), index, constants=draw(st.sampled_from([(), (1,)])))
@@ -408,7 +411,8 @@ def avg_pool(draw: Any, kind: Any) -> Case:
     kernel = kernel_of(draw, shape[1:3], ((0, 0), (0, 0)), (1, 1))
     pads = tuple((p := draw(st.integers(0, k // 2)), p if draw(st.booleans()) else k // 2) for k in kernel)
     stride = draw(steps2)
-    over = tuple(draw(st.integers(0, max(0, min(s, k - p[1]) - 1))) for s, k, p in zip(stride, kernel, pads, strict=True))
+    reach = [max(0, min(s, k - p[1]) - 1) for s, k, p in zip(stride, kernel, pads, strict=True)]
+    over = (draw(st.integers(0, reach[0])), draw(st.integers(0, reach[1])))
     op = kind(kernel, stride, pads, draw(st.booleans()), over, "NHWC", draw(activations))
     return make(op, numbers(draw, shape))
 

@@ -66,7 +66,7 @@ def _job(job: dict[str, Any], directory: Path, number: int) -> None:
     with open(directory / f"result{number}.bin", "wb") as blob:
 
         def put(detail: dict[str, Any]) -> list[Any]:
-            array = np.ascontiguousarray(interpreter.get_tensor(detail["index"]))
+            array = np.asarray(interpreter.get_tensor(detail["index"]), order="C")
             blob.write(bytes(-blob.tell() % 64))
             at = blob.tell()
             blob.write(array.reshape(-1).view(np.uint8).data)

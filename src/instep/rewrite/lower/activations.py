@@ -100,6 +100,16 @@ def reciprocal(b: Build) -> bool:
     return b.done(ops.Div(), b.constant(1.0, "one"), b.x)
 
 
+@decomposes(ops.Atan2)
+def atan2(b: Build) -> bool:
+    """TFLite's kernel does not broadcast: multiplying by ones does."""
+    shape = b.node.output.shape
+    if all(v.shape == shape for v in b.node.inputs):
+        return False
+    ones = b.constant(np.ones(shape), "ones")
+    return b.done(ops.Atan2(), *(v if v.shape == shape else b.add(ops.Mul(), v, ones) for v in b.node.inputs))
+
+
 @decomposes(ops.Pow)
 def power(b: Build) -> bool:
     """Constant exponents that have an operator of their own; POW is no XNNPACK operator."""
