@@ -451,7 +451,8 @@ def _prover(captured: Captured, seed: int) -> Callable[[Any, Any, str], float]:
 
 def _summary(verdict: Verdict) -> dict[str, Any]:
     said = verdict.to_json(0)
-    return {key: said[key] for key in ("verdict", "noise_ratio", "max_abs", "correlation", "inputs", "values")}
+    keys = ("verdict", "noise_ratio", "max_abs", "correlation", "inputs", "values", "lossy")
+    return {key: said[key] for key in keys if key in said}
 
 
 def _change(proof: object) -> float | None:

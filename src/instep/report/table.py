@@ -179,7 +179,9 @@ def table_of_file(info: TFLiteInfo) -> Table:
                 parameters += _size(tensors[index].shape)
         shape = tensors[op.outputs[0]].shape if op.outputs else ()
         name = tensors[op.outputs[0]].name if op.outputs else ""
-        items.append(_Item(_path(name.replace("/", ".")), op.name, shape, parameters, _macs(info, op), ""))
+        # our tensors are called scope/operation; other tools' names are taken whole
+        scope = name.rpartition("/")[0] if info.instep else name.replace("/", ".")
+        items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), ""))
     made = [tensors[i] for op in info.ops for i in op.outputs if i >= 0]
     facts = {k: v for k, v in info.instep.items() if k != "views"}
     return Table(
