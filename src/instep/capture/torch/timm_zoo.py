@@ -71,7 +71,8 @@ def randomise(model: torch.nn.Module, seed: int = 0, shape: tuple[int, ...] | No
             if p.dim() >= 2 and name.endswith("weight") and low == 0:
                 p.copy_(torch.randn(p.shape, generator=generator) / math.sqrt(max(p[0].numel(), 1)))
             elif low == 0:
-                p.copy_(torch.randn(p.shape, generator=generator) * (0.3 if p.dim() == 1 and name.endswith("weight") else 0.05))
+                scale = 0.3 if p.dim() == 1 and name.endswith("weight") else 0.05
+                p.copy_(torch.randn(p.shape, generator=generator) * scale)
             elif abs(low) < 1e-2:
                 p.copy_(uniform(p, 0.05, 0.25))
             else:
@@ -85,15 +86,25 @@ def randomise(model: torch.nn.Module, seed: int = 0, shape: tuple[int, ...] | No
             _settle_statistics(model, norms, shape, generator, uniform)
 
 
-def _settle_statistics(model: torch.nn.Module, norms: list[Any], shape: tuple[int, ...], generator: Any, uniform: Any) -> None:
+def _settle_statistics(
+    model: torch.nn.Module, norms: list[Any], shape: tuple[int, ...], generator: torch.Generator, uniform: Any
+) -> None:
+    """Running statistics near those of one random image.
+
+    The variance also counts half of each channel's own power: one image says little of how a channel's mean varies
+    from image to image, and a norm that divides by too small a deviation makes deep networks explode.
+    """
+
     def before(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
         if norm.running_mean is None or norm.running_var is None or norm.running_mean.dim() != 1:
             return
         x = args[0].transpose(0, 1).reshape(args[0].shape[1], -1)
-        power = x.square().mean().clamp_min(1e-6)
-        var, mean = (x.var(1), x.mean(1)) if x.shape[1] > 7 else (power.expand(x.shape[0]), x.mean() * torch.ones(x.shape[0]))
+        own = x.square().mean(1)
+        power = own.mean().clamp_min(1e-6)
+        mean = x.mean(1) if x.shape[1] > 7 else x.mean().expand(x.shape[0])
+        spread = (own - mean.square()).clamp_min(0) + 0.5 * own + 0.05 * power
         norm.running_mean.copy_(mean + 0.1 * power.sqrt() * torch.randn(mean.shape, generator=generator))
-        norm.running_var.copy_((var + 0.05 * power) * uniform(var, 0.8, 1.25))
+        norm.running_var.copy_(spread * uniform(spread, 0.8, 1.25))
 
     hooks = [n.register_forward_pre_hook(before) for n in norms]
     try:
