@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +239,10 @@ def convert(
     tell = progress or (lambda room, what: None)
     seconds: dict[str, float] = {}
 
+    tell("import", "PyTorch")
+    start = time.perf_counter()
+    import_module("instep.capture.torch.capture")
+    seconds["import"] = time.perf_counter() - start
     tell("capture", str(source) if isinstance(source, str) else type(source).__name__)
     start = time.perf_counter()
     captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)

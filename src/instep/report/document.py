@@ -77,7 +77,7 @@ def facts_of(conversion: Any) -> list[tuple[str, str]]:
         ("MACs", human_count(conversion.macs)),
         ("operators", f"{sum(conversion.ops_captured.values())} → {sum(conversion.ops.values())}"),
         ("largest rank", str(conversion.max_rank)),
-        ("converted in", f"{converting:.2f} s"),
+        ("converted in", f"{converting:.2f} s, after {seconds['import']:.2f} s of importing PyTorch"),
     ]
     if "verify" in seconds:
         facts.append(("proved in", f"{seconds['verify']:.2f} s"))

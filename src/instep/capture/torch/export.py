@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.export._trace  # what torch.export.export imports on its first call: time it with the other imports
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.program import short_path
