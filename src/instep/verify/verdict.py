@@ -87,6 +87,8 @@ class Verdict:
     diagnosis: Diagnosis | None = None
     #: the nodes that may be at fault: those between the last values in step and the first that is not
     suspects: list[str] = field(default_factory=list)
+    #: the names of the values that those nodes make
+    suspect_values: list[str] = field(default_factory=list)
     not_comparable: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -194,6 +194,7 @@ def judge(
         case = _case(reference, subject, sets, graph, verdict, noise, limits)
         if case is not None:
             verdict.suspects = [n.describe() for n in case.suspects]
+            verdict.suspect_values = [v.name for n in case.suspects for v in n.outputs]
             verdict.diagnosis = diagnose(case)
             if verdict.diagnosis is not None:
                 verdict.first.diagnosis = str(verdict.diagnosis)
