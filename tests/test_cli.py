@@ -125,6 +125,21 @@ def test_io_nchw_keeps_the_layout_of_the_source(made: dict[str, Any]) -> None:
     default = json.loads(made["line"]("show", "net.tflite", "--json").stdout)
     assert default["inputs"][0]["shape"] == [1, 16, 20, 3]
     assert default["outputs"][0]["shape"] == [1, 32, 40, 3]
+    # the two files are the same function, and are aligned although no tensor has the other's layout
+    both = made["line"]("verify", "net.tflite", "nchw.tflite", "--json")
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert json.loads(both.stdout)["in_step"] >= 4
+
+
+def test_two_files_that_differ_in_one_slope_part_at_the_activation(made: dict[str, Any]) -> None:
+    (made["folder"] / "slope.py").write_text(NETWORK.replace("0.1)))", "0.2)))"))
+    line = made["line"]
+    assert line("convert", "slope.py:net", "--input", "1,3,16,20", "--no-verify", "-o", "slope.tflite").returncode == 0
+    run = line("verify", "net.tflite", "slope.tflite", "--json")
+    assert run.returncode == 1, run.stdout + run.stderr
+    said = json.loads(run.stdout)
+    assert said["verdict"] == "out of step"
+    assert said["first_out_of_step"]["operator"] == "LEAKY_RELU"
 
 
 def test_half_weights_are_judged_by_figures(made: dict[str, Any]) -> None:

@@ -334,10 +334,10 @@ def verify(
         raise InstepError(f"no such file: {path}")
     start = time.perf_counter()
     if isinstance(source, str | os.PathLike) and str(source).endswith(".tflite"):
-        from instep.verify.tflite import verify_files
+        from instep.verify.files import verify_files
 
         tell("verify", "two files side by side")
-        verdict = verify_files(source, path, images=images, seed=seed)
+        verdict = verify_files(source, path, images=images, seed=seed, figures=_figures(thresholds))
         title, notes, captured = str(source), [], None
     else:
         tell("capture", str(source))

@@ -46,7 +46,7 @@ def sentence(verdict: Any) -> str:
     if verdict.verdict == "not comparable":
         return "no output of the file could be compared with the source"
     return (
-        f"the worst output is {ratio} times the network's own rounding noise away from the float64 truth "
+        f"the worst output is {ratio} times the network's own rounding noise away from the truth "
         f"(up to {LIMITS.in_step:g} is in step), on {ran}"
     )
 
