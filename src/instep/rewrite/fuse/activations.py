@@ -7,9 +7,10 @@ from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.weights import adopt, sole_user
 
-__all__ = ["fuse_activations", "fused_name"]
+__all__ = ["TAKERS", "fuse_activations", "fused_name"]
 
-_TAKERS = (
+#: Operators that have a fused activation.
+TAKERS = (
     ops.Conv2d, ops.ConvTranspose2d, ops.Conv3d, ops.Linear, ops.Add, ops.Sub, ops.Mul, ops.Div, ops.MaxPool2d,
     ops.AvgPool2d,
 )  # fmt: skip
@@ -31,7 +32,7 @@ def fuse_activations(edit: Editor) -> bool:
     changed = False
     for node in edit.nodes(ops.Relu, ops.Clip):
         name = fused_name(node)
-        maker = edit.maker(node.inputs[0], *_TAKERS)
+        maker = edit.maker(node.inputs[0], *TAKERS)
         if not name or maker is None or not sole_user(edit, node.inputs[0]):
             continue
         if maker.op.fields()["activation"] or node.output.dtype != "float32" and node.output.dtype != "float64":
