@@ -42,8 +42,6 @@ def assign_layout(io: str = "nhwc") -> Rewrite:
     """
 
     def run(edit: Editor) -> bool:
-        if not any(node.op.spatial for node in edit.graph.nodes):
-            return False
         return _Layout(edit, io).run()
 
     return Rewrite("assign-layout", "a transposed value holds the same numbers; every axis field moves with it", run)
@@ -107,14 +105,31 @@ class _Layout:
             if node.op.spatial and node.op.layout == "NCHW":  # type: ignore[attr-defined]
                 for value in (node.inputs[0], node.output):
                     assign(value, channels_last(value.rank))
-        while queue:
-            value = queue.popleft()
-            nodes = list(self.edit.users.get(value, []))
-            if value in self.edit.producer:
-                nodes.append(self.edit.producer[value])
-            for node in nodes:
-                for other, perm in self._spread(node, value):
-                    assign(other, perm)
+        def spread() -> None:
+            while queue:
+                value = queue.popleft()
+                nodes = list(self.edit.users.get(value, []))
+                if value in self.edit.producer:
+                    nodes.append(self.edit.producer[value])
+                for node in nodes:
+                    for other, perm in self._spread(node, value):
+                        assign(other, perm)
+
+        spread()
+        # the source itself goes to channels-last or back: what lies before (behind) may as well have been there
+        for node in self.graph.nodes:
+            if isinstance(node.op, ops.Permute) and node.output.rank >= 4:
+                last = channels_last(node.output.rank)
+                if node.op.perm == last:
+                    assign(node.inputs[0], last)
+                elif inverse(node.op.perm) == last:
+                    assign(node.output, last)
+        spread()
+        if self.io == "nhwc":
+            for value in self.graph.inputs:
+                if value.rank == 4 and value.shape[1] in (1, 3, 4):
+                    assign(value, channels_last(4))
+        spread()
 
     def _spread(self, node: Node, value: Value) -> list[tuple[Value, Perm | None]]:
         """The orders that ``node`` can take over for its other values when ``value`` has its alternative order."""
