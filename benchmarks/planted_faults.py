@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from benchmarks.faults import graph_faults, graph_faults_more  # noqa: F401  (they fill the table)
 from benchmarks.faults.file_faults import FILE_FAULTS
 from benchmarks.faults.graph_faults import FAULTS, Fault
 from benchmarks.report import add_arguments, deliver, table
+
 from instep.emit.tflite import EmitError
 from instep.graph import Graph, GraphError, Node, Value
 from instep.graph.validate import validate
@@ -63,7 +63,7 @@ class Remembered:
         self.input_specs, self.input_names = reference.input_specs, reference.input_names
         self.known: dict[tuple[bytes, str], dict[str, np.ndarray]] = {}
 
-    def run(self, inputs: Any, *, dtype: str) -> dict[str, np.ndarray]:
+    def run(self, inputs: Any, *, dtype: str, keep: Any = None) -> dict[str, np.ndarray]:
         key = (b"".join(np.ascontiguousarray(a).tobytes() for a in inputs), dtype)
         if key not in self.known:
             self.known[key] = self.inner.run(list(inputs), dtype=dtype)

@@ -90,6 +90,7 @@ class _File:
         tensor.buffer = len(self.model.buffers) - 1
         tensor.name = tensor.name + b".fault"
         self.graph.tensors.append(tensor)
+        op.inputs = np.array(op.inputs)
         op.inputs[number] = len(self.graph.tensors) - 1
         return True
 

@@ -384,10 +384,9 @@ def _exchange(node: Node, i: int, j: int) -> bool:
 @fault("mean and variance swapped", (ops.BatchNorm,), "mean and variance swapped")
 def swapped_statistics(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     mean = _array(graph, node.inputs[3])
-    if mean is None or (mean <= -1e-3).any():
-        # a negative variance would give NaN: the magnitude stands for it
-        if mean is None or not _change(graph, node, 3, np.abs):
-            return False
+    # a negative variance would give NaN: the magnitude stands for it
+    if mean is None or ((mean <= -1e-3).any() and not _change(graph, node, 3, np.abs)):
+        return False
     return _exchange(node, 3, 4)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from benchmarks.faults.graph_faults import _array, _axes, _change, _constant, _identity, _insert, _set, _swap_op, fault
+
 from instep.graph import Graph, Node, ops
 
 __all__: list[str] = []
@@ -291,7 +291,10 @@ def wiring(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
         if other is node:
             break
         before.extend(other.outputs)
-    choices = [v for v in before if v is not value and v.shape == value.shape and v.dtype == value.dtype][-4:]
+    # what the value itself is made of would only leave an operator out: that is another kind
+    maker = next((n for n in graph.nodes if value in n.outputs), None)
+    near = {value, *(maker.inputs if maker else ())}
+    choices = [v for v in before if v not in near and v.shape == value.shape and v.dtype == value.dtype][-4:]
     if not choices:
         return False
     node.inputs[number] = choices[int(rng.integers(len(choices)))]

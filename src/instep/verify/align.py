@@ -106,10 +106,14 @@ class _Sampler:
     def __init__(self, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def best(self, view_of: Iterator[SourceView], source: list[np.ndarray], tensor: list[np.ndarray]) -> tuple[SourceView | None, float]:
+    def best(
+        self, view_of: Iterator[SourceView], source: list[np.ndarray], tensor: list[np.ndarray]
+    ) -> tuple[SourceView | None, float]:
         """The view with the smallest distance, in units of the RMS, and that distance."""
         size = tensor[0].size
-        places = np.unique(np.concatenate([self.rng.integers(0, size, 400), [0, size - 1]])) if size > 512 else np.arange(size)
+        places = np.arange(size)
+        if size > 512:
+            places = np.unique(np.concatenate([self.rng.integers(0, size, 400), [0, size - 1]]))
         flat = [np.asarray(t, np.float64).ravel()[places] for t in tensor]
         scale = [float(np.sqrt(np.mean(np.square(np.asarray(t, np.float64))))) or 1.0 for t in tensor]
         winner: tuple[SourceView | None, float] = (None, np.inf)
@@ -132,10 +136,7 @@ class _Sampler:
 
 def match_outputs(info: TFLiteInfo, graph: Graph | None, truth: dict[str, np.ndarray]) -> list[str | None]:
     """The source value of each output of the file, by position where sizes agree, else by size alone."""
-    if graph is not None:
-        names = [v.name for v in graph.outputs]
-    else:
-        names = list(truth)[-len(info.outputs) :]
+    names = [v.name for v in graph.outputs] if graph is not None else list(truth)[-len(info.outputs) :]
     result: list[str | None] = []
     for position, index in enumerate(info.outputs):
         size = int(np.prod(info.tensors[index].shape))

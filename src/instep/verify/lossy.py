@@ -73,7 +73,7 @@ def _image_last(a: np.ndarray) -> np.ndarray | None:
 
 
 def measure_lossy(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """All figures that make sense for one output: ``sqnr``, ``correlation``, and ``psnr``, ``ssim`` or ``top1``, ``top5``."""
+    """The figures that make sense for one output: sqnr, correlation, and psnr with ssim or top1 with top5."""
     figures = {"sqnr": sqnr(result, truth), "correlation": correlation(result, truth)}  # type: ignore[arg-type]
     a, b = _image_last(np.asarray(result)), _image_last(np.asarray(truth))
     if a is not None and b is not None:

@@ -14,14 +14,16 @@ import numpy as np
 from instep.graph import Graph, Node, ops
 
 __all__ = [
-    "CLASSES", "LIMITS", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge", "ratio",
+    "CLASSES", "HALF", "LIMITS", "SINGLE", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge", "ratio",
     "worst_class",
 ]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.
 CLASSES = ("in step", "drifting", "out of step")
 
-EPS = float(np.finfo(np.float32).eps)
+#: The unit of rounding of float32, and of weights that are stored as float16 (2⁻¹¹, half of its spacing).
+SINGLE = float(np.finfo(np.float32).eps)
+HALF = 2.0**-11
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Noise:
     draws: int = 0
     #: how many eps of its magnitude a legal order of summation may cost (see ``growth``)
     growth: float = 1.0
+    #: the unit of rounding of the result's weights
+    unit: float = SINGLE
     rms: dict[str, float] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
     scale_rms: dict[str, float] = field(default_factory=dict)
@@ -167,8 +171,8 @@ class Noise:
         usual_rms = usual[len(usual) // 2] if usual else 0.0
         shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms]
         share = sorted(shares)[len(shares) // 2] if shares else 0.0
-        floor = limits.floor * self.growth * EPS
-        usual_floor = limits.floor_usual * self.growth * EPS
+        floor = limits.floor * self.growth * self.unit
+        usual_floor = limits.floor_usual * self.growth * self.unit
         rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms)
         peak = max(self.peak[name], floor * scale_peak, rms)
         luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))

@@ -15,13 +15,16 @@ __all__ = ["GraphReference", "Reference"]
 class Reference(Protocol):
     """The source network, able to show every captured value in float64 or float32.
 
-    ``run`` takes the inputs in the source's order and layout and returns source value name → array.
+    ``run`` takes the inputs in the source's order and layout and returns source value name → array; ``keep`` limits
+    what is returned beside the outputs.
     """
 
     input_specs: list[Spec]
     input_names: list[str]
 
-    def run(self, inputs: list[np.ndarray], *, dtype: str) -> dict[str, np.ndarray]: ...
+    def run(
+        self, inputs: Sequence[np.ndarray], *, dtype: str, keep: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]: ...
 
 
 class GraphReference:
@@ -36,7 +39,10 @@ class GraphReference:
         self.input_specs = [v.spec for v in graph.inputs]
         self.input_names = list(graph.input_names)
 
-    def run(self, inputs: Sequence[np.ndarray], *, dtype: str = "float64") -> dict[str, np.ndarray]:
+    def run(
+        self, inputs: Sequence[np.ndarray], *, dtype: str = "float64", keep: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         cast = [a.astype(dtype) if a.dtype.kind == "f" else a for a in inputs]
-        table = self.graph.run(cast)
+        names = None if keep is None else set(keep)
+        table = self.graph.run(cast, keep=None if names is None else [v for v in self.graph.values() if v.name in names])
         return {v.name: a for v, a in table.items() if v not in self.graph.weights}

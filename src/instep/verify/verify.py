@@ -18,7 +18,9 @@ from instep.verify.jumps import Jumps
 from instep.verify.lossy import Figures, measure_lossy
 from instep.verify.noise import (
     CLASSES,
+    HALF,
     LIMITS,
+    SINGLE,
     Distance,
     Limits,
     Noise,
@@ -72,7 +74,9 @@ def _targets(subject: Subject) -> list[_Found]:
     return [_Found(name, view, "builtin") for name, view in subject.mapping.values.items()]
 
 
-def _compare(found: _Found, array: np.ndarray, truth: dict[str, np.ndarray], noise: dict[str, Noise], name: str) -> None:
+def _compare(
+    found: _Found, array: np.ndarray, truth: dict[str, np.ndarray], noise: dict[str, Noise], name: str
+) -> None:
     view = found.view
     source = truth.get(view.name)
     if source is None:
@@ -128,10 +132,12 @@ def judge(
     limits: Limits = LIMITS,
     figures: Figures | None = None,
     explain: bool = True,
+    unit: float = SINGLE,
 ) -> Verdict:
     """Compare ``subject`` with ``reference`` on ``sets``; ``graph`` (captured) gives scopes, order and the diagnosis.
 
-    ``draws`` is the number of float32 runs with nudged inputs per set, beside the plain one.
+    ``draws`` is the number of float32 runs with nudged inputs per set, beside the plain one. ``unit`` is the unit of
+    rounding of the result's weights (HALF for float16).
     """
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
@@ -142,6 +148,8 @@ def judge(
     noise: dict[str, Noise] = {}
     grown = growth(graph, limits) if graph is not None else {}
     jumps = Jumps(graph)
+    # jumping operators need everything around them, should the result land on the other side
+    keep = None if jumps.nodes else sorted(wanted)
     lossy: list[Any] = []
     correlations: list[float] = []
     arrays_of = [s.arrays for s in sets]
@@ -150,14 +158,15 @@ def judge(
     runs: Any = None
     for number, given in enumerate(sets):
         arrays = list(given.arrays)
-        truth = reference.run(arrays, dtype="float64")
-        singles = [reference.run(arrays, dtype="float32")]
+        truth = reference.run(arrays, dtype="float64", keep=keep)
+        singles = [reference.run(arrays, dtype="float32", keep=keep)]
         for i in range(2 if given.edge else draws if number < 2 else min(draws, 1)):
             units = limits.edge_units if given.edge else 1.0
             moved = [nudge(a, rng, units, together=given.edge and i == 0) for a in arrays]
-            singles.append(reference.run(moved, dtype="float32"))
-        for name in wanted & truth.keys():
-            noise.setdefault(name, Noise(growth=grown.get(name, 1.0))).add(given.name, truth[name], [s[name] for s in singles])
+            singles.append(reference.run(moved, dtype="float32", keep=keep))
+        for name in (n for n in truth if n in wanted):
+            level = noise.setdefault(name, Noise(growth=grown.get(name, 1.0), unit=unit))
+            level.add(given.name, truth[name], [s[name] for s in singles])
         runs = runs if runs is not None else iter(subject.runs(arrays_of))
         run: Run = next(runs)
         truth = jumps.settle(given.name, truth, run, mapping, noise)
@@ -325,9 +334,15 @@ def verify(
         specs, seed=seed, images=images, picture=picture, bounds=bounds, given=inputs or (), kinds=kinds
     )
     subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
+    half = any(t.dtype == "float16" and t.constant_bytes for t in subject.info.tensors)
     verdict = judge(
-        reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures
-    )
+        reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures,
+        unit=HALF if half else SINGLE,
+    )  # fmt: skip
+    if half:
+        subject.notes.append("the weights are float16: values are judged in units of its rounding, 2⁻¹¹")
+    if figures is None and any(t.scale and t.dtype.startswith(("int", "uint")) for t in subject.info.tensors):
+        subject.notes.append("the file is quantised: state thresholds (--min sqnr=30 …) to judge what it loses")
     verdict.notes = subject.notes + verdict.notes
     verdict.seconds = time.perf_counter() - start
     return verdict

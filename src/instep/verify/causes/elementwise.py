@@ -17,7 +17,9 @@ ACTIVATIONS: tuple[type[Operator], ...] = (
     ops.LeakyRelu, ops.Elu, ops.Celu, ops.Softplus, ops.Clip, ops.Prelu,
 )  # fmt: skip
 ARITHMETIC = (ops.Add, ops.Sub, ops.Mul, ops.Div)
-UNARY = (ops.Abs, ops.Neg, ops.Exp, ops.Log, ops.Sqrt, ops.Rsqrt, ops.Square, ops.Reciprocal, ops.Erf, ops.Sin, ops.Cos)
+UNARY = (
+    ops.Abs, ops.Neg, ops.Exp, ops.Log, ops.Sqrt, ops.Rsqrt, ops.Square, ops.Reciprocal, ops.Erf, ops.Sin, ops.Cos,
+)  # fmt: skip
 
 
 @explains("GELU approximation (tanh for erf)", ops.Gelu)
@@ -45,9 +47,11 @@ def leaky_slope(node: Node, context: Context) -> Iterator[Found]:
         yield "one slope for all channels (the first)", swapped(node, 1, lambda s: np.full_like(s, s.ravel()[0]))
         if node.inputs[1].size > 1:
             for name, by in (("reversed", None), ("moved by one", 1), ("moved back by one", -1)):
-                yield f"slopes {name}", swapped(
-                    node, 1, lambda s, by=by: (s.ravel()[::-1] if by is None else np.roll(s.ravel(), by)).reshape(s.shape)
-                )
+
+                def moved(s: np.ndarray, by: int | None = by) -> np.ndarray:
+                    return (s.ravel()[::-1] if by is None else np.roll(s.ravel(), by)).reshape(s.shape)
+
+                yield f"slopes {name}", swapped(node, 1, moved)
         return
     for slope in (0.0, -op.slope, 0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 1 / op.slope if op.slope else 1.0, 1 - op.slope):
         if slope != op.slope:
@@ -75,7 +79,8 @@ def activation_parameter(node: Node, context: Context) -> Iterator[Found]:
         yield f"no lower bound {op.low:g}", changed(node, low=-np.inf)
         yield f"no upper bound {op.high:g}", changed(node, high=np.inf)
         for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 6.0), (0.0, 255.0)):
-            yield f"clipped to [{low:g}, {high:g}] instead of [{op.low:g}, {op.high:g}]", changed(node, low=low, high=high)
+            said = f"clipped to [{low:g}, {high:g}] instead of [{op.low:g}, {op.high:g}]"
+            yield said, changed(node, low=low, high=high)
     elif isinstance(op, ops.Softplus):
         for beta in (1.0, 1 / op.beta):
             if beta != op.beta:
@@ -104,6 +109,14 @@ def operand_order(node: Node, context: Context) -> Iterator[Found]:
     yield "b ∘ a for a ∘ b", lambda ins: op.evaluate(ins[1], ins[0])
 
 
+@explains("scale missing", ops.Mul, ops.Div)
+def scale_missing(node: Node, context: Context) -> Iterator[Found]:
+    shape = node.output.shape
+    for number in (0, 1):
+        if _is_constant(node, number, context) and not (isinstance(node.op, ops.Div) and number == 0):
+            yield "the constant factor missing", lambda ins, n=1 - number: np.broadcast_to(ins[n], shape)
+
+
 @explains("residual dropped", ops.Add, ops.Sub)
 def residual_dropped(node: Node, context: Context) -> Iterator[Found]:
     if _is_constant(node, 0, context) or _is_constant(node, 1, context):
@@ -123,14 +136,6 @@ def residual_doubled(node: Node, context: Context) -> Iterator[Found]:
     yield "the first operand twice", lambda ins: 2 * ins[0] + sign * ins[1]
     yield "the second operand added to itself", lambda ins: np.broadcast_to(ins[1] + sign * ins[1], node.output.shape)
     yield "the first operand added to itself", lambda ins: np.broadcast_to(ins[0] + sign * ins[0], node.output.shape)
-
-
-@explains("scale missing", ops.Mul, ops.Div)
-def scale_missing(node: Node, context: Context) -> Iterator[Found]:
-    shape = node.output.shape
-    for number in (0, 1):
-        if _is_constant(node, number, context) and not (isinstance(node.op, ops.Div) and number == 0):
-            yield "the constant factor missing", lambda ins, n=1 - number: np.broadcast_to(ins[n], shape)
 
 
 @explains("scale applied twice or inverted", ops.Mul, ops.Div)
@@ -197,7 +202,6 @@ def wrong_arithmetic(node: Node, context: Context) -> Iterator[Found]:
 def broadcast_axis(node: Node, context: Context) -> Iterator[Found]:
     import itertools
 
-    op: Any = node.op
     out = node.output.shape
     for number, value in enumerate(node.inputs[:2]):
         shape = (1,) * (len(out) - len(value.shape)) + value.shape
@@ -207,7 +211,8 @@ def broadcast_axis(node: Node, context: Context) -> Iterator[Found]:
         for perm in itertools.permutations(range(len(out))):
             moved = tuple(shape[p] for p in perm)
             fits = all(a in (1, b) for a, b in zip(moved, out, strict=True))
-            if fits and (moved not in seen or [p for p in perm if shape[p] > 1] != [i for i in range(len(out)) if shape[i] > 1]):
+            turned = [p for p in perm if shape[p] > 1] != [i for i in range(len(out)) if shape[i] > 1]
+            if fits and (moved not in seen or turned):
                 seen.add(moved)
                 yield f"operand {number + 1} laid along axes {list(moved)}", swapped(
                     node, number, lambda x, s=shape, p=perm: x.reshape(s).transpose(p)

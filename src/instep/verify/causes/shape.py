@@ -72,7 +72,8 @@ def concat_axis(node: Node, context: Context) -> Iterator[Found]:
     out = node.output.shape
     for axis in range(len(out)):
         if axis != op.axis:
-            yield f"joined along axis {axis} instead of {op.axis}", lambda ins, a=axis: np.concatenate(ins, a).reshape(out)
+            said = f"joined along axis {axis} instead of {op.axis}"
+            yield said, lambda ins, a=axis: np.concatenate(ins, a).reshape(out)
 
 
 @explains("interleaved concatenation", ops.Concat)
@@ -134,7 +135,8 @@ def reshape_order(node: Node, context: Context) -> Iterator[Found]:
         for perm in permutations(len(x), 24):
             moved = [p for p in perm if x[p] > 1]
             if moved != nontrivial(x):
-                yield f"input axes in the order {list(perm)} first", lambda ins, p=perm: ins[0].transpose(p).reshape(out)
+                said = f"input axes in the order {list(perm)} first"
+                yield said, lambda ins, p=perm: ins[0].transpose(p).reshape(out)
                 back = np.argsort(perm)
                 shape = tuple(x[p] for p in perm)
                 yield f"input memory read as if in the order {list(perm)}", lambda ins, s=shape, b=back: (

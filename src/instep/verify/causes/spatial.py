@@ -114,13 +114,13 @@ def dilation_ignored(node: Node, context: Context) -> Iterator[Found]:
     if op.dilation == (1, 1):
         return
     kh, kw = op.kernel(node.inputs[1].shape)
+    _, h, w = _axes(op)
     for late in (False, True):
         pads = []
         for (a, b), k, d in zip(op.padding, (kh, kw), op.dilation, strict=True):
             loss = (k - 1) * (d - 1)
             first = loss - loss // 2 if late else loss // 2
             pads.append((a - first, b - (loss - first)))
-        _, h, w = _axes(op)
         kept: Any = tuple((max(a, 0), max(b, 0)) for a, b in pads)
         plain = op.with_(dilation=(1, 1), padding=kept)
 
@@ -183,7 +183,8 @@ def multiplier_order(node: Node, context: Context) -> Iterator[Found]:
         return
     order = np.arange(o).reshape(groups, m).T.ravel()
     c = _axes(op)[0]
-    yield "output channel k·groups + g instead of g·multiplier + k", lambda ins: np.take(op.evaluate(*ins)[0], order, c)
+    spread = "output channel k·groups + g instead of g·multiplier + k"
+    yield spread, lambda ins: np.take(op.evaluate(*ins)[0], order, c)
     yield "filters in the order k·groups + g, bias in place", swapped(node, 1, lambda k: k[order])
     back = np.argsort(order)
     yield "filters in the order g + multiplier·k, bias in place", swapped(node, 1, lambda k: k[back])
@@ -201,7 +202,8 @@ def group_order(node: Node, context: Context) -> Iterator[Found]:
         return k.reshape(g, -1, *k.shape[1:])[order].reshape(k.shape)
 
     reverse, rolled = np.arange(g)[::-1], np.roll(np.arange(g), 1)
-    for name, order in (("reversed", reverse), ("moved by one", rolled), ("moved back by one", np.roll(np.arange(g), -1))):
+    back_rolled = np.roll(np.arange(g), -1)
+    for name, order in (("reversed", reverse), ("moved by one", rolled), ("moved back by one", back_rolled)):
         yield f"weights of the groups {name}", swapped(node, 1, lambda k, o=order: blocks(k, o))
     if n_in // g > 1:
         mixed = np.arange(n_in).reshape(g, -1).T.ravel()
@@ -251,7 +253,7 @@ def channels_reversed(node: Node, context: Context) -> Iterator[Found]:
     n = node.inputs[0].shape[c]
     if n == 3:
         yield "the three input channels in reverse order", swapped(node, 0, lambda x: np.flip(x, c))
-    elif 1 < n:
+    elif n > 1:
         yield "the input channels in reverse order", swapped(node, 0, lambda x: np.flip(x, c))
 
 
@@ -301,7 +303,7 @@ def layout_misread(node: Node, context: Context) -> Iterator[Found]:
 @explains("transposed convolution cropped at the wrong side", ops.ConvTranspose2d)
 def crop_shifted(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
-    (t, b), (left, r) = op.padding
+    (t, _), (left, _) = op.padding
     full = op.with_(padding=((0, 0), (0, 0)), output_padding=(0, 0))
     _, h, w = _axes(op)
     for dy, dx in ((1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)):
@@ -342,9 +344,8 @@ def average_for_max(node: Node, context: Context) -> Iterator[Found]:
         return
     for count in (False, True):
         other = ops.AvgPool2d(op.kernel, op.stride, op.padding, count, layout=op.layout)
-        yield f"mean over the window (padding {'counted' if count else 'not counted'})", lambda ins, o=other: o.evaluate(
-            *ins
-        )
+        counted = "counted" if count else "not counted"
+        yield f"mean over the window (padding {counted})", lambda ins, o=other: o.evaluate(*ins)
 
 
 @explains("maximum pooling for average pooling", ops.AvgPool2d)
@@ -409,7 +410,8 @@ def adaptive_bins(node: Node, context: Context) -> Iterator[Found]:
             else:
                 k = n // out
                 bins = [(i * (n // out), i * (n // out) + n - (out - 1) * k) for i in range(out)]
-            x = np.concatenate([getattr(np.take(x, np.arange(*b), axis), how)(axis, keepdims=True) for b in bins], axis)
+            pieces = (np.take(x, np.arange(*b), axis) for b in bins)
+            x = np.concatenate([getattr(piece, how)(axis, keepdims=True) for piece in pieces], axis)
         return x
 
     yield "bins without overlap", lambda ins: pool(ins[0], "floor", how)
@@ -539,7 +541,8 @@ def unfold_order(node: Node, context: Context) -> Iterator[Found]:
     size = value.shape[axis]
     c = size // (kh * kw)
     index = np.arange(size).reshape(c, kh, kw)
-    for name, perm in (("window places before channels", (1, 2, 0)), ("rows and columns of the window exchanged", (0, 2, 1))):
+    orders = (("window places before channels", (1, 2, 0)), ("rows and columns of the window exchanged", (0, 2, 1)))
+    for name, perm in orders:
         order = index.transpose(perm).ravel()
         for which in (order, np.argsort(order)):
             if folded:

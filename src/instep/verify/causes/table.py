@@ -92,7 +92,7 @@ def variants_of(node: Node, context: Context) -> Iterator[Variant]:
 
 
 def permutations(count: int, limit: int = 24) -> Sequence[tuple[int, ...]]:
-    """The permutations of ``count`` things but the identity, the simplest ones first (reversal, swaps), at most ``limit``."""
+    """At most ``limit`` permutations of ``count`` things, without the identity, the simplest first (reversal, swaps)."""
     import itertools
 
     same = tuple(range(count))
