@@ -11,10 +11,19 @@ from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.fold.norms import fold_norm_scales
+from instep.rewrite.fold.order import (
+    hoist_activations,
+    pool_before_pointwise,
+    shrink_before_elementwise,
+    widen_after_pointwise,
+)
+from instep.rewrite.fold.pads import fold_pads
 from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_shuffle_order
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
+from instep.rewrite.fold.slices import simplify_joins
 from instep.rewrite.fuse.activations import fuse_activations
+from instep.rewrite.fuse.scales import fuse_scale_and_shift, widen_broadcasts
 from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.lower import lower
@@ -37,7 +46,10 @@ RECOGNISE: tuple[Rewrite, ...] = (
 )  # fmt: skip
 FOLD: tuple[Rewrite, ...] = (
     *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,
-    fold_channel_gathers,
+    fold_channel_gathers, fold_pads, simplify_joins,
+)  # fmt: skip
+ORDER: tuple[Rewrite, ...] = (
+    shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations,
 )  # fmt: skip
 
 
@@ -66,10 +78,11 @@ def to_tflite(
     graph.prune()
     graph = go(graph, (merge_constants,))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
-    graph = go(graph, (*RECOGNISE, *FOLD, hoist_slices), ROUNDS)
+    graph = go(graph, (*RECOGNISE, *FOLD, *ORDER, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
     graph = go(graph, (lower,))
-    graph = go(graph, (*TIDY, lower_rank, canonicalise_views, fuse_activations, merge_constants))
+    graph = go(graph, (*TIDY, lower_rank, canonicalise_views, fuse_activations))
+    graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
     return graph, reports

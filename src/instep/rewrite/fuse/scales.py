@@ -30,7 +30,7 @@ def _per_channel(edit: Editor, value: Value, channels: int) -> np.ndarray | None
 def fuse_scale_and_shift(edit: Editor) -> bool:
     changed = False
     for node in edit.nodes(ops.Add, ops.Sub):
-        if node.output.rank != 4 or node.output.shape[3] < LONG_ROW or node.output.dtype != "float32":
+        if node.output.rank != 4 or not _regular(node.output.shape[3]) or node.output.dtype != "float32":
             continue
         channels = node.output.shape[3]
         for index in (0, 1) if isinstance(node.op, ops.Add) else (0,):
@@ -92,6 +92,10 @@ def widen_broadcasts(edit: Editor) -> bool:
             changed = True
             break
     return changed
+
+
+def _regular(channels: int) -> bool:
+    return channels >= LONG_ROW or (channels >= LONG_ROW // 2 and channels % 16 == 0)
 
 
 def _short(channels: int) -> bool:
