@@ -212,10 +212,15 @@ def _last_words(log: IO[bytes]) -> str:
 
 @dataclass
 class BenchResult:
-    """Latencies: ``median`` milliseconds per file and all ``samples``; ``failed`` says why a file has none."""
+    """Latencies: ``median`` milliseconds per file and all ``samples``; ``failed`` says why a file has none.
+
+    ``cpu`` holds the processor time of each sample: with one thread it is the latency without what other programs
+    took, so it tells small differences apart on a busy machine.
+    """
 
     median: dict[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -238,16 +243,16 @@ class _Runner:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def sample(self, count: int) -> float | None:
-        """Mean milliseconds over ``count`` invocations, or None when the child died."""
+    def sample(self, count: int) -> tuple[float, float] | None:
+        """Mean milliseconds (elapsed, processor) over ``count`` invocations, or None when the child died."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(f"{count}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
-        text = self.line()
-        return float(text) if text else None
+        numbers = self.line().split()
+        return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 else None
 
     def reason(self) -> str:
         return f"the runtime died of {_death(self.process.wait())}{_last_words(self.log)}"
@@ -277,7 +282,7 @@ def bench(
             if first is None:
                 result.failed[path] = runner.reason()
                 continue
-            counts[path] = max(1, min(1000, round(target_ms / max(first, 1e-3))))
+            counts[path] = max(1, min(1000, round(target_ms / max(first[0], 1e-3))))
         for round_ in range(repeats):
             for runner in runners if round_ % 2 == 0 else reversed(runners):
                 if runner.path in result.failed:
@@ -286,7 +291,8 @@ def bench(
                 if sample is None:
                     result.failed[runner.path] = runner.reason()
                 else:
-                    result.samples.setdefault(runner.path, []).append(sample)
+                    result.samples.setdefault(runner.path, []).append(sample[0])
+                    result.cpu.setdefault(runner.path, []).append(sample[1])
     finally:
         for runner in runners:
             runner.close()

@@ -9,21 +9,29 @@ from instep.rewrite.lower.table import Build, decomposes
 
 __all__: list[str] = []
 
+#: The widest reflected border that is written as slices.
+WIDEST = 16
 
 @decomposes(ops.Pad)
 def pad(b: Build) -> bool:
-    """Replicate and circular pads: edge slices joined on, axis by axis. A pad by nothing goes."""
+    """Reflected, repeated and wrapped borders: slices joined on, axis by axis. A pad by nothing goes.
+
+    MIRROR_PAD is 40 times slower than slices (docs/xnnpack-forms.md); only a wide border is left to it.
+    """
     op = b.node.op
     if not any(map(any, op.pads)):
         return b.stand(b.x)
-    if op.mode in ("constant", "reflect"):
+    if op.mode == "constant" or (op.mode == "reflect" and max(map(max, op.pads)) > WIDEST):
         return False
     x = b.x
     for axis, (before, after) in enumerate(op.pads):
         if not before and not after:
             continue
         n = x.shape[axis]
-        if op.mode == "circular":
+        if op.mode == "reflect":
+            first = [b.slice(x, axis, i, i + 1) for i in range(before, 0, -1)]
+            parts = [*first, x, *(b.slice(x, axis, n - 2 - i, n - 1 - i) for i in range(after))]
+        elif op.mode == "circular":
             parts = [b.slice(x, axis, n - before, n)] * bool(before) + [x] + [b.slice(x, axis, 0, after)] * bool(after)
         else:
             first = [b.slice(x, axis, 0, 1)] * before if before else []
@@ -74,18 +82,76 @@ def expand(b: Build) -> bool:
 
 @decomposes(ops.Gather)
 def gather(b: Build) -> bool:
-    """Constant indices in arithmetic progression are a slice."""
+    """Constant indices in arithmetic progression are a slice, a few runs are slices joined, and channels chosen
+    from few are a one-hot 1×1 convolution: GATHER is no XNNPACK operator and copies channels one by one."""
     index, axis = b.array(1), b.node.op.axis
     if index is None or index.ndim > 1 or not index.size:
         return False
     flat = index.reshape(-1)
     flat = np.where(flat < 0, flat + b.x.shape[axis], flat)
-    steps = np.diff(flat)
-    step = int(steps[0]) if len(steps) else 1
-    if step < 1 or np.any(steps != step):
+    runs = _runs(flat)
+    if len(runs) > RUNS:
+        return _one_hot(b, flat)
+    parts = [b.slice(b.x, axis, start, stop, step) for start, stop, step in runs]
+    shape = b.node.output.shape
+    if len(parts) > 1:
+        joined = (*b.x.shape[:axis], len(flat), *b.x.shape[axis + 1 :])
+        return b.done(ops.Concat(axis), *parts) if joined == shape else False
+    return b.stand(parts[0]) if parts[0].shape == shape else b.done(ops.Reshape(shape), parts[0])
+
+
+#: A gather of no more runs is written as slices.
+RUNS = 4
+#: A gather from no more channels is written as a convolution.
+FEW_CHANNELS = 64
+
+
+def _runs(index: np.ndarray) -> list[tuple[int, int, int]]:
+    """(start, stop, step) of the slices that together are ``index``."""
+    runs: list[tuple[int, int, int]] = []
+    i = 0
+    while i < len(index):
+        step = int(index[i + 1] - index[i]) if i + 1 < len(index) else 1
+        count = 1
+        while step >= 1 and i + count < len(index) and index[i + count] - index[i + count - 1] == step:
+            count += 1
+        runs.append((int(index[i]), int(index[i + count - 1]) + 1, step if count > 1 else 1))
+        i += count
+    return runs
+
+
+def _one_hot(b: Build, index: np.ndarray) -> bool:
+    channels = b.x.shape[-1]
+    image = b.x.rank == 4 and b.node.op.axis == 3 and b.node.output.rank == 4 and b.x.dtype == "float32"
+    if not image or channels > FEW_CHANNELS:
         return False
-    part = b.slice(b.x, axis, int(flat[0]), int(flat[-1]) + 1, step)
-    return b.stand(part) if part.shape == b.node.output.shape else b.done(ops.Reshape(b.node.output.shape), part)
+    weight = np.eye(channels)[index].reshape(len(index), 1, 1, channels)
+    return b.done(ops.Conv2d(layout="NHWC"), b.x, b.constant(weight, "choice"))
+
+
+@decomposes(ops.Slice)
+def strided(b: Build) -> bool:
+    """Every s-th row or column is a depthwise 1×1 convolution of stride s by ones; STRIDED_SLICE is 25 times slower."""
+    op, x = b.node.op, b.x
+    stepped = [a for a, s in enumerate(op.steps) if s > 1]
+    if x.dtype != "float32" or not stepped or (stepped[0] == 0 and x.rank == 4) or x.rank > 4:
+        return False
+    if stepped[-1] == x.rank - 1 or stepped[-1] - stepped[0] > 1:
+        return False
+    shape = b.node.output.shape
+    stops = tuple(a + (n - 1) * s + 1 for a, n, s in zip(op.starts, shape, op.steps, strict=True))
+    if (op.starts, stops) != ((0,) * x.rank, x.shape):
+        x = b.add(ops.Slice(op.starts, stops, (1,) * x.rank), x)
+    first = stepped[0]
+    rows, cols = (x.shape[first], x.shape[first + 1]) if len(stepped) > 1 else (x.shape[first], 1)
+    outer = int(np.prod(x.shape[:first], dtype=np.int64))
+    channels = x.size // (outer * rows * cols)
+    if channels > 4096:
+        return False
+    stride = (op.steps[first], op.steps[first + 1] if len(stepped) > 1 else 1)
+    conv = ops.Conv2d(stride, groups=channels, layout="NHWC")
+    picked = b.add(conv, b.reshape(x, (outer, rows, cols, channels)), b.constant(np.ones((channels, 1, 1, 1)), "ones"))
+    return b.done(ops.Reshape(shape), picked)
 
 
 @decomposes(ops.TakeAlong)

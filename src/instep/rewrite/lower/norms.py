@@ -12,6 +12,8 @@ __all__ = ["scale_and_shift"]
 
 def scale_and_shift(b: Build, x: Value, scale: np.ndarray, shift: np.ndarray) -> bool:
     """x · scale + shift as the node's result; both broadcast to x."""
+    if np.all(scale == 1) and np.all(shift == 0):
+        return b.stand(x)
     if np.all(scale == 1):
         return b.done(ops.Add(), x, b.constant(shift, "shift"))
     if np.all(shift == 0):
@@ -29,6 +31,35 @@ def _finish(b: Build, x: Value, weight: Value, bias: Value, shape: tuple[int, ..
 
 def _inverse_root(b: Build, variance: Value, eps: float) -> Value:
     return b.add(ops.Rsqrt(), b.add(ops.Add(), variance, b.constant(eps, "eps")))
+
+
+@decomposes(ops.Add)
+def scaled_add(b: Build) -> bool:
+    """x · s + t per channel is a depthwise 1×1 convolution: XNNPACK makes one pass of it (docs/xnnpack-forms.md)."""
+    for position in (0, 1):
+        maker = b.edit.maker(b.node.inputs[position], ops.Mul)
+        shift = b.array(1 - position)
+        if maker is None or shift is None or maker.op.activation or maker.output.shape != b.node.output.shape:
+            continue
+        if b.edit.only_user(maker.output) is None or b.node.output.dtype != "float32":
+            continue
+        for side in (0, 1):
+            scale = b.edit.array(maker.inputs[side])
+            x = maker.inputs[1 - side]
+            if scale is not None and b.edit.array(x) is None and _per_channel(x, scale) and _per_channel(x, shift):
+                channels = x.shape[3]
+                weight = np.ascontiguousarray(np.broadcast_to(scale.reshape(-1, 1, 1, 1), (channels, 1, 1, 1)))
+                bias = np.ascontiguousarray(np.broadcast_to(shift.reshape(-1), (channels,)))
+                conv = ops.Conv2d(groups=channels, layout="NHWC", activation=b.node.op.activation)
+                return b.done(conv, x, b.constant(weight, "scale"), b.constant(bias, "shift"))
+    return False
+
+
+def _per_channel(x: Value, array: np.ndarray) -> bool:
+    """Whether ``array`` holds a number, or one for each channel, of the image x [N, H, W, C] with C > 1."""
+    channels = x.shape[-1]
+    last = array.shape[-1] if array.ndim else 1
+    return x.rank == 4 and channels > 1 and array.ndim <= 4 and array.size == last and last in (1, channels)
 
 
 @decomposes(ops.BatchNorm)

@@ -177,8 +177,33 @@ def resize2d(b: Build) -> bool:
         return b.stand(b.x)
     native = ops.Resize2d(op.size, op.mode, op.coordinates, layout="NHWC")
     if op.mode != "bicubic" and not op.antialias:
+        if op.mode == "nearest" and _repeats(b, rows, cols):
+            return True
         if op == native:
             return False
         if all(np.array_equal(a, c) for a, c in zip(op.matrices(h, w), native.matrices(h, w), strict=True)):
             return b.done(native, b.x)
     return separable(b, rows, cols)
+
+
+#: RESIZE_NEAREST_NEIGHBOR copies pixel by pixel and is no XNNPACK operator: with fewer channels joins are faster.
+FEW_CHANNELS = 64
+#: The largest factor that is written as joins.
+LARGEST = 8
+
+
+def _repeats(b: Build, rows: np.ndarray, cols: np.ndarray) -> bool:
+    """Every row and column repeated a whole number of times: the image joined with itself on inner axes."""
+    n, h, w, c = b.x.shape
+    factors = len(rows) // h, len(cols) // w
+    if c >= FEW_CHANNELS or max(factors) > LARGEST or min(factors) < 1:
+        return False
+    for matrix, size, factor in ((rows, h, factors[0]), (cols, w, factors[1])):
+        if not np.array_equal(matrix, np.repeat(np.eye(size), factor, 0)):
+            return False
+    x = b.x
+    if factors[1] > 1:
+        x = b.add(ops.Concat(2), *[b.reshape(x, (n * h, w, c))] * factors[1])
+    if factors[0] > 1:
+        x = b.add(ops.Concat(1), *[b.reshape(x, (n * h, 1, w * factors[1] * c))] * factors[0])
+    return b.done(ops.Reshape(b.node.output.shape), x)

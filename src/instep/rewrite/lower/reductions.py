@@ -8,16 +8,24 @@ from instep.rewrite.lower.table import Build, decomposes
 __all__: list[str] = []
 
 
-@decomposes(ops.Softmax, ops.LogSoftmax)
+@decomposes(ops.Softmax)
 def softmax(b: Build) -> bool:
-    """TFLite's runs over the last axis; another axis is moved there and back."""
-    op, rank = b.node.op, b.x.rank
-    if op.axis == rank - 1:
+    """TFLite's runs over the last axis; over another one its definition is faster than moving the axis there."""
+    axis = b.node.op.axis
+    if axis == b.x.rank - 1:
         return False
-    perm = (*(i for i in range(rank) if i != op.axis), op.axis)
-    back = tuple(perm.index(i) for i in range(rank))
-    moved = b.add(ops.Permute(perm), b.x)
-    return b.done(ops.Permute(back), b.add(op.with_(axis=rank - 1), moved))
+    shifted = b.add(ops.Sub(), b.x, b.add(ops.ReduceMax((axis,), True), b.x))
+    e = b.add(ops.Exp(), shifted)
+    return b.done(ops.Div(), e, b.add(ops.ReduceSum((axis,), True), e))
+
+
+@decomposes(ops.LogSoftmax)
+def log_softmax(b: Build) -> bool:
+    """LOG_SOFTMAX is no XNNPACK operator: its definition, over any axis."""
+    axes = (b.node.op.axis,)
+    shifted = b.add(ops.Sub(), b.x, b.add(ops.ReduceMax(axes, True), b.x))
+    total = b.add(ops.ReduceSum(axes, True), b.add(ops.Exp(), shifted))
+    return b.done(ops.Sub(), shifted, b.add(ops.Log(), total))
 
 
 @decomposes(ops.ArgMax, ops.ArgMin)
