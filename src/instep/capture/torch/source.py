@@ -79,10 +79,7 @@ def _load_factory(text: str, args: dict[str, Any], seed: int, weights: str | Non
             known = [n for n, v in vars(space).items() if callable(v) and getattr(v, "__module__", "") == space.__name__]
             raise CaptureError(f"{where} has no factory '{name}'; it defines: {', '.join(sorted(known)) or 'none'}")
     torch.manual_seed(seed)
-    if isinstance(factory, torch.nn.Module):
-        module = factory
-    else:
-        module = _call(factory, text, args)
+    module = factory if isinstance(factory, torch.nn.Module) else _call(factory, text, args)
     if not isinstance(module, torch.nn.Module):
         raise CaptureError(f"{text} gave a {type(module).__name__}, not a torch.nn.Module")
     example = _example(module, space)
@@ -123,7 +120,14 @@ def _import_file(path: str) -> ModuleType:
     # the file's neighbours are importable, as when Python runs it
     sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+            _forget("torchvision", "timm")
+            _torchvision()
+            spec.loader.exec_module(module)
     except Exception as error:
         sys.modules.pop(name, None)
         raise CaptureError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
@@ -136,13 +140,23 @@ def _import_module(name: str) -> ModuleType:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     if name.split(".")[0] in ("timm", "torchvision"):
-        from instep.capture.torch.timm_zoo import prepare_torchvision
-
-        prepare_torchvision()
+        _torchvision()
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise CaptureError(f"the module {name} cannot be imported: {error}") from error
+
+
+def _torchvision() -> None:
+    from instep.capture.torch.timm_zoo import prepare_torchvision
+
+    prepare_torchvision()
+
+
+def _forget(*packages: str) -> None:
+    """Drop half-imported packages, so that they can be imported again."""
+    for name in [m for m in sys.modules if m.split(".")[0] in packages]:
+        del sys.modules[name]
 
 
 # -- .pt2 --------------------------------------------------------------------------------------------------------

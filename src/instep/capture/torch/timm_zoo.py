@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
+import sys
 from typing import Any
 
 import torch
@@ -16,14 +19,23 @@ _library: list[Any] = []
 
 
 def prepare_torchvision() -> None:
-    """Define the two operators that torchvision insists on and that its CPU wheel may lack."""
-    if _library:
+    """Import torchvision, if it is there, even where its compiled operators do not load.
+
+    torchvision's Python side insists on two operators of its compiled side and fails without them ("operator
+    torchvision::nms does not exist"); then they are declared, and it is imported again.
+    """
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    _library.append(library)
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        _library.append(library)
+        for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        importlib.import_module("torchvision")
 
 
 def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, randomised: bool = True) -> Loaded:
