@@ -7,86 +7,61 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instep.graph import Graph, SourceView, Value, ops
+from instep.graph import SourceView, ops
 from instep.rewrite import driver
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.mincut import Labelling
 from instep.rewrite.rank import lower_rank
 from instep.rewrite.views import canonicalise_views, hoist_slices
+from rewriting import Net
 
 RANDOM = np.random.default_rng(1)
 PAD1 = ((1, 1), (1, 1))
 
 
 def weights(*shape):
-    return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-class Net:
-    """A small graph under construction; every value is a source value."""
-
-    def __init__(self):
-        self.graph = Graph()
-
-    def input(self, *shape):
-        value = Value(f"x{len(self.graph.inputs)}", shape)
-        self.graph.inputs.append(value)
-        self.graph.input_names.append(value.name)
-        return value
-
-    def __call__(self, op, *inputs):
-        n = len(self.graph.nodes)
-        values = [
-            self.graph.constant(v, f"w{n}.{k}") if isinstance(v, np.ndarray) else v for k, v in enumerate(inputs)
-        ]
-        return self.graph.add(op, values, scope=f"n{n}", names=[f"n{n}"]).output
-
-    def done(self, *outputs):
-        self.graph.outputs, self.graph.output_names = list(outputs), [f"y{i}" for i in range(len(outputs))]
-        for value in [*self.graph.inputs, *(v for n in self.graph.nodes for v in n.outputs)]:
-            value.source = SourceView.whole(value.name, value.shape)
-        return self.graph
+    return RANDOM.standard_normal(shape)
 
 
 def squeeze_excite():
-    add = Net()
-    x = add.input(1, 3, 8, 8)
+    add = Net((1, 3, 8, 8))
+    (x,) = add.inputs
     a = add(ops.Prelu(), add(ops.Conv2d(padding=PAD1), x, weights(8, 3, 3, 3), weights(8)), weights(8, 1, 1))
     m = add(ops.Linear(), add(ops.ReduceMean((2, 3), False), a), weights(8, 8))
     a = add(ops.Mul(), a, add(ops.Reshape((1, 8, 1, 1)), add(ops.Sigmoid(), m)))
     b = add(ops.Softmax(1), add(ops.Concat(1), a, a))
     b = add(ops.Slice((0, 4, 0, 0), (1, 12, 8, 8), (1, 1, 1, 1)), b)
-    return add.done(add(ops.Conv2d(), b, weights(4, 8, 1, 1)))
+    return add.out(add(ops.Conv2d(), b, weights(4, 8, 1, 1)))
 
 
 def convnext_block():
-    add = Net()
-    x = add.input(1, 8, 8, 8)
+    add = Net((1, 8, 8, 8))
+    (x,) = add.inputs
     a = add(ops.Conv2d(padding=((3, 3), (3, 3)), groups=8), x, weights(8, 1, 7, 7))
     a = add(ops.LayerNorm((3,)), add(ops.Permute((0, 2, 3, 1)), a), weights(8), weights(8))
     a = add(ops.Linear(), add(ops.Gelu(), add(ops.Linear(), a, weights(16, 8))), weights(8, 16))
     a = add(ops.Permute((0, 3, 1, 2)), add(ops.Mul(), a, weights(8)))
-    return add.done(add(ops.Conv2d(), add(ops.Add(), a, x), weights(4, 8, 1, 1)))
+    return add.out(add(ops.Conv2d(), add(ops.Add(), a, x), weights(4, 8, 1, 1)))
 
 
 def channel_first_attention():
-    add = Net()
-    x = add.input(1, 8, 4, 4)
+    add = Net((1, 8, 4, 4))
+    (x,) = add.inputs
     q = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(), x, weights(8, 8, 1, 1)))
     k = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(), x, weights(8, 8, 1, 1)))
     scores = add(ops.Softmax(2), add(ops.MatMul(True, False), q, k))
     out = add(ops.Reshape((1, 8, 4, 4)), add(ops.MatMul(False, True), k, scores))
-    return add.done(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
+    return add.out(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
 
 
 def selective_kernel():
-    add = Net()
-    x = add.input(2, 8, 4, 4)
+    add = Net((2, 8, 4, 4))
+    (x,) = add.inputs
     a = add(ops.Reshape((2, 2, 8, 4, 4)), add(ops.Conv2d(groups=2), x, weights(16, 4, 1, 1)))
     g = add(ops.ReduceMean((2, 3), True), add(ops.ReduceSum((1,), False), a))
     g = add(ops.Softmax(1), add(ops.Reshape((2, 2, 8, 1, 1)), add(ops.Conv2d(), g, weights(16, 8, 1, 1))))
     out = add(ops.ReduceSum((1,), False), add(ops.Mul(), a, g))
-    return add.done(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
+    return add.out(add(ops.Conv2d(), out, weights(8, 8, 1, 1)))
 
 
 def attention(add, tokens, windows, count, mask=None):
@@ -106,23 +81,23 @@ def attention(add, tokens, windows, count, mask=None):
 
 
 def vision_transformer():
-    add = Net()
-    x = add.input(1, 3, 16, 16)
+    add = Net((1, 3, 16, 16))
+    (x,) = add.inputs
     a = add(ops.Reshape((1, 8, 16)), add(ops.Conv2d(stride=(4, 4)), x, weights(8, 3, 4, 4)))
     a = attention(add, add(ops.Permute((0, 2, 1)), a), 1, 16)
-    return add.done(add(ops.ReduceMean((1,), False), a))
+    return add.out(add(ops.ReduceMean((1,), False), a))
 
 
 def shifted_windows():
-    add = Net()
-    x = add.input(1, 3, 32, 32)
+    add = Net((1, 3, 32, 32))
+    (x,) = add.inputs
     a = add(ops.Permute((0, 2, 3, 1)), add(ops.Conv2d(stride=(4, 4)), x, weights(8, 3, 4, 4)))
     a = add(ops.Roll((-1, -1), (1, 2)), add(ops.LayerNorm((3,)), a, weights(8), weights(8)))
     w = add(ops.Permute((0, 1, 3, 2, 4, 5)), add(ops.Reshape((1, 2, 4, 2, 4, 8)), a))
     o = attention(add, add(ops.Reshape((4, 16, 8)), w), 4, 16, mask=weights(1, 4, 1, 16, 16))
     o = add(ops.Permute((0, 1, 3, 2, 4, 5)), add(ops.Reshape((1, 2, 2, 4, 4, 8)), o))
     o = add(ops.Roll((1, 1), (1, 2)), add(ops.Reshape((1, 8, 8, 8)), o))
-    return add.done(add(ops.Conv2d(), add(ops.Permute((0, 3, 1, 2)), o), weights(4, 8, 1, 1)))
+    return add.out(add(ops.Conv2d(), add(ops.Permute((0, 3, 1, 2)), o), weights(4, 8, 1, 1)))
 
 
 NETWORKS = {
@@ -136,6 +111,8 @@ NETWORKS = {
 
 
 def run_both(graph, rewrites):
+    for value in graph.inputs:
+        value.source = SourceView.whole(value.name, value.shape)
     result, _ = driver.run(graph, rewrites)
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(v.shape) for v in graph.inputs]
@@ -193,21 +170,20 @@ def test_the_cut_finds_the_cheapest_labelling(data):
 
 
 def test_a_value_read_both_ways_is_transposed_once():
-    add = Net()
-    x = add.input(1, 4, 6, 6)
+    add = Net((1, 4, 6, 6))
+    (x,) = add.inputs
     a = add(ops.Conv2d(padding=PAD1), x, weights(4, 4, 3, 3))
     # three readers that need the source's order: matrix products over the rows of every channel
     products = [add(ops.MatMul(), a, weights(1, 1, 6, 6)) for _ in range(3)]
-    graph = add.done(*products)
+    graph = add.out(*products)
     result, _, _ = run_both(graph, [assign_layout("nchw"), canonicalise_views])
     assert sum(isinstance(n.op, ops.Permute) for n in result.nodes) == 2  # the input, and the convolution's result
 
 
 def test_five_axes_that_broadcast_alternately_still_come_down_to_four():
-    add = Net()
-    x = add.input(2, 3, 2, 3, 2, 2)
-    y = add.input(2, 1, 2, 1, 2, 1)
-    graph = add.done(add(ops.Reshape((12, 12)), add(ops.Add(), x, y)))
+    add = Net((2, 3, 2, 3, 2, 2), (2, 1, 2, 1, 2, 1))
+    x, y = add.inputs
+    graph = add.out(add(ops.Reshape((12, 12)), add(ops.Add(), x, y)))
     result, before, after = run_both(graph, [lower_rank, canonicalise_views])
     np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name])
     assert max(v.rank for v in result.values() if v not in result.inputs) <= 4
@@ -268,11 +244,11 @@ def step(draw, add, pool):
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_random_graphs_keep_their_numbers(data):
-    add = Net()
-    pool = [add.input(1, 4, 4, 4), add.input(2, 2, 4, 2)]
+    add = Net((1, 4, 4, 4), (2, 2, 4, 2))
+    pool = list(add.inputs)
     for _ in range(data.draw(st.integers(3, 14))):
         pool.append(step(data.draw, add, pool))
-    graph = add.done(pool[-1], pool[-2])
+    graph = add.out(pool[-1], pool[-2])
     if len({id(v) for v in graph.outputs}) < 2:
         return
     io = data.draw(st.sampled_from(["nhwc", "nchw"]))

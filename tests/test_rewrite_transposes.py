@@ -41,9 +41,7 @@ def test_flags_take_the_place_of_transposes(graph, kinds, flags):
     assert (op.transpose_a, op.transpose_b) == flags
     rng = np.random.default_rng(0)
     data = [rng.standard_normal(v.shape) for v in graph.inputs]
-    np.testing.assert_allclose(
-        result.run(data)[result.outputs[0]], graph.run(data)[graph.outputs[0]], rtol=1e-12
-    )
+    np.testing.assert_allclose(result.run(data)[result.outputs[0]], graph.run(data)[graph.outputs[0]], rtol=1e-12)
 
 
 def test_a_transposed_value_that_others_read_stays():

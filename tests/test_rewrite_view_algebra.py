@@ -120,6 +120,4 @@ def test_a_chain_of_private_views_is_written_from_its_root():
     again, reports = driver.run(result, [canonicalise_views])
     assert not reports[0].changed
     data = np.arange(196 * 192.0).reshape(1, 196, 192)
-    np.testing.assert_array_equal(
-        again.run([data])[again.outputs[0]], graph.run([data])[graph.outputs[0]]
-    )
+    np.testing.assert_array_equal(again.run([data])[again.outputs[0]], graph.run([data])[graph.outputs[0]])

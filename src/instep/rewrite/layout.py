@@ -105,6 +105,7 @@ class _Layout:
             if node.op.spatial and node.op.layout == "NCHW":  # type: ignore[attr-defined]
                 for value in (node.inputs[0], node.output):
                     assign(value, channels_last(value.rank))
+
         def spread() -> None:
             while queue:
                 value = queue.popleft()
@@ -467,4 +468,3 @@ class _Layout:
         ]
         op, inputs = moved(node, perm, inputs, self._constant)
         self._set(node, op, inputs, self._made(node, 1, perm))
-

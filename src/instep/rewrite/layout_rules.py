@@ -16,7 +16,16 @@ __all__ = [
 Perm = tuple[int, ...]
 
 #: Operators whose one ``axis`` field moves with the axes.
-ONE_AXIS = (ops.Softmax, ops.LogSoftmax, ops.CumSum, ops.BatchNorm, ops.GroupNorm, ops.Concat, ops.Gather, ops.TakeAlong)
+ONE_AXIS = (
+    ops.Softmax,
+    ops.LogSoftmax,
+    ops.CumSum,
+    ops.BatchNorm,
+    ops.GroupNorm,
+    ops.Concat,
+    ops.Gather,
+    ops.TakeAlong,
+)
 #: Operators with one entry per axis, or a list of axes.
 PER_AXIS = (ops.Slice, ops.Pad, ops.Flip, ops.Roll, ops.Expand, ops.LayerNorm, ops.RmsNorm)
 #: Operators that work along the last axis and do not mind the order of the others.
