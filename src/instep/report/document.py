@@ -92,7 +92,7 @@ def document_of_conversion(conversion: Any, pictures: list[Picture]) -> Document
         conversion.file,
         headline(verdict) if verdict is not None else "not proved",
         _capital(sentence(verdict)) if verdict is not None else "The proof was not asked for.",
-        facts_of(conversion),
+        facts=facts_of(conversion),
         ops_before=conversion.ops_captured,
         ops_after=conversion.ops,
         rewrites=[
@@ -128,7 +128,7 @@ def document_of_verification(verification: Any, captured: Any, pictures: list[Pi
         verification.file,
         headline(verdict),
         _capital(sentence(verdict)),
-        facts,
+        facts=facts,
         ops_before=table_of_graph(captured.graph, "").ops if captured is not None else {},
         ops_after=dict(info.histogram.most_common()),
         pictures=pictures,

@@ -44,10 +44,7 @@ def render(document: Document) -> str:
     )
 
 
-_WORST = (
-    "Values in order of error over noise. Values inside the network may drift and meet again; "
-    "the first one that leaves for good is where to look."
-)
+_WORST = "The first value that left step, if one did, then those that are furthest in units of the noise."
 
 
 def _section(title: str, lead: str, body: str) -> str:
@@ -118,16 +115,14 @@ def _values_table(rows: Sequence[ValueRow]) -> str:
         f'<td data-label="operator">{escape(r.operator)}</td>'
         f'<td data-label="source line">{escape(r.origin)}</td>'
         f'<td data-label="error / noise" class="number">{human_ratio(r.ratio)}</td>'
-        f'<td data-label="largest error" class="number">{"–" if r.max_abs is None else f"{r.max_abs:.1e}"}</td>'
-        f'<td data-label="verdict"><span class="pill">{escape(r.status)}</span></td>'
-        f'<td data-label="diagnosis">{escape(r.diagnosis)}</td></tr>'
+        f'<td data-label="largest error" class="number">{"–" if r.max_abs is None else f"{r.max_abs:.2g}"}</td>'
+        f'<td data-label="verdict"><span class="pill">{escape(r.status)}</span></td></tr>'
+        + (f'<tr class="said"><td colspan="6">{escape(r.diagnosis)}</td></tr>' if r.diagnosis else "")
         for r in rows
     )
     heads = "".join(
         f"<th{' class=number' if i in (3, 4) else ''}>{h}</th>"
-        for i, h in enumerate(
-            ["value", "operator", "source line", "error / noise", "largest error", "verdict", "diagnosis"]
-        )
+        for i, h in enumerate(["value", "operator", "source line", "error / noise", "largest error", "verdict"])
     )
     return f'<table class="stack"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 

@@ -22,18 +22,24 @@ header .path { color:var(--soft) }
 .facts { display:grid; grid-template-columns:repeat(auto-fit,minmax(7.2rem,1fr)); gap:.6rem; margin:0 0 1rem }
 .facts div { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:.55rem .8rem }
 dt { color:var(--soft); font-size:.8rem } dd { margin:0; font-weight:600; overflow-wrap:anywhere }
-.notes { margin:0 0 1rem; padding:.6rem 1rem .6rem 2rem; background:var(--warn-soft); border-radius:10px }
+.notes { margin:0 0 1rem; padding:.6rem 1rem .6rem 2rem; background:var(--card);
+  border:1px solid var(--line); border-radius:10px; color:var(--soft); font-size:.92rem }
 section { background:var(--card); border:1px solid var(--line); border-radius:14px; padding:1rem 1.2rem; margin-bottom:1rem }
 h2 { font-size:1.15rem; margin:0 0 .3rem } h3 { font-size:.95rem; margin:.4rem 0 } small { color:var(--soft); font-weight:400 }
 .lead { margin:0 0 .8rem; color:var(--soft); font-size:.92rem }
 table { width:100%; border-collapse:collapse; font-size:.9rem }
 th { text-align:left; color:var(--soft); font-weight:500; font-size:.8rem; border-bottom:1px solid var(--line); padding:.3rem .5rem }
-td { border-bottom:1px solid var(--line); padding:.4rem .5rem; vertical-align:top; overflow-wrap:anywhere }
+td { border-bottom:1px solid var(--line); padding:.4rem .5rem; vertical-align:top; overflow-wrap:break-word }
+[data-label=value] { min-width:10rem }
 tr:last-child td { border-bottom:0 } [data-label=operator] { white-space:nowrap }
 .number { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap }
+.said td { color:var(--soft); padding-top:0 }
 .pill { white-space:nowrap; border-radius:1rem; padding:.05rem .55rem; font-size:.8rem; background:var(--page); color:var(--soft) }
-tr.good .pill { color:var(--good); background:var(--good-soft) } tr.warn .pill { color:var(--warn); background:var(--warn-soft) }
-tr.bad .pill { color:var(--bad); background:var(--bad-soft) }
+tr.good .said td { color:var(--soft); padding-top:0 }
+.pill { color:var(--good); background:var(--good-soft) } tr.warn .said td { color:var(--soft); padding-top:0 }
+.pill { color:var(--warn); background:var(--warn-soft) }
+tr.bad .said td { color:var(--soft); padding-top:0 }
+.pill { color:var(--bad); background:var(--bad-soft) }
 .columns { display:grid; grid-template-columns:repeat(auto-fit,minmax(17rem,1fr)); gap:1.5rem }
 .bars td { border:0; padding:.12rem .4rem } .bars td:first-child { white-space:nowrap } .bar { width:50% }
 .bar i { display:block; height:.7rem; margin-top:.35rem; border-radius:3px; background:var(--soft); opacity:.55; min-width:2px }
