@@ -214,6 +214,25 @@ def test_the_attention_scale_goes_into_the_queries():
     assert "Mul" not in counts and counts["Linear"] == 1
 
 
+def test_a_gates_scale_joins_the_scale_behind_the_product():
+    net = Net((1, 4, 8, 8), (1, 4, 8, 8))
+    gate = net(ops.Mul(), net(ops.Relu(), net.inputs[0]), np.array(1 / 6))
+    y = net(ops.Mul(), net(ops.Mul(), net.inputs[1], gate), np.array([0.3]))
+    y = net(ops.Div(), net(ops.Exp(), y), net.positive(4, 1, 1))
+    assert apply(net.out(y), fold_scales) == {"Relu": 1, "Mul": 2, "Exp": 1, "Div": 1}
+    net = Net((1, 4, 8, 8), (1, 4, 8, 8))
+    gate = net(ops.Mul(), net.inputs[0], net.positive(4, 1, 1))
+    y = net(ops.Mul(), net(ops.Mul(), net.inputs[1], gate), np.array([0.3]))  # the scalar goes into the vector
+    assert apply(net.out(y), fold_scales) == {"Mul": 2}
+
+
+def test_arithmetic_with_a_fused_activation_goes_into_the_layer_before():
+    net = Net((1, 4, 8, 8))
+    y = net(ops.Add(activation="relu6"), net(ops.Conv2d(), net.inputs[0], (4, 4, 1, 1)), np.array(3.0))
+    y = net(ops.Add(), net(ops.Add(activation="relu"), y, (4, 1, 1)), np.array(1.0))
+    assert apply(net.out(net(ops.Exp(), y)), fold_scales) == {"Conv2d": 1, "Add": 2, "Exp": 1}
+
+
 def test_layer_scale_in_a_residual_block_goes_into_the_projection():
     net = Net((2, 5, 8))
     y = net(ops.Linear(), net(ops.Exp(), net.inputs[0]), (8, 8), (8,))

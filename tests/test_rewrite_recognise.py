@@ -205,3 +205,11 @@ def test_a_mean_over_other_axes_is_no_norm():
     var = net(ops.ReduceMean((2, 3), True), net(ops.Square(), d))
     y = net(ops.Div(), d, net(ops.Sqrt(), net(ops.Add(), var, np.array(1e-3))))
     assert "LayerNorm" not in apply(net.out(y), recognise_arithmetic, recognise_norms)
+
+
+def test_sums_of_sums_and_uniform_slopes():
+    net = Net((2, 4, 5, 6))
+    x = net(ops.Prelu(), net.inputs[0], np.full((4, 1, 1), 0.2))
+    y = net(ops.Div(), net(ops.ReduceSum((2,), True), net(ops.ReduceSum((3,), True), x)), np.array(30.0))
+    counts = apply(net.out(y), recognise_arithmetic, rounds=2)
+    assert counts == {"LeakyRelu": 1, "ReduceMean": 1}

@@ -61,12 +61,15 @@ class Affine:
         return max(self.scale.size, self.shift.size)
 
 
-def read_affine(edit: Editor, node: Node) -> tuple[Value, Affine] | None:
-    """(x, x · scale + shift) when ``node`` is a batch norm or arithmetic with one constant, else None."""
+def read_affine(edit: Editor, node: Node, *, active: bool = False) -> tuple[Value, Affine] | None:
+    """(x, x · scale + shift) when ``node`` is a batch norm or arithmetic with one constant, else None.
+
+    Nodes with a fused activation are read, up to that activation, only where ``active`` says so.
+    """
     op = node.op
     if not isinstance(op, ops.BatchNorm | ops.Add | ops.Sub | ops.Mul | ops.Div | ops.Neg):
         return None
-    if not node.output.dtype.startswith("float") or getattr(op, "activation", ""):
+    if not node.output.dtype.startswith("float") or (getattr(op, "activation", "") and not active):
         return None
     rank = node.output.rank
     one, zero = np.ones((1,) * rank), np.zeros((1,) * rank)
@@ -447,6 +450,8 @@ def _onto(edit: Editor, node: Node, value: Value, affine: Affine, depth: int) ->
             after = _both(affine, lambda c: c.reshape([c.shape[i] for i in keep]))
         case ops.Relu() | ops.LeakyRelu() if not affine.shifts and np.all(affine.scale > 0):
             after = affine
+        case ops.Mul() | ops.Div() if not affine.shifts and _constant_beside(edit, node, value) is not None:
+            return _onto_product(edit, node, affine)
         case ops.Mul() if not affine.shifts and not op.activation:
             wide = (1,) * (output.rank - value.rank) + affine.scale.shape
             scale = affine.scale.reshape(wide)
@@ -459,6 +464,29 @@ def _onto(edit: Editor, node: Node, value: Value, affine: Affine, depth: int) ->
         return None
     plan = deliver(edit, output, after, depth - 1)
     return None if plan is None else [*plan, _forget(output)]
+
+
+def _constant_beside(edit: Editor, node: Node, value: Value) -> int | None:
+    """The index of the constant that multiplies ``value``, or divides it."""
+    index = 1 if node.inputs[0] is value else 0
+    if isinstance(node.op, ops.Div) and index == 0:
+        return None
+    return index if edit.array(node.inputs[index]) is not None and node.output.shape == value.shape else None
+
+
+def _onto_product(edit: Editor, node: Node, affine: Affine) -> Plan | None:
+    """Into the constant of a product, where that makes it no larger."""
+    index = 1 if edit.array(node.inputs[1]) is not None else 0
+    held = edit.graph.weights[node.inputs[index]]
+    if np.broadcast_shapes(held.shape, affine.scale.shape) != (1,) * (affine.scale.ndim - held.ndim) + held.shape:
+        return None
+
+    def act() -> None:
+        now = edit.graph.weights[node.inputs[index]].astype(np.float64)
+        scale = affine.scale.reshape(affine.scale.shape[affine.scale.ndim - now.ndim :])
+        set_constant(edit, node, index, now / scale if isinstance(node.op, ops.Div) else now * scale)
+
+    return [act]
 
 
 def _onto_layer(edit: Editor, node: Node, affine: Affine) -> Plan | None:

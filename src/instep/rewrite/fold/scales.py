@@ -8,7 +8,7 @@ from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.affine import Affine, Plan, absorb, deliver, read_affine
-from instep.rewrite.fold.weights import adopt, sole_user
+from instep.rewrite.fold.weights import LAYERS, adopt, sole_user
 
 __all__ = ["fold_scales", "spell_scales"]
 
@@ -21,8 +21,24 @@ def fold_scales(edit: Editor) -> bool:
     changed = False
     for node in edit.nodes(ops.BatchNorm, ops.Mul, ops.Add, ops.Sub, ops.Div, ops.Neg):
         if edit.alive(node) and not _continues(edit, node):
-            changed |= _fold_chain(edit, node)
+            changed |= _fold_active(edit, node) if node.op.fields().get("activation") else _fold_chain(edit, node)
     return changed
+
+
+def _fold_active(edit: Editor, node: Node) -> bool:
+    """Fold arithmetic with a fused activation into the layer right before it, activation included."""
+    activation = node.op.fields()["activation"]
+    read = read_affine(edit, node, active=True)
+    layer = edit.maker(read[0], *LAYERS) if read is not None else None
+    if read is None or layer is None:
+        return False
+    plan = absorb(edit, read[0], read[1])
+    if plan is None:
+        return False
+    _run(plan)
+    adopt(edit, read[0], node)
+    edit.update(layer, layer.op.with_(activation=activation))
+    return True
 
 
 def _continues(edit: Editor, node: Node) -> bool:

@@ -24,10 +24,13 @@ def uniform(edit: Editor, value: Value) -> float | None:
     return float(array.flat[0])
 
 
+_TOTALS = (ops.ReduceSum, ops.ReduceMean, ops.ReduceMax, ops.ReduceMin)
+
+
 @rewrite("both spellings are the same formula")
 def recognise_arithmetic(edit: Editor) -> bool:
     changed = False
-    for node in edit.nodes(ops.Pow, ops.Mul, ops.Div, ops.Maximum, ops.Minimum, ops.Reciprocal):
+    for node in edit.nodes(ops.Pow, ops.Prelu, ops.Mul, ops.Div, ops.Maximum, ops.Minimum, ops.Reciprocal, *_TOTALS):
         if edit.alive(node):
             changed |= _respell(edit, node)
     return changed
@@ -40,6 +43,9 @@ def _respell(edit: Editor, node: Node) -> bool:
     if not node.output.dtype.startswith("float") or getattr(op, "activation", ""):
         return False
     match op:
+        case ops.Prelu():
+            slope = uniform(edit, y)
+            return slope is not None and _becomes(edit, node, ops.LeakyRelu(slope), x)
         case ops.Pow():
             simple = {2.0: ops.Square(), 0.5: ops.Sqrt(), -0.5: ops.Rsqrt(), -1.0: ops.Reciprocal()}
             found = simple.get(uniform(edit, y) or 0.0)
@@ -51,6 +57,8 @@ def _respell(edit: Editor, node: Node) -> bool:
         case ops.Reciprocal():
             root = edit.maker(x, ops.Sqrt)
             return root is not None and _becomes(edit, node, ops.Rsqrt(), root.inputs[0])
+        case ops.ReduceSum() | ops.ReduceMean() | ops.ReduceMax() | ops.ReduceMin():
+            return _nested(edit, node)
         case ops.Div():
             return _division(edit, node)
         case ops.Mul():
@@ -75,6 +83,18 @@ def _division(edit: Editor, node: Node) -> bool:
         edit.splice(node, ops.Mul(), [x, inverse])
         return True
     return _mean(edit, node)
+
+
+def _nested(edit: Editor, node: Node) -> bool:
+    """A sum of sums (mean of means, maximum of maxima) over kept axes is one over all of them."""
+    inner = edit.maker(node.inputs[0], type(node.op))
+    if inner is None or not sole_user(edit, node.inputs[0]):
+        return False
+    op: Any = node.op
+    first: Any = inner.op
+    if not first.keepdims or not op.keepdims:
+        return False
+    return _becomes(edit, node, op.with_(axes=tuple(sorted({*first.axes, *op.axes}))), inner.inputs[0])
 
 
 def _mean(edit: Editor, node: Node) -> bool:
