@@ -161,3 +161,12 @@ def test_the_tree_counts_a_shared_parameter_once() -> None:
     ]  # fmt: skip
     assert table.lines[0].macs == table.macs
     assert "a.conv" in text(tree(table)) and "a.conv" not in text(tree(table, depth=1))
+
+
+def test_the_style_sheet_has_the_colour_of_each_verdict() -> None:
+    from instep.report.style import STYLE
+
+    assert STYLE.count("{") == STYLE.count("}")
+    for kind in ("good", "warn", "bad"):
+        assert f"tr.{kind} .pill {{ color:var(--{kind})" in STYLE
+        assert f"header.{kind} {{" in STYLE

@@ -35,11 +35,8 @@ tr:last-child td { border-bottom:0 } [data-label=operator] { white-space:nowrap 
 .number { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap }
 .said td { color:var(--soft); padding-top:0 }
 .pill { white-space:nowrap; border-radius:1rem; padding:.05rem .55rem; font-size:.8rem; background:var(--page); color:var(--soft) }
-tr.good .said td { color:var(--soft); padding-top:0 }
-.pill { color:var(--good); background:var(--good-soft) } tr.warn .said td { color:var(--soft); padding-top:0 }
-.pill { color:var(--warn); background:var(--warn-soft) }
-tr.bad .said td { color:var(--soft); padding-top:0 }
-.pill { color:var(--bad); background:var(--bad-soft) }
+tr.good .pill { color:var(--good); background:var(--good-soft) } tr.warn .pill { color:var(--warn); background:var(--warn-soft) }
+tr.bad .pill { color:var(--bad); background:var(--bad-soft) }
 .columns { display:grid; grid-template-columns:repeat(auto-fit,minmax(17rem,1fr)); gap:1.5rem }
 .bars td { border:0; padding:.12rem .4rem } .bars td:first-child { white-space:nowrap } .bar { width:50% }
 .bar i { display:block; height:.7rem; margin-top:.35rem; border-radius:3px; background:var(--soft); opacity:.55; min-width:2px }
