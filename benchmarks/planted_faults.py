@@ -1,6 +1,6 @@
 """Plants known faults into conversions and counts how many the proof catches, places and names.
 
-    python -m benchmarks.planted_faults [--networks mobile,attention,…] [--places 3] [--json OUT] [-o docs/benchmarks.md]
+    python -m benchmarks.planted_faults [--networks mobile,…] [--places 3] [--json OUT] [-o docs/benchmarks.md]
 
 A fault is planted in the captured graph (before the rewrites), in the lowered graph (what the emitter gets) or in
 the written file. The file is then proved against the true source. A change that moves no value beyond the network's
@@ -123,7 +123,8 @@ class Bench:
 
     def felt(self, mutated: Graph) -> bool:
         """Does the change move its node's value and an output far beyond the noise?"""
-        table: dict[Value, np.ndarray] = dict(zip(mutated.inputs, (a.astype(np.float64) for a in self.inputs), strict=True))
+        given = (a.astype(np.float64) for a in self.inputs)
+        table: dict[Value, np.ndarray] = dict(zip(mutated.inputs, given, strict=True))
         old = {n.output.name: n for n in self.graph.nodes}
         changed: set[Value] = set()
         first: float | None = None
@@ -262,7 +263,9 @@ def group(bench: Bench, lowered: Graph, node: Node) -> set[str]:
     return found
 
 
-def run_network(name: str, places: int, seed: int, stages: set[str], kinds: set[str], say: Any) -> tuple[list[Result], dict[str, Any]]:
+def run_network(
+    name: str, places: int, seed: int, stages: set[str], kinds: set[str], say: Any
+) -> tuple[list[Result], dict[str, Any]]:
     """All faults at up to ``places`` places of one network; and the healthy conversion's figures."""
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -314,7 +317,8 @@ def run_network(name: str, places: int, seed: int, stages: set[str], kinds: set[
 
 def _line(r: Result) -> str:
     mark = "".join(c if ok else "-" for c, ok in zip("CLN", (r.caught, r.located, r.named), strict=True))
-    return f"  {mark} {r.stage:8s} {r.kind:38s} {r.node[:44]:44s} {r.ratio:9.3g} {r.cause} @ {r.found_at[:44]} {r.seconds:.1f}s"
+    what = f"{r.kind:38s} {r.node[:44]:44s} {r.ratio:9.3g}"
+    return f"  {mark} {r.stage:8s} {what} {r.cause} @ {r.found_at[:44]} {r.seconds:.1f}s"
 
 
 def _share(rows: list[Result], what: str) -> str:

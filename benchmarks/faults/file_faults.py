@@ -202,7 +202,7 @@ def gelu(file: _File, op: Any) -> bool:
     return True
 
 
-@fault("file: bit flip in a weight", ("CONV_2D", "FULLY_CONNECTED"))
+@fault("file: bit flip in a weight", ("CONV_2D", "FULLY_CONNECTED"), "a few channels wrong")
 def bit_flip(file: _File, op: Any) -> bool:
     k = file.array(op.inputs[1])
     if k is None:

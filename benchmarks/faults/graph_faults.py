@@ -330,7 +330,8 @@ def other_bias(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
         return False
     own = node.inputs[2]
     others = [n.inputs[2] for n in graph.nodes if isinstance(n.op, WEIGHTED) and len(n.inputs) > 2
-              and n.inputs[2] is not own and n.inputs[2].shape == own.shape and n.inputs[2] in graph.weights]  # fmt: skip
+              and n.inputs[2] is not own and n.inputs[2].shape == own.shape
+              and n.inputs[2] in graph.weights]  # fmt: skip
     return bool(others) and _change(graph, node, 2, lambda b: graph.weights[others[int(rng.integers(len(others)))]])
 
 

@@ -44,7 +44,7 @@ def subtract(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return _swap_op(node, ops.Sub())  # type: ignore[call-arg]
 
 
-@fault("scale missing", (ops.Mul, ops.Div), "scale missing")
+@fault("scale missing", (ops.Mul, ops.Div), "scale missing", "scaled")
 def no_scale(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     for number in (0, 1):
         if _array(graph, node.inputs[number]) is not None and not (isinstance(node.op, ops.Div) and number == 0):
@@ -125,7 +125,7 @@ def reduction_axis(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return False
 
 
-@fault("concatenation order", (ops.Concat,), "order of a concatenation")
+@fault("concatenation order", (ops.Concat,), "order of a concatenation", "roll", "roll direction")
 def concat(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     before = list(node.inputs)
     node.inputs = node.inputs[1:] + node.inputs[:1]
@@ -293,7 +293,7 @@ def wiring(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
         before.extend(other.outputs)
     # what the value itself is made of would only leave an operator out: that is another kind
     maker = next((n for n in graph.nodes if value in n.outputs), None)
-    near = {value, *(maker.inputs if maker else ())}
+    near = {value, *node.inputs, *(maker.inputs if maker else ())}
     choices = [v for v in before if v not in near and v.shape == value.shape and v.dtype == value.dtype][-4:]
     if not choices:
         return False

@@ -17,6 +17,7 @@ import numpy as np
 
 from instep.graph import Graph, Node, Value
 from instep.verify.causes import Context, Variant, variants_of
+from instep.verify.folded import folded
 from instep.verify.generic import describe
 from instep.verify.mapping import Mapping
 from instep.verify.noise import distance
@@ -48,6 +49,8 @@ class Case:
     known: list[dict[Value, np.ndarray]]
     #: per set: every value of the source, for wiring mistakes
     around: list[dict[str, np.ndarray]] = field(default_factory=list)
+    #: constants that are no constants of the graph (weights with a norm folded in)
+    made: dict[Value, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -118,7 +121,6 @@ class Case:
         ``base`` with ``start`` skips the suspects before that index.
         """
         table = dict(base) if base is not None else dict(self.known[number])
-        moved = {v for n in self.suspects[start:] for v in n.outputs}
         changed: set[Value] = set()
         for node in self.suspects[start:]:
             if replaced is not None and id(node) in replaced:
@@ -130,14 +132,13 @@ class Case:
             for value, array in zip(node.outputs, _outputs(outputs), strict=False):
                 table[value] = array
                 changed.add(value)
-        del moved
         return table
 
     def read(self, value: Value, table: dict[Value, np.ndarray]) -> np.ndarray:
         """A value from ``table`` or the graph's constants, floats in float64."""
         if value in table:
             return table[value]
-        return _wide(self.graph.weights[value])
+        return self.made[value] if value in self.made else _wide(self.graph.weights[value])
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
@@ -164,16 +165,27 @@ class _Fit:
     index: int
     left: float
     residual: float
-    plain: bool = False
 
 
-def _trials(case: Case, base: dict[Value, np.ndarray]) -> Iterator[tuple[int, Node, Variant]]:
+def _trials(case: Case) -> Iterator[tuple[int, Node, Variant]]:
     """Every variant of every suspect; those nearest to the bad value first."""
-    context = Context(case.graph)
+    context = Context(case.graph, bad={case.target: case.bad[0]})
     for index in range(len(case.suspects) - 1, -1, -1):
         node = case.suspects[index]
         for variant in variants_of(node, context):
             yield index, node, variant
+    folds = list(folded(case.suspects, case.graph))
+    if folds:
+        # what a converter writes is the folded layer: a mistake in writing it fits the folded weights alone
+        everywhere = [f for f in folded(case.graph.nodes, case.graph) if f.whole]
+        extra = [a for f in everywhere for a in f.named_arrays()]
+        for fold in folds:
+            case.made.update(fold.arrays)
+        context = Context(case.graph, extra=extra, made=case.made)
+        for fold in folds:
+            index = case.suspects.index(fold.last)
+            for variant in variants_of(fold.node, context):
+                yield index, fold.node, variant
     for index in range(len(case.suspects) - 1, -1, -1):
         yield from ((index, case.suspects[index], v) for v in _any_operator(case, index))
 
@@ -197,39 +209,42 @@ def _any_operator(case: Case, index: int) -> Iterator[Variant]:
             continue
         found = 0
         for other in reversed(before):
-            if other is not value and other.shape == value.shape and other.dtype == value.dtype and found < 24:
+            if other is not value and other.size == value.size and other.dtype == value.dtype and found < 24:
                 found += 1
                 yield _wired(case, node, number, other)
     yield Variant("result zero", "zeros instead of the result", lambda ins: np.zeros(shape), 1002)
 
 
 def _wired(case: Case, node: Node, number: int, other: Value) -> Variant:
-    arrays = [t.get(other.name) for t in case.around]
+    return _Wired(
+        "wired to the wrong value", f"input {number + 1} is {other.name!r}", node.op.evaluate, 1001, number,
+        [t.get(other.name) for t in case.around],
+    )  # fmt: skip
 
-    def run(ins: list[np.ndarray]) -> Any:
-        # the set is recognised by the array that the input would have held
-        for known in arrays:
-            if known is not None and known.shape == ins[number].shape and run.current is known:  # type: ignore[attr-defined]
-                ins = list(ins)
-                ins[number] = _wide(known)
-                return node.op.evaluate(*ins)
-        raise ValueError("not available")
 
-    run.current = arrays[0]  # type: ignore[attr-defined]
-    run.arrays = arrays  # type: ignore[attr-defined]
-    return Variant("wired to the wrong value", f"input {number + 1} is {other.name!r}", run, 1001)
+@dataclass(frozen=True)
+class _Wired(Variant):
+    """A variant whose input ``number`` comes from another value: one array per input set."""
+
+    number: int = 0
+    arrays: list[np.ndarray | None] = field(default_factory=list)
 
 
 def _score(case: Case, number: int, base: dict[Value, np.ndarray], index: int, node: Node, variant: Variant) -> float:
     """RMS distance of the bad value from what the variant makes of it; inf where it does not apply."""
-    arrays = getattr(variant.run, "arrays", None)
-    if arrays is not None:
-        variant.run.current = arrays[number]  # type: ignore[attr-defined]
     try:
-        outputs = _outputs(variant.run([case.read(v, base) for v in node.inputs]))
+        inputs = [case.read(v, base) for v in node.inputs]
+        if isinstance(variant, _Wired):
+            other = variant.arrays[number]
+            if other is None:
+                return math.inf
+            inputs[variant.number] = _wide(other).reshape(inputs[variant.number].shape)
+            outputs = _outputs(variant.run(*inputs))
+        else:
+            outputs = _outputs(variant.run(inputs))
         if outputs[0].shape != node.output.shape:
             return math.inf
-        result = case.evaluate(number, {id(node): outputs}, index, base)[case.target]
+        result = case.evaluate(number, {id(case.suspects[index]): outputs}, index, base)[case.target]
     except (ValueError, IndexError, TypeError, FloatingPointError, ZeroDivisionError, AttributeError):
         return math.inf
     if result.shape != case.bad[number].shape:
@@ -262,7 +277,7 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
             )  # fmt: skip
         fits: list[_Fit] = []
         tried = 0
-        for index, node, variant in _trials(case, bases[0]):
+        for index, node, variant in _trials(case):
             if time.perf_counter() - start > budget:
                 break
             tried += 1

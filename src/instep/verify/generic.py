@@ -83,6 +83,19 @@ def _whole(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, np.
     yield "computed in half precision", "the right value rounded to float16", right.astype(step).astype(np.float64)
 
 
+def _few(right: np.ndarray, wrong: np.ndarray) -> tuple[str, str] | None:
+    """Is the error in a few slices along one axis only?"""
+    error = np.abs(wrong - right)
+    for axis, n in enumerate(right.shape):
+        if n < 4:
+            continue
+        worst = error.max(tuple(a for a in range(right.ndim) if a != axis))
+        bad = np.flatnonzero(worst > 1e-3 * worst.max())
+        if len(bad) <= max(1, n // 4):
+            return "a few channels wrong", f"only indices {bad[:8].tolist()} of axis {axis} (of {n}) are wrong"
+    return None
+
+
 def describe(truth: np.ndarray, right: np.ndarray, wrong: np.ndarray, node: Node, value: str) -> Diagnosis | None:
     """The description that explains most of ``wrong`` - ``right``, when it explains nearly all of it."""
     if truth.dtype.kind != "f" or right.shape != wrong.shape:
@@ -107,6 +120,7 @@ def describe(truth: np.ndarray, right: np.ndarray, wrong: np.ndarray, node: Node
         if best is None or left < 0.3 * best[0]:
             best = (left, cause, evidence)
     if best is None or best[0] > HOLDS:
-        return None
+        few = _few(right, wrong)
+        return made(*few, 0.0) if few is not None else None
     left, cause, evidence = best
     return made(cause, f"{evidence} explains {100 * (1 - left):.4g} % of the error", left)

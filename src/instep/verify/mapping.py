@@ -1,6 +1,7 @@
 """Which of a result's tensors shows which value of the source, and how.
 
-``tensor = source.transpose(perm).reshape(shape)``. A file that Instep wrote carries the table in its "instep" metadata; for others ``align`` finds it.
+``tensor = source.transpose(perm).reshape(shape)``. A file that Instep wrote carries the table in its "instep"
+metadata; for others ``align`` finds it.
 """
 
 from __future__ import annotations

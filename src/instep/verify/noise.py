@@ -14,8 +14,8 @@ import numpy as np
 from instep.graph import Graph, Node, ops
 
 __all__ = [
-    "CLASSES", "HALF", "LIMITS", "SINGLE", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge", "ratio",
-    "worst_class",
+    "CLASSES", "HALF", "LIMITS", "SINGLE", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge",
+    "ratio", "worst_class",
 ]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.

@@ -44,5 +44,6 @@ class GraphReference:
     ) -> dict[str, np.ndarray]:
         cast = [a.astype(dtype) if a.dtype.kind == "f" else a for a in inputs]
         names = None if keep is None else set(keep)
-        table = self.graph.run(cast, keep=None if names is None else [v for v in self.graph.values() if v.name in names])
+        kept = None if names is None else [v for v in self.graph.values() if v.name in names]
+        table = self.graph.run(cast, keep=kept)
         return {v.name: a for v, a in table.items() if v not in self.graph.weights}

@@ -48,18 +48,15 @@ def bias_permuted(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("bias of another layer", *WEIGHTED)
 def bias_of_another(node: Node, context: Context) -> Iterator[Found]:
-    own = context.graph.array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if own is not None:
-        for name, data in context.others(own):
+    if len(node.inputs) > 2:
+        for name, data in context.others(context.array(node.inputs[2])):
             yield f"the bias is {name}", _with_bias(node, lambda b, d=data: d.astype(b.dtype))
 
 
 @explains("weights of another layer", *WEIGHTED)
 def weights_of_another(node: Node, context: Context) -> Iterator[Found]:
-    own = context.graph.array(node.inputs[1])
-    if own is not None:
-        for name, data in context.others(own, 12):
-            yield f"the weights are {name}", swapped(node, 1, lambda k, d=data: d.astype(k.dtype))
+    for name, data in context.others(context.array(node.inputs[1]), 12):
+        yield f"the weights are {name}", swapped(node, 1, lambda k, d=data: d.astype(k.dtype))
 
 
 def _rounded(k: np.ndarray, kind: str) -> np.ndarray:

@@ -199,7 +199,12 @@ def pad_mode(node: Node, context: Context) -> Iterator[Found]:
 def pad_value(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if op.mode == "constant":
-        for value in (0.0, 1.0, -1.0, 0.5, 255.0, -np.inf):
+        values = [0.0, 1.0, -1.0, 0.5, 255.0, -np.inf]
+        bad = context.bad.get(node.output)
+        if bad is not None:
+            corner = tuple(0 if before else -1 for before, _ in op.pads)
+            values.append(float(bad[corner]))
+        for value in values:
             if value != op.value:
                 yield f"padded with {value:g} instead of {op.value:g}", changed(node, value=value)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from instep.graph import Graph, Node, Operator
+from instep.graph import Graph, Node, Operator, Value
 
 __all__ = ["CAUSES", "Arrays", "Context", "Found", "Variant", "changed", "explains", "swapped", "variants_of"]
 
@@ -36,13 +36,26 @@ class Context:
     graph: Graph
     #: shape → constants of that shape (name, float64 array)
     constants: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = field(default_factory=dict)
+    #: further arrays that could be mixed up: weights of other layers with their norms folded in
+    extra: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    #: the bad value itself, where its maker's unknown parameter can be read off it
+    bad: dict[Value, np.ndarray] = field(default_factory=dict)
+    #: folded constants by value
+    made: dict[Value, np.ndarray] = field(default_factory=dict)
 
-    def others(self, array: np.ndarray, limit: int = 24) -> Iterator[tuple[str, np.ndarray]]:
+    def array(self, value: Value) -> np.ndarray | None:
+        """The constant behind ``value`` (of the graph, or folded), or None when it is computed."""
+        found = self.graph.array(value)
+        return self.made.get(value) if found is None else found
+
+    def others(self, array: np.ndarray | None, limit: int = 24) -> Iterator[tuple[str, np.ndarray]]:
         """Other constants of the same shape (the weights of another layer)."""
+        if array is None:
+            return
         if not self.constants:
-            for value, data in self.graph.weights.items():
+            for name, data in [*self.extra, *((v.name, a) for v, a in self.graph.weights.items())]:
                 if data.dtype.kind == "f":
-                    self.constants.setdefault(data.shape, []).append((value.name, data))
+                    self.constants.setdefault(data.shape, []).append((name, data))
         found = 0
         for name, data in self.constants.get(array.shape, []):
             if found < limit and not np.array_equal(data, array):
@@ -92,7 +105,7 @@ def variants_of(node: Node, context: Context) -> Iterator[Variant]:
 
 
 def permutations(count: int, limit: int = 24) -> Sequence[tuple[int, ...]]:
-    """At most ``limit`` permutations of ``count`` things, without the identity, the simplest first (reversal, swaps)."""
+    """At most ``limit`` permutations of ``count`` things but the identity, the simplest first (reversal, swaps)."""
     import itertools
 
     same = tuple(range(count))
