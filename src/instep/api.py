@@ -337,7 +337,13 @@ def verify(
         from instep.verify.files import verify_files
 
         tell("verify", "two files side by side")
-        verdict = verify_files(source, path, images=images, seed=seed, figures=_figures(thresholds))
+        verdict = verify_files(
+            os.fspath(source),
+            path,
+            images=os.fspath(images) if images is not None else None,
+            seed=seed,
+            figures=_figures(thresholds),
+        )
         title, notes, captured = str(source), [], None
     else:
         tell("capture", str(source))

@@ -66,6 +66,7 @@ class Jumps:
         return truth
 
     def _legal(self, node, value, mine, wrong, truth, shown, noise, name) -> bool:  # type: ignore[no-untyped-def]
+        assert self.graph is not None
         rng = np.random.default_rng(0)
         number = node.outputs.index(value)
         allowed = np.zeros(wrong.shape, bool)
@@ -80,6 +81,7 @@ class Jumps:
             moved = []
             for array, v in zip(exact, node.inputs, strict=True):
                 peak = LIMITS.in_step * noise[v.name].level(name)[1] if v.name in noise else 0.0
+                assert array is not None
                 moved.append(array + rng.uniform(-peak, peak, array.shape) if array.dtype.kind == "f" else array)
             given.append(moved)
         with np.errstate(all="ignore"):

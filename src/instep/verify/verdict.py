@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,7 +152,7 @@ class Verdict:
         return "\n".join(lines)
 
 
-def correlation(a: Sequence[Any], b: Sequence[Any]) -> float:
+def correlation(a: Any, b: Any) -> float:
     """Pearson correlation of two arrays; 1 when both are constant and equal."""
     import numpy as np
 

@@ -153,8 +153,9 @@ def judge(
     lossy: list[Any] = []
     correlations: list[float] = []
     arrays_of = [s.arrays for s in sets]
-    if hasattr(subject, "start"):
-        subject.start(arrays_of)
+    begin = getattr(subject, "start", None)
+    if begin is not None:
+        begin(arrays_of)
     runs: Any = None
     for number, given in enumerate(sets):
         arrays = list(given.arrays)

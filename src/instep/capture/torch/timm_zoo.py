@@ -52,7 +52,7 @@ def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, r
         near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:8]
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise CaptureError(f"timm cannot build '{name}': {error}{hint}") from None
-    cfg = module.default_cfg if isinstance(getattr(module, "default_cfg", None), dict) else module.pretrained_cfg
+    cfg: Any = module.default_cfg if isinstance(getattr(module, "default_cfg", None), dict) else module.pretrained_cfg
     shape = (1, *cfg["input_size"])
     notes = []
     if randomised:

@@ -244,7 +244,7 @@ class Writer:
             if array is not None and outside:
                 buffer.offset, buffer.size = 1 << 62, max(array.nbytes, 1)
             elif array is not None:
-                buffer.data = stand_in
+                buffer.data = stand_in  # pyright: ignore[reportAttributeAccessIssue]
             model.buffers.append(buffer)
         model.operatorCodes = []
         for number, version in self._codes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -227,7 +227,7 @@ class Prelu(Operator):
 
 class _Binary(Operator):
     elementwise = True
-    function: ClassVar[Callable[[np.ndarray, np.ndarray], np.ndarray]]
+    function: ClassVar[Callable[..., Any]]
     to_bool: ClassVar[bool] = False
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> t
 
 
 class _Reduction(Operator):
-    function: ClassVar[Callable[..., np.ndarray]]
+    function: ClassVar[Callable[..., Any]]
     axes: tuple[int, ...]
     keepdims: bool
 
@@ -38,7 +38,7 @@ class _Reduction(Operator):
         return (result.astype(x.dtype, copy=False),)
 
 
-def _reduction(name: str, function: Callable[..., np.ndarray], doc: str) -> type[_Reduction]:
+def _reduction(name: str, function: Callable[..., np.ndarray], doc: str) -> Any:
     body = {
         "function": staticmethod(function),
         "__doc__": doc + " Non-negative ``axes``; ``keepdims`` keeps them as size 1.",
@@ -96,7 +96,7 @@ class LogSoftmax(Operator):
 class _Arg(Operator):
     axis: int
     keepdims: bool
-    function: ClassVar[Callable[..., np.ndarray]]
+    function: ClassVar[Callable[..., Any]]
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from instep.graph import Value, ops
+from instep.rewrite.lower.convolutions import absorb_repeats
 from instep.rewrite.lower.table import Build, decomposes
 
 __all__ = ["separable"]
@@ -57,7 +58,7 @@ def avg_pool2d(b: Build) -> bool:
     kh, kw = op.kernel
     padded = any(map(any, op.all_pads))
     same = (_same(h, kh, op.stride[0]), _same(w, kw, op.stride[1])) == op.all_pads
-    ones = type(op)(op.kernel, op.stride, op.all_pads, False, layout=op.layout).divisor(h, w)
+    ones = ops.AvgPool2d(op.kernel, op.stride, op.all_pads, False, layout=op.layout).divisor(h, w)
     divisor = op.divisor(h, w)
     if not padded or (same and np.array_equal(ones, divisor)):
         plain = ops.AvgPool2d(op.kernel, op.stride, op.all_pads, not padded, layout="NHWC", activation=op.activation)
@@ -171,6 +172,10 @@ def resize2d(b: Build) -> bool:
     op = b.node.op
     if not _nhwc(b):
         return False
+    reader = b.edit.only_user(b.node.output, ops.Conv2d)
+    if reader is not None and absorb_repeats(Build(b.edit, reader)):
+        b.edit.erase(b.node)
+        return True
     _, h, w, _ = b.x.shape
     rows, cols = op.matrices(h, w)
     if np.array_equal(rows, np.eye(h)) and np.array_equal(cols, np.eye(w)):

@@ -92,16 +92,14 @@ def _flat_index(b: Builder, picks: Sequence[Value], sizes: Sequence[int]) -> Val
     if all(a is not None for a in arrays):
         wrapped = [np.where(a < 0, a + n, a).astype(np.int64) for a, n in zip(arrays, sizes, strict=True)]  # type: ignore[operator]
         flat = np.ravel_multi_index(np.broadcast_arrays(*wrapped), tuple(sizes)).astype(np.int64)
-        if len(picks) == 1 and arrays[0] is not None and arrays[0].dtype == np.int64 and np.array_equal(arrays[0], flat):
+        only = arrays[0] if len(picks) == 1 else None
+        if only is not None and only.dtype == np.int64 and np.array_equal(only, flat):
             return picks[0]
         return b.constant(flat, "index")
     total: Value | None = None
     for pick, size in zip(picks, sizes, strict=True):
         pick = b.cast(_wrapped(b, pick, size), "int64")
-        if total is None:
-            total = pick
-        else:
-            total = b(ops.Add(), b(ops.Mul(), total, b.scalar(size, "int64")), pick)
+        total = pick if total is None else b(ops.Add(), b(ops.Mul(), total, b.scalar(size, "int64")), pick)
     assert total is not None
     return total
 
@@ -160,16 +158,15 @@ def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulat
     base = b.reshape(x, (-1,))
     if accumulate:
         zero = b.full((1,), 0, x.dtype)
-        moved = b(ops.Gather(0), b.concat([values, zero], 0), b.constant(np.where(order < 0, flat.size, order), "index"))
+        order = np.where(order < 0, flat.size, order)
+        moved = b(ops.Gather(0), b.concat([values, zero], 0), b.constant(order, "index"))
         return b.reshape(b(ops.Add(), base, moved), x.shape)
     order = np.where(order < 0, np.arange(x.size), x.size + order)
     return b.reshape(b(ops.Gather(0), b.concat([base, values], 0), b.constant(order, "index")), x.shape)
 
 
 @handles("index_put", "_unsafe_index_put")
-def index_put(
-    b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
-) -> Value:
+def index_put(b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
     values = b.cast(values, x.dtype)
     if len(indices) == 1 and indices[0] is not None and indices[0].dtype == "bool" and values.size == 1:
         mask = b.reshape(indices[0], indices[0].shape + (1,) * (x.rank - indices[0].rank))
@@ -210,7 +207,7 @@ def scatter(b: Builder, x: Value, dim: int, index: Value, source: Any, **_: Any)
     if array is None or _.get("reduce"):
         raise b.fail("scatter at computed places, or with a reduction")
     axis = dim % x.rank
-    grid = list(np.indices(array.shape))
+    grid: list[Any] = list(np.indices(array.shape))
     grid[axis] = array
     places = np.arange(x.size).reshape(x.shape)[tuple(grid)]
     if not isinstance(source, Value):
@@ -237,7 +234,8 @@ def triangle(b: Builder, x: Value, diagonal: int = 0) -> Value:
 def diagonal(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
     offset = named.get("offset", rest[0] if rest else 0)
     pair = (-2, -1) if "linalg" in str(b.step.target) else (0, 1)
-    axes = [named.get(k, rest[i + 1] if len(rest) > i + 1 else pair[i]) % x.rank for i, k in enumerate(("dim1", "dim2"))]
+    given = [rest[i + 1] if len(rest) > i + 1 else pair[i] for i in range(2)]
+    axes = [named.get(k, a) % x.rank for k, a in zip(("dim1", "dim2"), given, strict=True)]
     rest_axes = [a for a in range(x.rank) if a not in axes]
     x = b.permute(x, (*rest_axes, *axes))
     rows, cols = x.shape[-2:]
@@ -263,5 +261,3 @@ def unfold(b: Builder, x: Value, dimension: int, size: int, step: int) -> Value:
     y = b(ops.Gather(axis), x, b.constant(places.astype(np.int64), "index"))
     order = [*range(axis + 1), *range(axis + 2, y.rank), axis + 1]
     return b.permute(y, order)
-
-
