@@ -36,6 +36,13 @@ def test_constant_subgraphs_are_computed_ahead_but_large_broadcasts_are_left_to_
     assert counts == {"Mul": 1, "Expand": 1, "ReduceSum": 1}
 
 
+def test_a_scalar_stays_a_scalar():
+    net = Net((2, 3))
+    c = net(ops.Slice((1,), (2,), (1,)), net(ops.Exp(), net.constant((3,))))
+    y = net(ops.Mul(), net.inputs[0], net(ops.Reshape(()), c))
+    assert apply(net.out(y), fold_constants) == {"Mul": 1}
+
+
 def test_operators_that_do_nothing_go():
     net = Net((1, 4, 6, 6))
     x = net(ops.Exp(), net.inputs[0])
@@ -229,8 +236,8 @@ def test_a_gates_scale_joins_the_scale_behind_the_product():
 def test_arithmetic_with_a_fused_activation_goes_into_the_layer_before():
     net = Net((1, 4, 8, 8))
     y = net(ops.Add(activation="relu6"), net(ops.Conv2d(), net.inputs[0], (4, 4, 1, 1)), np.array(3.0))
-    y = net(ops.Add(), net(ops.Add(activation="relu"), y, (4, 1, 1)), np.array(1.0))
-    assert apply(net.out(net(ops.Exp(), y)), fold_scales) == {"Conv2d": 1, "Add": 2, "Exp": 1}
+    y = net(ops.Mul(), net(ops.Add(activation="relu"), net(ops.Mul(), y, np.array(-1 / 6)), (4, 1, 1)), np.array(2.0))
+    assert apply(net.out(net(ops.Exp(), y)), fold_scales) == {"Conv2d": 1, "Mul": 2, "Add": 1, "Exp": 1}
 
 
 def test_layer_scale_in_a_residual_block_goes_into_the_projection():

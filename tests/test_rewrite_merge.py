@@ -54,6 +54,26 @@ def test_dilated_and_one_by_one_branches_merge_on_the_dilated_grid():
     assert apply(net.out(net(ops.Add(), a, b)), merge_branches) == {"Conv2d": 1}
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_normed_identity_merges_into_the_convolution_beside_it(groups):
+    net = Net((1, 4, 7, 6))
+    x = net(ops.Exp(), net.inputs[0])
+    y = net(ops.Add(), net(ops.Conv2d(padding=PAD1, groups=groups), x, (4, 4 // groups, 3, 3)), net.norm(x))
+    assert apply(net.out(net(ops.Relu(), y)), merge_branches) == {"Exp": 1, "Conv2d": 1, "Relu": 1}
+    y = net(ops.Sub(), net(ops.Conv2d(), x, (4, 4, 1, 1)), net.norm(x))
+    y = net(ops.Add(), x, net(ops.Mul(), y, net.positive(4, 1, 1)))
+    net.graph.outputs = []
+    graph = net.out(y)
+    graph.prune()
+    assert apply(graph, fold_scales, merge_branches) == {"Exp": 1, "Conv2d": 1}
+
+
+def test_two_scaled_identities_are_no_convolution():
+    net = Net((1, 4, 7, 6))
+    x = net.inputs[0]
+    assert apply(net.out(net(ops.Add(), net.norm(x), net.norm(x))), merge_branches) == {"BatchNorm": 2, "Add": 1}
+
+
 def test_other_terms_of_the_sum_stay_and_shared_branches_do_not_merge():
     net = Net((1, 4, 7, 7), (1, 4, 7, 7))
     a = net(ops.Conv2d(padding=PAD1), net.inputs[0], (4, 4, 3, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
+from instep.rewrite.fold.affine import read_affine
 from instep.rewrite.fold.weights import canonical, channel_axis, kernel_of, restore, sole_user
 
 __all__ = ["merge_branches"]
@@ -29,6 +30,8 @@ class _Branch:
     cols: list[int]
     sign: float = 1.0
     macs: int = 0
+    #: of a scaled identity (``groups`` 0): the axis that its scale and shift lie along, 0 for scalars
+    axis: int = 0
 
 
 @rewrite("convolution is linear in its weights: the sum of convolutions of one input is the convolution with their sum")
@@ -76,10 +79,13 @@ def _merge_sum(edit: Editor, root: Node) -> bool:
     branches = [_branch(edit, value, sign) for value, sign in terms]
     convs = [b for b in branches if b is not None]
     for lead in convs:
-        layout = lead.node.op.layout if lead.node is not None else ""
-        group = [b for b in convs if b.x is lead.x and b.stride == lead.stride and b.node is not None
-                 and b.node.op.layout == layout]  # fmt: skip
-        others = [(v, s) for (v, s), b in zip(terms, branches, strict=True) if not any(b is g for g in group)]
+        if not lead.groups or lead.node is None:
+            continue
+        alike = [i for i, b in enumerate(branches) if b is not None and b.x is lead.x and b.stride == lead.stride]
+        fitted = {i: _fitted(b, lead.node.op.layout) for i in alike if (b := branches[i]) is not None}
+        group = [b for b in fitted.values() if b is not None]
+        group.sort(key=lambda b: b.node is not lead.node)
+        others = [t for i, t in enumerate(terms) if fitted.get(i) is None]
         same_size = root.output.shape == lead.x.shape and lead.stride == (1, 1)
         identity = [t for t in others if t[0] is lead.x][:1] if same_size else []
         members = group + [_identity(lead, s) for _, s in identity]
@@ -94,9 +100,11 @@ def _merge_sum(edit: Editor, root: Node) -> bool:
 
 def _branch(edit: Editor, value: Value, sign: float) -> _Branch | None:
     """A term that is a convolution which nothing else reads."""
-    node = edit.maker(value, ops.Conv2d)
+    node = edit.maker(value)
     if node is None or not sole_user(edit, value):
         return None
+    if not isinstance(node.op, ops.Conv2d):
+        return _scaled_identity(edit, node, sign)
     op: Any = node.op
     if op.activation or any(edit.array(v) is None for v in node.inputs[1:]):
         return None
@@ -109,6 +117,32 @@ def _branch(edit: Editor, value: Value, sign: float) -> _Branch | None:
     )
     macs = op.macs([v.spec for v in node.inputs], [value.spec])
     return _Branch(node.inputs[0], node, op.stride, op.groups, weight, bias, rows, cols, sign, macs)
+
+
+def _scaled_identity(edit: Editor, node: Node, sign: float) -> _Branch | None:
+    """x · s + t per channel, a batch norm for one, as a 1×1 depthwise convolution."""
+    read = read_affine(edit, node)
+    if read is None:
+        return None
+    x, affine = read
+    axes = {i for c in (affine.scale, affine.shift) for i, n in enumerate(c.shape) if n > 1}
+    if len(axes) > 1 or not axes <= {1, 3}:
+        return None
+    axis = axes.pop() if axes else 0
+    scale, shift = (c.reshape(-1) for c in (affine.scale, affine.shift))
+    return _Branch(x, node, (1, 1), 0, scale, shift, [0], [0], sign, 0, axis)
+
+
+def _fitted(branch: _Branch, layout: str) -> _Branch | None:
+    """``branch`` as a convolution in ``layout``, or None where that is not its layout."""
+    if branch.groups:
+        return branch if branch.node is not None and branch.node.op.layout == layout else None  # type: ignore[attr-defined]
+    axis = 1 if layout == "NCHW" else 3
+    if branch.axis not in (0, axis):
+        return None
+    channels = branch.x.shape[axis]
+    scale, shift = (np.broadcast_to(c, (channels,)) for c in (branch.weight, branch.bias))
+    return replace(branch, groups=channels, weight=scale.reshape(channels, 1, 1, 1), bias=shift)
 
 
 def _identity(like: _Branch, sign: float) -> _Branch:

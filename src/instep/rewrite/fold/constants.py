@@ -31,6 +31,6 @@ def fold_constants(edit: Editor) -> bool:
             results = node.op.evaluate(*arrays)
         edit.erase(node)
         for value, result in zip(node.outputs, results, strict=True):
-            weights[value] = np.ascontiguousarray(np.asarray(result).astype(value.dtype)).reshape(value.shape)
+            weights[value] = np.array(result, dtype=value.dtype, order="C").reshape(value.shape)
         changed = True
     return changed

@@ -20,8 +20,12 @@ ROUNDING = 2.0**-23
 def fold_scales(edit: Editor) -> bool:
     changed = False
     for node in edit.nodes(ops.BatchNorm, ops.Mul, ops.Add, ops.Sub, ops.Div, ops.Neg):
-        if edit.alive(node) and not _continues(edit, node):
-            changed |= _fold_active(edit, node) if node.op.fields().get("activation") else _fold_chain(edit, node)
+        if not edit.alive(node):
+            continue
+        if node.op.fields().get("activation"):
+            changed |= _fold_active(edit, node)
+        elif not _continues(edit, node):
+            changed |= _fold_chain(edit, node)
     return changed
 
 

@@ -51,7 +51,7 @@ def zero_padded(op: Operator) -> bool:
 def set_constant(edit: Editor, node: Node, index: int, array: np.ndarray) -> None:
     """Give ``node`` the constant ``array`` (cast to the old dtype) as input ``index``; other readers keep theirs."""
     old = node.inputs[index]
-    array = np.ascontiguousarray(array.astype(old.dtype))
+    array = np.array(array, dtype=old.dtype, order="C")
     if len(edit.users[old]) == 1 and not edit.is_output(old):
         edit.graph.weights[old] = array
         old.shape = array.shape
