@@ -70,10 +70,10 @@ def _draw(form: Form, shapes: tuple[tuple[int, ...], ...]) -> Graph:
     return sketch.finish(form(sketch))
 
 
-def conv(k: int, o: int, c: int, stride: int = 1, pads: tuple[int, int] | None = None, groups: int = 1, act: str = ""):
+def conv(k: int, o: int, c: int, pads: tuple[int, int] | None = None, *, groups: int = 1):
     """(operator, weight shape) of a k × k convolution with symmetric pads."""
     p = pads if pads is not None else (k // 2, k // 2)
-    op = ops.Conv2d((stride, stride), (p, p), (1, 1), groups, "NHWC", act)
+    op = ops.Conv2d((1, 1), (p, p), (1, 1), groups, "NHWC")
     return op, (o, k, k, c // groups)
 
 
@@ -445,7 +445,7 @@ def convolutions() -> None:
             SAME_for_scale=deconv(3, (0, 1), 0),
             CONV_2x2_and_DEPTH_TO_SPACE=lambda s: s(
                 ops.DepthToSpace(2, "DCR", "NHWC"),
-                s(ops.Conv2d((1, 1), ((0, 1), (0, 1)), layout="NHWC"), s.x, s.c((128, 2, 2, s.x.shape[3])), s.c((128,))),
+                apply(s, (conv(2, 128, s.x.shape[3])[0].with_(padding=((0, 1), (0, 1))), (128, 2, 2, s.x.shape[3]))),
             ),
         )  # fmt: skip
         ask(
@@ -512,9 +512,24 @@ def convolutions() -> None:
             f"depthwise {k}x{k}", (1, 56, 56, 64),
             SAME=lambda s, k=k: apply(s, conv(k, 64, 64, groups=64)),
             PAD_VALID=lambda s, k=k: apply(
-                s, conv(k, 64, 64, pads=(0, 0), groups=64), s(ops.Pad(((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0))))
+                s, conv(k, 64, 64, (0, 0), groups=64), s(ops.Pad(((0, 0), *[(k // 2, k // 2)] * 2, (0, 0))))
             ),
+            split_into_dilated_kernels_of_25=lambda s, k=k: split_depthwise(s, k),
         )  # fmt: skip
+
+
+def split_depthwise(s: Sketch, k: int) -> Value:
+    """As the rewrite ``lower`` splits it: rows and columns by their remainder, each part a dilated kernel."""
+    c = s.x.shape[3]
+    op, shape = conv(k, c, c, groups=c)
+    graph = Graph([s.x], [], [], {}, ["x"], [])
+    node = graph.add(op, [s.x, graph.constant(np.zeros(shape, np.float32), "w")])
+    graph.outputs, graph.output_names = [node.output], ["y"]
+    edit = Editor(graph)
+    DECOMPOSITIONS[ops.Conv2d](Build(edit, node))
+    edit.finish()
+    s.graph.nodes, s.graph.weights = graph.nodes, graph.weights
+    return graph.outputs[0]
 
 
 def reflected(s: Sketch) -> Value:

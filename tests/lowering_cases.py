@@ -361,6 +361,10 @@ def conv2d(draw: Any, kind: Any) -> Case:
     pads, stride, dilation = draw(pads2), draw(steps2), draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2)]))
     groups, cin, cout = draw(st.sampled_from([(1, 3, 5), (1, 1, 4), (1, 2, 1), (2, 4, 6), (3, 3, 3), (4, 4, 8)]))
     kh, kw = kernel_of(draw, (h, w), pads, dilation)
+    if groups > 2 and draw(st.booleans()):
+        kh, kw, dilation = (*draw(st.sampled_from([(7, 7), (9, 9), (5, 7), (13, 13)])), (1, 1))
+        h, w = h + kh - 3, w + kw - 3
+        pads = draw(st.sampled_from([((kh // 2,) * 2, (kw // 2,) * 2), ((0, 0), (0, 0)), ((kh - 1, 0), (0, 2))]))
     bias = [numbers(draw, (cout,))] * draw(st.booleans())
     op = kind(stride, pads, dilation, groups, "NHWC", draw(activations))
     weight = numbers(draw, (cout, kh, kw, cin // groups))

@@ -150,8 +150,10 @@ def strided(b: Build) -> bool:
         return False
     stride = (op.steps[first], op.steps[first + 1] if len(stepped) > 1 else 1)
     conv = ops.Conv2d(stride, groups=channels, layout="NHWC")
-    picked = b.add(conv, b.reshape(x, (outer, rows, cols, channels)), b.constant(np.ones((channels, 1, 1, 1)), "ones"))
-    return b.done(ops.Reshape(shape), picked)
+    inputs = b.reshape(x, (outer, rows, cols, channels)), b.constant(np.ones((channels, 1, 1, 1)), "ones")
+    if conv.infer(*(v.spec for v in inputs))[0].shape == shape:
+        return b.done(conv, *inputs)
+    return b.done(ops.Reshape(shape), b.add(conv, *inputs))
 
 
 @decomposes(ops.TakeAlong)

@@ -7,7 +7,7 @@ import numpy as np
 from instep.graph import Value, ops
 from instep.rewrite.lower.table import Build, decomposes
 
-__all__: list[str] = []
+__all__ = ["spread"]
 
 #: Up to so many channels a one-hot 1×1 convolution reorders faster than a transpose (docs/xnnpack-forms.md).
 FEW_CHANNELS = 24
@@ -87,7 +87,7 @@ def fold2d(b: Build) -> bool:
             if np.all(index == depth):
                 continue
             part = b.add(ops.Gather(3), x, b.constant(index.reshape(-1), "places", "int32"))
-            part = _spread(b, part, sh, sw, channels)
+            part = spread(b, part, sh, sw, channels)
             rows, cols = (i * sh, full[0] - oh * sh - i * sh), (j * sw, full[1] - ow * sw - j * sw)
             part = b.pad(part, ((0, 0), rows, cols, (0, 0)))
             total = part if total is None else b.add(ops.Add(), total, part)
@@ -100,7 +100,7 @@ def fold2d(b: Build) -> bool:
     return b.stand(total)
 
 
-def _spread(b: Build, x: Value, sh: int, sw: int, channels: int) -> Value:
+def spread(b: Build, x: Value, sh: int, sw: int, channels: int) -> Value:
     """[N, H, W, (sh, sw, C)] → [N, H·sh, W·sw, C]."""
     n, h, w, _ = x.shape
     if sh == sw:
