@@ -192,7 +192,8 @@ def include_pad(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return any(map(sum, op.padding)) and _set(node, count_include_pad=not op.count_include_pad)
 
 
-@fault("ceil_mode", (ops.AvgPool2d, ops.MaxPool2d), "ceil_mode", "padding shifted by one pixel", "divisor of an average")
+@fault("ceil_mode", (ops.AvgPool2d, ops.MaxPool2d), "ceil_mode", "padding shifted by one pixel",
+       "divisor of an average")  # fmt: skip
 def ceil(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     op: Any = node.op
     if isinstance(op, ops.AvgPool2d):

@@ -20,7 +20,8 @@ def _computed(graph: Graph, node: Node) -> bool:
 
 @fault("residual dropped", BINARY, "residual dropped")
 def residual(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
-    return _computed(graph, node) and _identity(graph, node, int(rng.integers(2)) if isinstance(node.op, ops.Add) else 0)
+    kept = int(rng.integers(2)) if isinstance(node.op, ops.Add) else 0
+    return _computed(graph, node) and _identity(graph, node, kept)
 
 
 @fault("residual doubled", (ops.Add,), "residual doubled")
@@ -264,7 +265,8 @@ def antialias(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return node.op.antialias and _set(node, antialias=False)  # type: ignore[attr-defined]
 
 
-@fault("transposed convolution cropped wrongly", (ops.ConvTranspose2d,), "transposed convolution cropped at the wrong side")
+@fault("transposed convolution cropped wrongly", (ops.ConvTranspose2d,),
+       "transposed convolution cropped at the wrong side")  # fmt: skip
 def crop(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     op: Any = node.op
     (t, b), (left, r) = op.padding

@@ -151,7 +151,7 @@ def _array(spec: Spec, kind: str, picture: Picture, bound: int, seed: int) -> np
         assert frame is not None
         make = natural if kind == "natural" else _mosaic
         result = _spread(picture.apply(make(frame[:3], seed)), spec, frame[3], seed)
-    return np.ascontiguousarray(result).astype(spec.dtype)
+    return np.asarray(result, spec.dtype, order="C")
 
 
 def load_images(paths: str | Path | Sequence[str | Path], limit: int = 4) -> list[tuple[str, np.ndarray]]:

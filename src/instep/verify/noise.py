@@ -139,11 +139,14 @@ class Noise:
     peak: dict[str, float] = field(default_factory=dict)
     scale_rms: dict[str, float] = field(default_factory=dict)
     scale_peak: dict[str, float] = field(default_factory=dict)
+    edges: set[str] = field(default_factory=set)
     #: per set: where the source's own float32 runs are not finite although the truth is (or the other way round)
     skip: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, name: str, truth: np.ndarray, draws: list[np.ndarray]) -> None:
-        """Take in the truth and the float32 runs of the input set ``name``."""
+    def add(self, name: str, truth: np.ndarray, draws: list[np.ndarray], edge: bool = False) -> None:
+        """Take in the truth and the float32 runs of the input set ``name``; ``edge`` sets say nothing of the others."""
+        if edge:
+            self.edges.add(name)
         self.size = truth.size
         self.draws += len(draws)
         if truth.dtype.kind != "f":
@@ -169,8 +172,8 @@ class Noise:
         scale_rms, scale_peak = self.scale_rms.get(name, 0.0), self.scale_peak.get(name, 0.0)
         usual = sorted(s for s in self.scale_rms.values() if s > 0)
         usual_rms = usual[len(usual) // 2] if usual else 0.0
-        shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms]
-        share = sorted(shares)[len(shares) // 2] if shares else 0.0
+        shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms and n not in self.edges]
+        share = sorted(shares)[(len(shares) - 1) // 2] if shares else 0.0
         floor = limits.floor * self.growth * self.unit
         usual_floor = limits.floor_usual * self.growth * self.unit
         rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms)

@@ -167,7 +167,7 @@ def judge(
             singles.append(reference.run(moved, dtype="float32", keep=keep))
         for name in (n for n in truth if n in wanted):
             level = noise.setdefault(name, Noise(growth=grown.get(name, 1.0), unit=unit))
-            level.add(given.name, truth[name], [s[name] for s in singles])
+            level.add(given.name, truth[name], [s[name] for s in singles], given.edge)
         runs = runs if runs is not None else iter(subject.runs(arrays_of))
         run: Run = next(runs)
         truth = jumps.settle(given.name, truth, run, mapping, noise)

@@ -1,0 +1,160 @@
+"""Rounding noise: what counts as far from the truth, and what does not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from instep.graph import Graph, SourceView, Value, ops
+from instep.verify import GraphReference, GraphSubject, Verdict, judge, make_inputs
+from instep.verify.noise import LIMITS, Noise, classify, distance, nudge, ratio
+from instep.verify.verdict import number
+
+
+def source(graph: Graph) -> Graph:
+    """Mark every value as its own source, as a capture does, and name what is not named."""
+    for value in [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]:
+        value.source = SourceView.whole(value.name, value.shape)
+    graph.input_names = [v.name for v in graph.inputs]
+    graph.output_names = [v.name for v in graph.outputs]
+    return graph
+
+
+def chain(*operators: object, shape: tuple[int, ...] = (1, 4, 8, 8)) -> Graph:
+    """x → operators, one after the other."""
+    graph = Graph(inputs=[Value("x", shape)])
+    value = graph.inputs[0]
+    for i, op in enumerate(operators):
+        value = graph.add(op, [value], names=[f"v{i}"]).output  # type: ignore[arg-type]
+    graph.outputs = [value]
+    return source(graph)
+
+
+def prove(graph: Graph, other: Graph) -> Verdict:
+    sets = make_inputs([v.spec for v in graph.inputs])
+    return judge(GraphReference(graph), GraphSubject(other, [v.name for v in graph.inputs]), sets, graph=graph)
+
+
+def test_a_float32_run_of_the_same_network_is_in_step() -> None:
+    graph = chain(ops.Sigmoid(), ops.Exp(), ops.ReduceMean((2, 3), True), ops.Log())
+    verdict = prove(graph, graph.copy())
+    assert verdict.verdict == "in step" and verdict.noise_ratio < 3 and verdict.first is None
+
+
+def test_nan_at_the_same_place_is_equal_and_nan_elsewhere_is_not() -> None:
+    truth = np.array([1.0, np.nan, np.inf, 2.0])
+    same = distance(truth.astype(np.float32), truth)
+    assert (same.rms, same.broken) == (0.0, 0)
+    broken = distance(np.array([1.0, 0.0, np.inf, np.nan], np.float32), truth)
+    assert broken.broken == 2 and ratio(broken, (1.0, 1.0)) == math.inf
+    assert distance(np.array([-np.inf]), np.array([np.inf])).broken == 1
+
+
+def test_where_float32_itself_overflows_nothing_is_judged() -> None:
+    truth = np.array([1.0, 1e39, 2.0])
+    noise = Noise()
+    noise.add("large", truth, [np.array([1.0, np.inf, 2.0], np.float32)])
+    assert noise.skip["large"].tolist() == [False, True, False]
+    found = distance(np.array([1.0, np.inf, 2.0], np.float32), truth, noise.skip["large"])
+    assert found.broken == 0 and found.rms == 0.0
+
+
+def test_overflowing_networks_are_compared_where_they_are_finite() -> None:
+    graph = chain(ops.Exp(), ops.Exp(), ops.Exp())
+    verdict = prove(graph, graph.copy())
+    assert verdict.verdict == "in step"
+
+
+def test_noise_is_never_below_the_unit_of_rounding() -> None:
+    truth = np.linspace(-1, 1, 10_000)
+    noise = Noise()
+    noise.add("noise", truth, [truth.copy()])
+    rms, peak = noise.level("noise")
+    assert rms >= np.finfo(np.float32).eps * 0.5 and peak >= rms
+    one_unit_off = np.nextafter(truth.astype(np.float32), np.float32(2))
+    assert classify(ratio(distance(one_unit_off, truth), (rms, peak))) == "in step"
+
+
+def test_a_value_of_one_element_is_not_condemned_for_a_lucky_draw() -> None:
+    truth = np.array([0.3333333333])
+    lucky = Noise()
+    lucky.add("noise", truth, [truth + 1e-12])
+    rms, _ = lucky.level("noise")
+    assert rms > 4 * np.finfo(np.float32).eps * 0.33
+
+
+def test_an_ill_conditioned_network_is_in_step_with_itself_though_its_error_is_large() -> None:
+    # x + 10⁶ - 10⁶: float32 keeps two digits
+    graph = Graph(inputs=[Value("x", (1, 3, 16, 16))])
+    big = graph.constant(np.float32(1e6).reshape(1, 1, 1, 1), "big")
+    up = graph.add(ops.Add(), [graph.inputs[0], big], names=["up"]).output
+    graph.outputs = [graph.add(ops.Sub(), [up, big], names=["down"]).output]
+    verdict = prove(source(graph), graph.copy())
+    assert verdict.max_abs > 1e-2 and verdict.verdict == "in step"
+
+
+def test_nudges_move_by_one_unit_and_zeros_by_one_unit_of_the_rest() -> None:
+    x = np.array([1.0, 0.0, -3.0], np.float32)
+    moved = nudge(x, np.random.default_rng(0))
+    assert (moved != x).all() and np.abs(moved - x).max() <= 2 * np.spacing(np.float32(3.0))
+    assert np.abs(nudge(np.zeros(4, np.float32), np.random.default_rng(0))).max() == np.spacing(np.float32(1))
+    ints = np.arange(3)
+    assert nudge(ints, np.random.default_rng(0)) is ints
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_verdict_does_not_depend_on_the_scale_of_the_values(scale: float) -> None:
+    def build(eps: float) -> Graph:
+        graph = Graph(inputs=[Value("x", (1, 3, 8, 8))])
+        vectors = {"w": scale, "b": 0.0, "m": 0.1, "v": 1.0}
+        c = [graph.constant(np.full(3, x, np.float32), name) for name, x in vectors.items()]
+        graph.outputs = [graph.add(ops.BatchNorm(eps), [graph.inputs[0], *c], names=["y"]).output]
+        return source(graph)
+
+    assert prove(build(1e-5), build(1e-5)).verdict == "in step"
+    assert prove(build(1e-5), build(1e-3)).verdict == "out of step"
+
+
+def test_a_tie_may_fall_either_way_but_a_wrong_index_may_not() -> None:
+    graph = chain(ops.ArgMax(1, True), ops.Cast("float32"), shape=(1, 5, 6, 6))
+    zeros_first = prove(graph, graph.copy())
+    assert zeros_first.verdict == "in step"
+    other = graph.copy()
+    other.nodes[0].op = ops.ArgMin(1, True)
+    assert prove(graph, other).verdict == "out of step"
+
+
+def test_rounding_that_jumps_within_the_noise_is_legal() -> None:
+    # 0.1 · 5 = 0.5 and the like: float32 and float64 round the halves differently
+    graph = Graph(inputs=[Value("x", (1, 3, 32, 32))])
+    scale = graph.constant(np.float32(10).reshape(1, 1, 1, 1), "scale")
+    y = graph.add(ops.Mul(), [graph.inputs[0], scale], names=["scaled"]).output
+    y = graph.add(ops.Round(), [y], names=["rounded"]).output
+    graph.outputs = [graph.add(ops.Div(), [y, scale], names=["back"]).output]
+    assert prove(source(graph), graph.copy()).verdict == "in step"
+    other = graph.copy()
+    other.nodes[1].op = ops.Floor()
+    verdict = prove(graph, other)
+    assert verdict.verdict == "out of step" and verdict.diagnosis is not None
+    assert verdict.diagnosis.cause == "rounding mode"
+
+
+def test_a_fault_that_the_network_hides_still_shows() -> None:
+    # the slice throws the wrong half away, so the output is right: no fault; a faint use of it is one
+    graph = Graph(inputs=[Value("x", (1, 4, 8, 8))])
+    y = graph.add(ops.Tanh(), [graph.inputs[0]], names=["tanh"]).output
+    z = graph.add(ops.Abs(), [y], names=["abs"]).output
+    tiny = graph.constant(np.float32(1e-9).reshape(1, 1, 1, 1), "tiny")
+    z = graph.add(ops.Mul(), [z, tiny], names=["faint"]).output
+    graph.outputs = [graph.add(ops.Add(), [graph.inputs[0], z], names=["sum"]).output]
+    other = source(graph).copy()
+    other.nodes[0].op = ops.Sin()
+    verdict = prove(graph, other)
+    assert verdict.noise_ratio <= LIMITS.in_step
+    assert verdict.verdict == "drifting" and verdict.first is not None and verdict.first.source == "tanh"
+
+
+def test_json_has_no_infinity() -> None:
+    assert (number(math.inf), number(math.nan), number(1.5)) == ("inf", "nan", 1.5)
