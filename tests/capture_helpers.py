@@ -11,7 +11,7 @@ import torch
 from instep.capture import Captured, capture
 from instep.graph.validate import validate
 
-__all__ = ["Function", "agree", "draw"]
+__all__ = ["Function", "agree", "draw", "tolerance"]
 
 
 class Function(torch.nn.Module):
@@ -78,3 +78,33 @@ def agree(
         assert str(tensor.dtype).removeprefix("torch.") == value.dtype
         assert _distance(single[value.name], tensor.numpy()) == 0.0, f"{value.name}: the steps are not the module"
     return captured
+
+
+#: These hold a constant that float32 rounds (log 2, n / (n - 1), √(1/8), …): float64 sees that rounding.
+ROUNDED = {
+    "log2",
+    "log10",
+    "exp2",
+    "round2",
+    "avg_divisor",
+    "avg_volume_divisor",
+    "norm3",
+    "var",
+    "var_dim",
+    "std",
+    "std_correction",
+    "var_mean",
+    "std_mean",
+    "local",
+    "plain",
+    "causal",
+    "bool_mask",
+    "float_mask",
+    "head_mask",
+    "inf_mask",
+}
+
+
+def tolerance(name: str) -> float:
+    """How near float64 must come to float64: nearer than float32's rounding, unless a constant carries that."""
+    return 1e-6 if name in ROUNDED else 1e-9

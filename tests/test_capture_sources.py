@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from capture_helpers import Function, agree, draw
 from safetensors.torch import save_file
 
+from capture_helpers import Function, agree, draw
 from instep.capture import CaptureError, capture
 from instep.graph.validate import validate
 
-NET = '''
+NET = """
 import torch, torch.nn as nn
 EXAMPLE_INPUT = [(1, 3, 8, 8)]
 
@@ -34,7 +34,7 @@ def build(channels=4):
 
 def number():
     return 3
-'''
+"""
 
 
 @pytest.fixture
@@ -179,10 +179,14 @@ def test_pt2_files(tmp_path: Path, net: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere_at_all:build", "cannot be imported"), ("nothing", "is no source"), ("none.py:build", "no file none.py"),
-        ("net.pth", "holds weights, not a network"), ("none.pt2", "no file none.pt2"), (3, "got int"),
+        ("nowhere_at_all:build", "cannot be imported"),
+        ("nothing", "is no source"),
+        ("none.py:build", "no file none.py"),
+        ("net.pth", "holds weights, not a network"),
+        ("none.pt2", "no file none.pt2"),
+        (3, "got int"),
     ],
-)  # fmt: skip
+)
 def test_wrong_sources_say_what_to_do(source: Any, message: str) -> None:
     with pytest.raises(CaptureError, match=message):
         capture(source)
@@ -191,7 +195,7 @@ def test_wrong_sources_say_what_to_do(source: Any, message: str) -> None:
 def test_a_missing_factory_lists_what_there_is(net: str) -> None:
     with pytest.raises(CaptureError, match=r"no factory 'buld'; it defines: Net, build, number"):
         capture(net.replace(":build", ":buld"))
-    with pytest.raises(CaptureError, match="gave a int, not a torch.nn.Module"):
+    with pytest.raises(CaptureError, match=r"gave a int, not a torch\.nn\.Module"):
         capture(net.replace(":build", ":number"))
 
 
@@ -216,8 +220,9 @@ def test_inputs_by_name_and_by_value() -> None:
 
     captured = capture(Two(), inputs={"b": (2,), "a": np.zeros(2, np.int64)})
     assert dict(zip(captured.graph.input_names, (v.dtype for v in captured.graph.inputs), strict=True)) == {
-        "a": "int64", "b": "float32",
-    }  # fmt: skip
+        "a": "int64",
+        "b": "float32",
+    }
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------
@@ -228,7 +233,9 @@ def test_control_flow_on_data_is_refused_with_its_line() -> None:
                 return x
             return -x
 
-    with pytest.raises(CaptureError, match=r"Branch cannot be captured at .*test_capture_sources.py:\d+ .*control flow"):
+    with pytest.raises(
+        CaptureError, match=r"Branch cannot be captured at .*test_capture_sources.py:\d+ .*control flow"
+    ):
         capture(Branch(), inputs=[(3,)])
 
 
@@ -242,14 +249,18 @@ def test_unknown_operators_are_refused_with_scope_and_line() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.special.bessel_j0(x)
 
-    with pytest.raises(CaptureError, match=r"'0' \(.*test_capture_sources.py:\d+\) uses the operator aten.special_bessel_j0"):
+    with pytest.raises(
+        CaptureError, match=r"'0' \(.*test_capture_sources.py:\d+\) uses the operator aten.special_bessel_j0"
+    ):
         capture(nn.Sequential(Inner()), inputs=[(4,)])
 
 
 def test_places_of_maxima_cannot_be_captured_but_maxima_can() -> None:
     agree(Function(lambda x: torch.nn.functional.max_pool2d(x, 2, return_indices=True)[0]), [(1, 2, 4, 4)])
     with pytest.raises(CaptureError, match="places of the maxima"):
-        capture(Function(lambda x: torch.nn.functional.max_pool2d(x, 2, return_indices=True)[1] * 2), inputs=[(1, 2, 4, 4)])
+        capture(
+            Function(lambda x: torch.nn.functional.max_pool2d(x, 2, return_indices=True)[1] * 2), inputs=[(1, 2, 4, 4)]
+        )
 
 
 # -- weights -----------------------------------------------------------------------------------------------------
@@ -266,11 +277,14 @@ def _state() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("wrap", "note"),
     [
-        (lambda s: s, None), (lambda s: {"state_dict": s, "epoch": 3}, "'state_dict'"), (lambda s: {"params": {}, "params_ema": s}, "'params_ema'"),
+        (lambda s: s, None),
+        (lambda s: {"state_dict": s, "epoch": 3}, "'state_dict'"),
+        (lambda s: {"params": {}, "params_ema": s}, "'params_ema'"),
         (lambda s: {"params": {k: v * 0 for k, v in s.items()}, "params_ema": s}, "'params_ema'"),
-        (lambda s: {"model": {f"module.{k}": v for k, v in s.items()}}, "prefix 'module.'"), (lambda s: {"net": {"params": s}}, "'params'"),
+        (lambda s: {"model": {f"module.{k}": v for k, v in s.items()}}, "prefix 'module.'"),
+        (lambda s: {"net": {"params": s}}, "'params'"),
     ],
-)  # fmt: skip
+)
 def test_wrapped_weights_are_unpacked(net: str, tmp_path: Path, wrap: Any, note: str | None) -> None:
     state = _state()
     torch.save(wrap(state), tmp_path / "w.pth")

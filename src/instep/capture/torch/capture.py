@@ -8,9 +8,10 @@ from typing import Any
 from instep.capture.base import Captured
 from instep.capture.torch.convert import convert
 from instep.capture.torch.export import export
-from instep.capture.torch.program import flatten
+from instep.capture.torch.flatten import flatten
 from instep.capture.torch.reference import TorchReference
 from instep.capture.torch.source import load
+from instep.capture.torch.tracing import paused_garbage_collection
 from instep.capture.torch.weights import load_weights
 
 __all__ = ["capture_torch"]
@@ -26,10 +27,11 @@ def capture_torch(
     if loaded.exported is None and weights is not None:
         notes += load_weights(loaded.module, weights)
     middle = time.perf_counter()
-    exported = loaded.exported if loaded.exported is not None else export(loaded, inputs, notes)
-    done = time.perf_counter()
-    program = flatten(exported)
-    graph, sources = convert(program)
+    with paused_garbage_collection():
+        exported = loaded.exported if loaded.exported is not None else export(loaded, inputs, notes)
+        done = time.perf_counter()
+        program = flatten(exported)
+        graph, sources = convert(program)
     outputs = {value.name: step for value, (_, step) in zip(graph.outputs, program.outputs, strict=True)}
     graph.meta.update(loaded.meta)
     graph.meta["source"] = loaded.name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import numpy as np
 import torch
 
 from instep.capture.base import CaptureError
@@ -146,5 +145,3 @@ def needed(program: Program) -> list[Step]:
             kept.append(step)
             alive.update(steps_in((step.args, step.kwargs)))
     return kept[::-1]
-
-

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,9 @@ import torch
 import torch.export._trace  # what torch.export.export imports on its first call: time it with the other imports
 
 from instep.capture.base import CaptureError
-from instep.capture.torch.program import short_path
+from instep.capture.torch.places import short_path
 from instep.capture.torch.source import Loaded
+from instep.capture.torch.tracing import swift, user_file
 from instep.graph.operator import Spec
 
 __all__ = ["example_inputs", "export"]
@@ -34,7 +32,7 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
     _single_precision(module, notes)
     args, kwargs = example_inputs(loaded, inputs)
     try:
-        with _quiet(), torch.no_grad():
+        with swift(), torch.no_grad():
             return torch.export.export(module, args, kwargs or None, strict=False)
     except CaptureError:
         raise
@@ -57,7 +55,7 @@ def example_inputs(loaded: Loaded, inputs: Any) -> tuple[tuple[Any, ...], dict[s
     if inputs is None:
         if default is None:
             raise CaptureError(
-                f"{loaded.name} does not say what its input looks like; give --input (for example --input 1,3,224,224), "
+                f"{loaded.name} does not say what its input looks like; give --input (such as --input 1,3,224,224), "
                 "or set 'example_inputs' on the module or EXAMPLE_INPUT in its file"
             )
         inputs = default
@@ -151,34 +149,15 @@ def _shape_text(value: Any) -> str:
 
 def _user_line(error: BaseException) -> str:
     """``file.py:line`` of the innermost frame outside torch and Instep."""
-    from instep import __file__ as own
-
-    ours = own.rsplit("/", 1)[0]
-    library = torch.__file__.rsplit("/", 1)[0]
     place = ""
     trace = error.__traceback__
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        if not path.startswith((ours, library, "<")) and "contextlib" not in path:
+        if user_file(path):
             place = f"{short_path(path)}:{trace.tb_lineno}"
         trace = trace.tb_next
     if not place:
         for path, line in re.findall(r'File "([^"]+)", line (\d+)', str(error)):
-            if not path.startswith((ours, library)):
+            if user_file(path):
                 place = f"{short_path(path)}:{line}"
     return place
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch.export's warnings and log lines say nothing to a user of Instep."""
-    levels = {n: logging.getLogger(n).level for n in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

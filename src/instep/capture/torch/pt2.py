@@ -22,7 +22,11 @@ def load_pt2(path: str) -> Any:
         raise
     except Exception as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in str(error) or "Unpickl" in type(error).__name__ or "unsupported global" in str(error).lower():
+        if (
+            "weights_only" in str(error)
+            or "Unpickl" in type(error).__name__
+            or "unsupported global" in str(error).lower()
+        ):
             raise CaptureError(
                 f"{path} can only be read by unpickling code, which Instep never does; export it again with "
                 "torch.export.save of a current PyTorch"

@@ -76,7 +76,9 @@ def _load_factory(text: str, args: dict[str, Any], seed: int, weights: str | Non
     for part in name.split("."):
         factory = getattr(factory, part, None)
         if factory is None:
-            known = [n for n, v in vars(space).items() if callable(v) and getattr(v, "__module__", "") == space.__name__]
+            known = [
+                n for n, v in vars(space).items() if callable(v) and getattr(v, "__module__", "") == space.__name__
+            ]
             raise CaptureError(f"{where} has no factory '{name}'; it defines: {', '.join(sorted(known)) or 'none'}")
     torch.manual_seed(seed)
     module = factory if isinstance(factory, torch.nn.Module) else _call(factory, text, args)

@@ -26,7 +26,9 @@ def load_weights(module: torch.nn.Module, path: str) -> list[str]:
     own = module.state_dict()
     state = _strip(state, own, notes)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in own and not k.endswith(("num_batches_tracked", "total_ops", "total_params"))]
+    unexpected = [
+        k for k in state if k not in own and not k.endswith(("num_batches_tracked", "total_ops", "total_params"))
+    ]
     shaped = [
         f"{k} (file {list(state[k].shape)}, network {list(own[k].shape)})"
         for k in own
@@ -107,7 +109,9 @@ def unwrap(content: Any, path: str, notes: list[str]) -> dict[str, torch.Tensor]
     return tensors
 
 
-def _strip(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], notes: list[str]) -> dict[str, torch.Tensor]:
+def _strip(
+    state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], notes: list[str]
+) -> dict[str, torch.Tensor]:
     """Drop a prefix that every name has and the network does not know; or add one that it wants."""
     changed = True
     while changed and not any(k in own for k in state):

@@ -6,8 +6,10 @@ import importlib
 
 __all__ = ["FAMILIES", "load"]
 
-FAMILIES = ("elementwise", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm", "attention", "reduce",
-            "recurrent", "fourier")  # fmt: skip
+FAMILIES = (
+    "elementwise", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm", "attention", "reduce",
+    "recurrent", "fourier",
+)  # fmt: skip
 
 
 def load() -> None:

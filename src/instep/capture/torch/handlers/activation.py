@@ -38,7 +38,9 @@ def leaky_relu(b: Builder, x: Value, negative_slope: float = 0.01) -> Value:
 
 
 @handles("rrelu")
-def rrelu(b: Builder, x: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, _: Any = None) -> Value:
+def rrelu(
+    b: Builder, x: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, _: Any = None
+) -> Value:
     if training:
         raise b.fail("rrelu in training mode is random; call eval() on the module")
     return b(ops.LeakyRelu((lower + upper) / 2), x)

@@ -31,9 +31,16 @@ def log_softmax(b: Builder, x: Value, dim: int, *_: Any, **__: Any) -> Value:
     "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math"
 )
 def attention(
-    b: Builder, query: Value, key: Value, value: Value, attn_mask: Value | None = None, dropout_p: float = 0.0,
-    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-) -> Any:  # fmt: skip
+    b: Builder,
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Value | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
     """softmax(scale · Q Kᵀ + mask) V (Vaswani et al., arXiv 1706.03762)."""
     if dropout_p:
         raise b.fail("dropout in attention is random; call eval() on the module")

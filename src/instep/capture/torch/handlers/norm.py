@@ -43,9 +43,17 @@ def _batch_statistics(b: Builder, x: Value, weight: Value, bias: Value, eps: flo
 
 @handles("instance_norm")
 def instance_norm(
-    b: Builder, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None,
-    use_input_stats: bool, momentum: float, eps: float, cudnn_enabled: bool = False,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Value:
     c = x.shape[1]
     weight, bias = _or_full(b, weight, (c,), 1.0, x.dtype), _or_full(b, bias, (c,), 0.0, x.dtype)
     if not use_input_stats and mean is not None and var is not None:
@@ -55,9 +63,14 @@ def instance_norm(
 
 @handles("group_norm")
 def group_norm(
-    b: Builder, x: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    b: Builder,
+    x: Value,
+    num_groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
     cudnn_enabled: bool = True,
-) -> Value:  # fmt: skip
+) -> Value:
     c = x.shape[1]
     weight, bias = _or_full(b, weight, (c,), 1.0, x.dtype), _or_full(b, bias, (c,), 0.0, x.dtype)
     return b(ops.GroupNorm(num_groups, float(eps)), x, weight, bias)
@@ -65,9 +78,14 @@ def group_norm(
 
 @handles("layer_norm", "native_layer_norm")
 def layer_norm(
-    b: Builder, x: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
-    eps: float = 1e-5, cudnn_enable: bool = True,
-) -> Any:  # fmt: skip
+    b: Builder,
+    x: Value,
+    normalized_shape: Sequence[int],
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Any:
     shape = tuple(normalized_shape)
     axes = tuple(range(x.rank - len(shape), x.rank))
     weight, bias = _or_full(b, weight, shape, 1.0, x.dtype), _or_full(b, bias, shape, 0.0, x.dtype)
@@ -91,5 +109,3 @@ def weight_norm(b: Builder, v: Value, g: Value, dim: int = 0) -> Value:
     axes = tuple(a for a in range(v.rank) if a != dim % v.rank)
     length = b(ops.Sqrt(), b(ops.ReduceSum(axes=axes, keepdims=True), b(ops.Square(), v)))  # type: ignore[call-arg]
     return b(ops.Mul(), v, b(ops.Div(), g, length))
-
-

@@ -27,9 +27,7 @@ def _line(b: Builder, x: Value, apply: Callable[[Value], Value]) -> Value:
     return b.reshape(y, (y.shape[0], y.shape[1], y.shape[3]))
 
 
-def _volume(
-    b: Builder, x: Value, plane: Callable[[Value], Value], depth: Callable[[Value], Value]
-) -> Value:
+def _volume(b: Builder, x: Value, plane: Callable[[Value], Value], depth: Callable[[Value], Value]) -> Value:
     """A separable pool of [N, C, D, H, W]: ``plane`` over (H, W), then ``depth`` over D as the rows of a plane."""
     n, c, d, h, w = x.shape
     y = plane(b.reshape(x, (n, c * d, h, w)))
@@ -50,9 +48,14 @@ def _ceil_extra(size: int, kernel: int, stride: int, pad: int, dilation: int, ce
 
 
 def _max_pool(
-    b: Builder, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
     ceil_mode: bool,
-) -> Value:  # fmt: skip
+) -> Value:
     pads = tuple(
         (p, p + _ceil_extra(size, k, s, p, d, ceil_mode))
         for size, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
@@ -61,9 +64,15 @@ def _max_pool(
 
 
 def _avg_pool(
-    b: Builder, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool,
-    count_include_pad: bool, divisor: int | None,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Value:
     extra = tuple(
         _ceil_extra(size, k, s, p, 1, ceil_mode)
         for size, k, s, p in zip(x.shape[2:], kernel, stride, padding, strict=True)
@@ -79,7 +88,13 @@ def _avg_pool(
 
 @handles("max_pool2d", "max_pool2d_with_indices")
 def max_pool2d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Any:
     kernel = tuple_of(kernel_size, 2)
     rest = (tuple_of(stride, 2) or kernel, tuple_of(padding, 2), tuple_of(dilation, 2), ceil_mode)
@@ -92,7 +107,13 @@ def _with_indices(b: Builder, y: Value) -> Any:
 
 @handles("max_pool1d", "max_pool1d_with_indices")
 def max_pool1d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Any:
     (k,) = tuple_of(kernel_size, 1)
     (s,), (p,), (d,) = tuple_of(stride, 1) or (k,), tuple_of(padding, 1), tuple_of(dilation, 1)
@@ -105,26 +126,39 @@ def max_pool1d(
 
 @handles("max_pool3d", "max_pool3d_with_indices")
 def max_pool3d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Any:
     k = tuple_of(kernel_size, 3)
     s, p, d = tuple_of(stride, 3) or k, tuple_of(padding, 3), tuple_of(dilation, 3)
 
     def apply(v: Value) -> Value:
         return _volume(
-            b, v,
+            b,
+            v,
             lambda u: _max_pool(b, u, k[1:], s[1:], p[1:], d[1:], ceil_mode),
             lambda u: _max_pool(b, u, (k[0], 1), (s[0], 1), (p[0], 0), (d[0], 1), ceil_mode),
-        )  # fmt: skip
+        )
 
     return _with_indices(b, _planes(b, x, 3, apply))
 
 
 @handles("avg_pool2d")
 def avg_pool2d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor_override: int | None = None,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
     kernel = tuple_of(kernel_size, 2)
     rest = (tuple_of(stride, 2) or kernel, tuple_of(padding, 2), ceil_mode, count_include_pad, divisor_override)
     return _planes(b, x, 2, lambda v: _avg_pool(b, v, kernel, *rest))
@@ -132,9 +166,14 @@ def avg_pool2d(
 
 @handles("avg_pool1d")
 def avg_pool1d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Value:  # fmt: skip
+) -> Value:
     (k,) = tuple_of(kernel_size, 1)
     (s,), (p,) = tuple_of(stride, 1) or (k,), tuple_of(padding, 1)
 
@@ -146,9 +185,15 @@ def avg_pool1d(
 
 @handles("avg_pool3d")
 def avg_pool3d(
-    b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor_override: int | None = None,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
     k = tuple_of(kernel_size, 3)
     s, p = tuple_of(stride, 3) or k, tuple_of(padding, 3)
     # the count of a window is the product of its counts per axis; an overridden divisor belongs to one of the two
@@ -156,10 +201,11 @@ def avg_pool3d(
 
     def apply(v: Value) -> Value:
         return _volume(
-            b, v,
+            b,
+            v,
             lambda u: _avg_pool(b, u, k[1:], s[1:], p[1:], ceil_mode, count_include_pad, split[0]),
             lambda u: _avg_pool(b, u, (k[0], 1), (s[0], 1), (p[0], 0), ceil_mode, count_include_pad, split[1]),
-        )  # fmt: skip
+        )
 
     return _planes(b, x, 3, apply)
 

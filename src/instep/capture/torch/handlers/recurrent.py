@@ -68,9 +68,18 @@ def _run(
 
 
 def _network(
-    b: Builder, cell: Cell, x: Value, hx: Sequence[Value], params: Sequence[Value], has_biases: bool, num_layers: int,
-    dropout: float, train: bool, bidirectional: bool, batch_first: bool,
-) -> tuple[Value, ...]:  # fmt: skip
+    b: Builder,
+    cell: Cell,
+    x: Value,
+    hx: Sequence[Value],
+    params: Sequence[Value],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Value, ...]:
     if train and dropout:
         raise b.fail("dropout in training mode is random; call eval() on the module")
     if len(params) != (4 if has_biases else 2) * num_layers * (2 if bidirectional else 1):
@@ -119,9 +128,15 @@ def rnn(b: Builder, x: Value, hx: Value, params: Sequence[Value], *rest: Any) ->
 
 
 def _one(
-    b: Builder, cell: Cell, x: Value, state: Sequence[Value], w_in: Value, w_hidden: Value, b_in: Value | None,
+    b: Builder,
+    cell: Cell,
+    x: Value,
+    state: Sequence[Value],
+    w_in: Value,
+    w_hidden: Value,
+    b_in: Value | None,
     b_hidden: Value | None,
-) -> tuple[Value, ...]:  # fmt: skip
+) -> tuple[Value, ...]:
     return cell(b, _linear(b, x, w_in, b_in), state, w_hidden, b_hidden)
 
 

@@ -137,7 +137,9 @@ def vector_norm(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
 
 
 @handles("linalg_matrix_norm")
-def matrix_norm(b: Builder, x: Value, order: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False) -> Value:
+def matrix_norm(
+    b: Builder, x: Value, order: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False
+) -> Value:
     if order != "fro":
         raise b.fail("a matrix norm other than Frobenius")
     return _norm(b, x, 2.0, dim, keepdim)
@@ -179,7 +181,8 @@ def _variance(b: Builder, x: Value, dim: Any, correction: float, keepdim: bool) 
     count = math.prod(x.shape[a] for a in axes)
     var = _reduce(b, ops.ReduceMean, squares, axes, keepdim)
     if correction:
-        var = b(ops.Mul(), var, b.scalar(count / max(count - correction, 0.0) if count > correction else math.inf, x.dtype))
+        scale = count / (count - correction) if count > correction else math.inf
+        var = b(ops.Mul(), var, b.scalar(scale, x.dtype))
     if not keepdim:
         mean = b.reshape(mean, tuple(n for a, n in enumerate(x.shape) if a not in axes))
     return var, mean

@@ -16,9 +16,14 @@ Scales = Sequence[float] | None
 
 
 def _resize(
-    b: Builder, x: Value, size: Sequence[int], scales: Sequence[float | None], mode: str, coordinates: str,
+    b: Builder,
+    x: Value,
+    size: Sequence[int],
+    scales: Sequence[float | None],
+    mode: str,
+    coordinates: str,
     antialias: bool = False,
-) -> Value:  # fmt: skip
+) -> Value:
     """``scales`` are torch's: where given, 1 / scale is the step between sampled positions instead of in / out."""
     if coordinates == "align_corners" or any(s is None for s in scales):
         given = None

@@ -84,7 +84,9 @@ def _tile(b: Builder, x: Value, repeats: Sequence[int]) -> Value:
 
 
 @handles("repeat_interleave.self_int")
-def repeat_interleave(b: Builder, x: Value, repeats: int, dim: int | None = None, output_size: int | None = None) -> Value:
+def repeat_interleave(
+    b: Builder, x: Value, repeats: int, dim: int | None = None, output_size: int | None = None
+) -> Value:
     if dim is None:
         x, dim = b.reshape(x, (-1,)), 0
     axis = dim % x.rank

@@ -35,7 +35,15 @@ def _pads(padding: Any, kernel: Sequence[int], dilation: Sequence[int], n: int) 
 
 
 def _conv(
-    b: Builder, n: int, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any, groups: int
+    b: Builder,
+    n: int,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
 ) -> Value:
     batched = x.rank == n + 2
     if not batched:
@@ -53,7 +61,14 @@ def _conv(
 
 
 def _conv1d(
-    b: Builder, x: Value, weight: Value, rest: list[Value], stride: int, pads: tuple[int, int], dilation: int, groups: int
+    b: Builder,
+    x: Value,
+    weight: Value,
+    rest: list[Value],
+    stride: int,
+    pads: tuple[int, int],
+    dilation: int,
+    groups: int,
 ) -> Value:
     """[N, C, L] is [N, C, 1, L] with a kernel of one row."""
     wide = b.reshape(weight, (weight.shape[0], weight.shape[1], 1, weight.shape[2]))
@@ -64,32 +79,58 @@ def _conv1d(
 
 @handles("conv1d")
 def conv1d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
-) -> Value:  # fmt: skip
+) -> Value:
     return _conv(b, 1, x, weight, bias, stride, padding, dilation, groups)
 
 
 @handles("conv2d")
 def conv2d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
-) -> Value:  # fmt: skip
+) -> Value:
     return _conv(b, 2, x, weight, bias, stride, padding, dilation, groups)
 
 
 @handles("conv3d")
 def conv3d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
-) -> Value:  # fmt: skip
+) -> Value:
     return _conv(b, 3, x, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose(
-    b: Builder, n: int, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, output_padding: Any,
-    groups: int, dilation: Any,
-) -> Value:  # fmt: skip
+    b: Builder,
+    n: int,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Value:
     batched = x.rank == n + 2
     if not batched:
         x = b.reshape(x, (1, *x.shape))
@@ -103,18 +144,23 @@ def _conv_transpose(
         y = b(ops.ConvTranspose2d(strides, pads, extra, dilations, groups), x, weight, *rest)  # type: ignore[arg-type]
     else:
         wide = b.reshape(weight, (weight.shape[0], weight.shape[1], 1, weight.shape[2]))
-        op = ops.ConvTranspose2d(
-            (1, strides[0]), ((0, 0), pads[0]), (0, extra[0]), (1, dilations[0]), groups  # fmt: skip
-        )
+        op = ops.ConvTranspose2d((1, strides[0]), ((0, 0), pads[0]), (0, extra[0]), (1, dilations[0]), groups)
         y = b(op, b.reshape(x, (x.shape[0], x.shape[1], 1, x.shape[2])), wide, *rest)
         y = b.reshape(y, (y.shape[0], y.shape[1], y.shape[3]))
     return y if batched else b.reshape(y, y.shape[1:])
 
 
 def _conv_transpose3d(
-    b: Builder, x: Value, weight: Value, rest: list[Value], strides: Sequence[int], pads: Sequence[tuple[int, int]],
-    extra: Sequence[int], groups: int, dilations: Sequence[int],
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    rest: list[Value],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    extra: Sequence[int],
+    groups: int,
+    dilations: Sequence[int],
+) -> Value:
     """Zeros between the elements, then a convolution with the flipped kernel: the definition of the transpose."""
     n, c, *size = x.shape
     spread = b.reshape(x, (n, c, *(v for s in size for v in (s, 1))))
@@ -135,33 +181,63 @@ def _conv_transpose3d(
 
 @handles("conv_transpose1d")
 def conv_transpose1d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
     return _conv_transpose(b, 1, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @handles("conv_transpose2d")
 def conv_transpose2d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
     return _conv_transpose(b, 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @handles("conv_transpose3d")
 def conv_transpose3d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
     return _conv_transpose(b, 3, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @handles("convolution", "_convolution")
 def convolution(
-    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any, transposed: bool,
-    output_padding: Any, groups: int, *_: Any,
-) -> Value:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    *_: Any,
+) -> Value:
     n = weight.rank - 2
     if transposed:
         return _conv_transpose(b, n, x, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -206,21 +282,21 @@ def im2col(b: Builder, x: Value, kernel_size: Any, dilation: Any, padding: Any, 
 
 
 @handles("col2im")
-def col2im(
-    b: Builder, x: Value, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> Value:
+def col2im(b: Builder, x: Value, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Value:
     batched = x.rank == 3
     x = x if batched else b.reshape(x, (1, *x.shape))
     pads = tuple((p, p) for p in tuple_of(padding, 2))
-    op = ops.Fold2d(
-        tuple_of(output_size, 2), tuple_of(kernel_size, 2), tuple_of(stride, 2), pads, tuple_of(dilation, 2)  # type: ignore[arg-type]
-    )
+    sizes: list[Any] = [tuple_of(v, 2) for v in (output_size, kernel_size, stride)]
+    window: Any = (pads, tuple_of(dilation, 2))
+    op = ops.Fold2d(*sizes, *window)
     y = b(op, x)
     return y if batched else b.reshape(y, y.shape[1:])
 
 
 @handles("grid_sampler", "grid_sampler_2d")
-def grid_sampler(b: Builder, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Value:
+def grid_sampler(
+    b: Builder, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Value:
     if x.rank != 4:
         raise b.fail("grid_sample of volumes is not supported")
     if interpolation_mode == 2:

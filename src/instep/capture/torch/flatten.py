@@ -1,0 +1,378 @@
+"""ExportedProgram → Program: sub-graphs inlined, in-place operators made pure, views kept true to their memory."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from instep.capture.base import CaptureError
+from instep.capture.torch.places import place_of
+from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, steps_in
+
+__all__ = ["flatten"]
+
+aten = torch.ops.aten
+_SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "_guards_fn")
+_DATA_DEPENDENT = (
+    "{place} makes a shape or number that depends on the data of a tensor (a bool-mask index, nonzero, unique, "
+    ".item()); use torch.where or a fixed index instead"
+)
+
+
+class _Slot:
+    """What an fx node holds: a step, or a view of another slot's memory that may have to be taken again."""
+
+    __slots__ = ("children", "parent", "stale", "step", "view")
+
+    def __init__(self, step: Step, parent: _Slot | None = None, view: tuple[Any, tuple, dict] | None = None) -> None:
+        self.step = step
+        self.parent = parent
+        self.view = view  # (target, further args, kwargs): step = target(parent, *args, **kwargs)
+        self.children: list[_Slot] = []
+        self.stale = False
+        if parent is not None:
+            parent.children.append(self)
+
+
+def flatten(exported: Any) -> Program:
+    """Flatten a torch.export ExportedProgram. Raises CaptureError for what cannot be made pure."""
+    return _Flattener(exported).run()
+
+
+class _Flattener:
+    def __init__(self, exported: Any) -> None:
+        self.exported = exported
+        self.steps: list[Step] = []
+        self.inputs: list[Step] = []
+        self.names: set[str] = set()
+        self.notes: list[str] = []
+        self.tied: dict[Any, Step] = {}
+
+    def run(self) -> Program:
+        exported = self.exported
+        signature = exported.graph_signature
+        specs = {s.arg.name: s for s in signature.input_specs}
+        env: dict[Node, Any] = {}
+        module: GraphModule = exported.graph_module
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                step = self._placeholder(node, specs[node.name])
+                env[node] = _Slot(step) if step is not None else None
+        results = self._walk(module, env)
+        outputs: list[tuple[str, Step]] = []
+        names = self._output_names()
+        k = 0
+        for spec, slot in zip(signature.output_specs, results, strict=True):
+            if spec.kind.name != "USER_OUTPUT":
+                if spec.kind.name == "BUFFER_MUTATION":
+                    self.notes.append(f"the network changes its buffer '{spec.target}'; the first call is captured")
+                elif spec.kind.name == "USER_INPUT_MUTATION":
+                    self.notes.append(f"the network changes its input '{spec.target}' in place; this is not kept")
+                continue
+            name = names[k] if k < len(names) else f"output_{k}"
+            k += 1
+            if isinstance(slot, _Slot):
+                outputs.append((name, self._read(slot)))
+            else:
+                self.notes.append(f"output '{name}' is the constant {slot!r}, not a tensor; left out")
+        if not outputs:
+            raise CaptureError("the network returns no tensor; return the tensors to convert from forward()")
+        return Program(self.steps, self.inputs, outputs, self.notes)
+
+    # -- inputs and outputs --------------------------------------------------------------------------------------
+    def _placeholder(self, node: Node, spec: Any) -> Step | None:
+        kind = spec.kind.name
+        val = node.meta.get("val")
+        if kind == "USER_INPUT":
+            if not isinstance(val, torch.Tensor):
+                return None
+            if any(not isinstance(d, int) for d in val.shape):
+                raise CaptureError(f"input '{node.name}' has the dynamic shape {list(val.shape)}; give a fixed shape")
+            step = Step("input", self._unique(node.name), val=val, depends=INPUT)
+            self.inputs.append(step)
+            return step
+        if kind not in ("PARAMETER", "BUFFER", "CONSTANT_TENSOR"):
+            raise CaptureError(f"the exported program takes a {kind.lower()} '{node.name}', which is not supported")
+        target = spec.target
+        exported = self.exported
+        tensor = exported.state_dict.get(target) if kind != "CONSTANT_TENSOR" else None
+        if tensor is None:
+            tensor = exported.constants[target]
+        tensor = tensor.detach()
+        # whole parameters that share memory are one value
+        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype) if tensor.numel() else None
+        if key is not None and key in self.tied and kind == "PARAMETER":
+            return self.tied[key]
+        trained = kind == "PARAMETER" or (kind == "BUFFER" and spec.persistent is not False)
+        depends = PARAM if trained and tensor.is_floating_point() else FREE
+        step = Step("weight", self._unique(target), val=val, depends=depends, tensor=tensor)
+        if key is not None and kind == "PARAMETER":
+            self.tied[key] = step
+        return step
+
+    def _output_names(self) -> list[str]:
+        from torch.utils import _pytree as pytree
+
+        spec = self.exported.call_spec.out_spec
+        if spec is None:
+            return []
+        count = spec.num_leaves
+        try:
+            tree = pytree.tree_unflatten(list(range(count)), spec)
+            leaves, _ = pytree.tree_flatten_with_path(tree)
+        except Exception:
+            return [f"output_{i}" for i in range(count)]
+        names: list[str] = []
+        for i, (path, _) in enumerate(leaves):
+            parts = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path]
+            named = [p for p in parts if p and not p.isdigit()]
+            name = "_".join(p for p in parts if p) if named else (f"output_{'_'.join(parts)}" if parts else "output_0")
+            name = re.sub(r"[^0-9A-Za-z_.]", "_", name)
+            while name in names:
+                name += f"_{i}"
+            names.append(name)
+        return names
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+    def _walk(self, module: GraphModule, env: dict[Node, Any]) -> Sequence[Any]:
+        result: Any = ()
+        for node in module.graph.nodes:
+            if node.op == "call_function":
+                env[node] = self._call(module, node, env)
+            elif node.op == "get_attr":
+                attribute = operator.attrgetter(str(node.target))(module)
+                if isinstance(attribute, torch.Tensor):
+                    step = Step("weight", self._unique(str(node.target)), val=attribute, tensor=attribute.detach())
+                    env[node] = _Slot(step)
+                else:
+                    env[node] = attribute
+            elif node.op == "output":
+                result = self._resolve(node.args[0], env)
+            elif node.op == "call_module" and "_guards" in str(node.target):
+                continue
+            elif node.op != "placeholder":
+                raise CaptureError(f"the exported program has a {node.op} '{node.target}', which is not supported")
+        return result if isinstance(result, (list, tuple)) else (result,)
+
+    def _resolve(self, arg: Any, env: dict[Node, Any]) -> Any:
+        """``arg`` with fx nodes replaced by what they hold (slots, lists of slots, sub-modules, numbers)."""
+        if isinstance(arg, Node):
+            return env[arg]
+        if isinstance(arg, (list, tuple)):
+            return (
+                [self._resolve(a, env) for a in arg]
+                if isinstance(arg, list)
+                else tuple(self._resolve(a, env) for a in arg)
+            )
+        if isinstance(arg, dict):
+            return {k: self._resolve(v, env) for k, v in arg.items()}
+        if isinstance(arg, slice):
+            raise CaptureError("a slice of symbolic values is not supported; use fixed sizes")
+        return arg
+
+    def _steps(self, arg: Any) -> Any:
+        """Slots → their current steps."""
+        if isinstance(arg, _Slot):
+            return self._read(arg)
+        if type(arg) in (list, tuple):
+            return type(arg)(self._steps(a) for a in arg)
+        if isinstance(arg, dict):
+            return {k: self._steps(v) for k, v in arg.items()}
+        return arg
+
+    def _call(self, module: GraphModule, node: Node, env: dict[Node, Any]) -> Any:
+        target: Any = node.target
+        if target is operator.getitem:
+            held = env[node.args[0]]  # type: ignore[index]
+            if isinstance(held, (list, tuple)):
+                return held[node.args[1]]  # type: ignore[index]
+            return self._item(node, held)
+        name = str(target)
+        if any(s in name for s in _SKIPPED):
+            return None
+        args = self._resolve(node.args, env)
+        kwargs = self._resolve(node.kwargs, env)
+        scope, origin = place_of(node)
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._higher_order(name, args, kwargs, scope, origin)
+        if not isinstance(target, torch._ops.OpOverload):
+            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
+        val = node.meta.get("val")
+        if isinstance(val, torch.Tensor) and any(not isinstance(d, int) for d in val.shape):
+            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
+        if target._schema.is_mutable:
+            return self._mutate(target, args, kwargs, node.name, val, scope, origin)
+        step = self._emit(target, self._steps(args), self._steps(kwargs), node.name, val, scope, origin)
+        return self._slot(step, target, args, kwargs)
+
+    def _slot(self, step: Step, target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args else None
+        if isinstance(first, _Slot) and isinstance(step.val, torch.Tensor) and _shares(step.val, first.step.val):
+            return _Slot(step, first, (target, self._steps(tuple(args[1:])), self._steps(kwargs)))
+        slot = _Slot(step)
+        if isinstance(first, _Slot) and isinstance(step.val, (list, tuple)):
+            slot.parent = first  # a list of views: its items find their memory through it
+        return slot
+
+    def _item(self, node: Node, held: _Slot) -> _Slot:
+        index: Any = node.args[1]
+        scope, origin = place_of(node)
+        val = node.meta.get("val")
+        step = self._emit(operator.getitem, (self._read(held), index), {}, node.name, val, scope, origin)
+        parent = held.parent
+        if parent is None or not isinstance(val, torch.Tensor) or not _shares(val, parent.step.val):
+            return _Slot(step)
+        made = held.step
+        name = str(made.target)
+        if "unbind" in name:
+            axis = made.args[1] if len(made.args) > 1 else made.kwargs.get("dim", 0)
+            return _Slot(step, parent, (aten.select.int, (axis, index), {}))
+        if "chunk" in name or "split" in name:
+            axis = made.args[2] if len(made.args) > 2 else made.kwargs.get("dim", 0)
+            start = sum(v.shape[axis] for v in made.val[:index])
+            return _Slot(step, parent, (aten.slice.Tensor, (axis, start, start + val.shape[axis]), {}))
+        return _Slot(step, parent, (None, (), {}))
+
+    def _emit(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Step:
+        depends = max((s.depends for s in steps_in((args, kwargs))), default=FREE)
+        step = Step("call", self._unique(name), target, tuple(args), dict(kwargs), val, scope, origin, depends)
+        self.steps.append(step)
+        return step
+
+    def _higher_order(self, name: str, args: Any, kwargs: Any, scope: str, origin: str) -> Any:
+        position = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}.get(name)
+        if position is None:
+            if name in ("cond", "while_loop", "scan", "map_impl"):
+                raise CaptureError(
+                    f"'{scope}' ({origin}) branches or loops on data ({name}); "
+                    "make the decision before the network is captured"
+                )
+            raise CaptureError(f"'{scope}' ({origin}) uses the operator {name}, which is not supported")
+        if name == "wrap_with_autocast" and args[2]:
+            raise CaptureError(f"'{scope}' ({origin}) enables autocast inside forward(); capture it without autocast")
+        inner: GraphModule = args[position]
+        placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        env = dict(zip(placeholders, args[position + 1 :], strict=True))
+        return list(self._walk(inner, env))
+
+    # -- memory --------------------------------------------------------------------------------------------------
+    def _mutate(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Any:
+        pure = functional(target)
+        if pure is None or not isinstance(args[0], _Slot):
+            raise CaptureError(
+                f"'{scope}' ({origin}) changes a tensor in place with {target}, which has no pure form; "
+                "use the out-of-place operator"
+            )
+        slot: _Slot = args[0]
+        if str(target) in ("aten.detach_.default", "aten.requires_grad_.default"):
+            return slot
+        old = self._read(slot)
+        step = self._emit(pure, self._steps(args), self._steps(kwargs), name, val, scope, origin)
+        if isinstance(old.val, torch.Tensor):
+            step.cast = old.val.dtype
+            if step.val is None:
+                step.val = old.val
+        self._write(slot, step)
+        return slot
+
+    def _write(self, slot: _Slot, step: Step) -> None:
+        slot.step = step
+        slot.stale = False
+        self._spoil(slot, None)
+        while slot.parent is not None and slot.view is not None:
+            parent = slot.parent
+            before = self._read(parent)
+            args = _put_back(before, slot.step, slot.view)
+            if args is None:
+                raise CaptureError(
+                    f"{step.place} changes a view ({slot.view[0]}) of another tensor in place; "
+                    "use the out-of-place operator"
+                )
+            target, rest, kwargs = args
+            parent.step = self._emit(target, rest, kwargs, f"{step.name}_into", before.val, step.scope, step.origin)
+            parent.stale = False
+            self._spoil(parent, slot)
+            slot = parent
+
+    def _spoil(self, slot: _Slot, but: _Slot | None) -> None:
+        for child in slot.children:
+            if child is not but:
+                child.stale = True
+                self._spoil(child, None)
+
+    def _read(self, slot: _Slot) -> Step:
+        if slot.stale and slot.parent is not None and slot.view is not None:
+            target, args, kwargs = slot.view
+            old = slot.step
+            if target is None:
+                raise CaptureError(
+                    f"{old.place} is a view of a tensor that is changed in place; use the out-of-place operator"
+                )
+            slot.step = self._emit(
+                target, (self._read(slot.parent), *args), kwargs, f"{old.name}_again", old.val, old.scope, old.origin
+            )
+            slot.stale = False
+        return slot.step
+
+    def _unique(self, name: str) -> str:
+        unique, i = name, 1
+        while unique in self.names:
+            unique, i = f"{name}_{i}", i + 1
+        self.names.add(unique)
+        return unique
+
+
+def _shares(a: Any, b: Any) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return False
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def functional(target: Any) -> Any:
+    """The out-of-place overload of an in-place ATen operator (``aten.add_.Tensor`` → ``aten.add.Tensor``), or None."""
+    namespace, name = target._schema.name.split("::")
+    if not name.endswith("_"):
+        return None
+    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
+    if packet is None:
+        return None
+    overload = target._overloadname
+    return getattr(packet, overload, None) if overload in packet.overloads() else None
+
+
+def _put_back(whole: Step, part: Step, view: tuple[Any, tuple, dict]) -> tuple[Any, tuple, dict] | None:
+    """The pure call that writes ``part`` = view(whole) back into ``whole``, or None when it is not known."""
+    target, args, kwargs = view
+    if target is None:
+        return None
+    name = target._schema.name.split("::")[1]
+    shape = list(whole.val.shape)
+    match name:
+        case "select":
+            return aten.select_scatter.default, (whole, part, *args), kwargs
+        case "slice":
+            return aten.slice_scatter.default, (whole, part, *args), kwargs
+        case "narrow":
+            axis, start, length = args
+            return aten.slice_scatter.default, (whole, part, axis, start, start + length), {}
+        case "transpose" | "swapaxes" | "swapdims":
+            return aten.transpose.int, (part, *args), kwargs
+        case "t":
+            return aten.t.default, (part,), {}
+        case "permute":
+            perm = [p % len(shape) for p in args[0]]
+            return aten.permute.default, (part, [perm.index(i) for i in range(len(perm))]), {}
+        case "view" | "reshape" | "flatten" | "unsqueeze" | "squeeze" | "_unsafe_view" | "unflatten" | "view_as":
+            return aten.reshape.default, (part, shape), {}
+        case "detach" | "alias" | "contiguous" | "to" | "lift_fresh" | "expand" | "expand_as" | "dropout" | "type_as":
+            if list(part.val.shape) != shape:
+                return None
+            return aten.alias.default, (part,), {}
+        case "diagonal":
+            return aten.diagonal_scatter.default, (whole, part, *args), kwargs
+    return None

@@ -1,0 +1,46 @@
+"""Where a node of an exported program comes from: its module path and its source line."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from torch.fx import Node
+
+from instep.capture.torch.tracing import user_file
+
+__all__ = ["place_of", "short_path"]
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_origins: dict[str, str] = {}
+
+
+def place_of(node: Node) -> tuple[str, str]:
+    """(scope, origin): the module path, and ``file.py:line`` of the innermost frame that is not the framework's."""
+    stack = node.meta.get("nn_module_stack")
+    scope = ""
+    if stack:
+        scope = next(reversed(stack.values()))[0].split("@")[0]
+        if scope.startswith("L['self']"):
+            scope = scope.removeprefix("L['self']").lstrip(".")
+    trace = node.meta.get("stack_trace") or ""
+    if trace not in _origins:
+        _origins[trace] = _origin(trace)
+    return scope, _origins[trace]
+
+
+def _origin(trace: str) -> str:
+    frames = _FRAME.findall(trace)
+    for path, line in reversed(frames):
+        if user_file(path):
+            return f"{short_path(path)}:{line}"
+    return ""
+
+
+def short_path(path: str) -> str:
+    """A path as a reader knows it: below site-packages or the working folder, else the file's name."""
+    for mark in ("site-packages" + os.sep, "dist-packages" + os.sep):
+        if mark in path:
+            return path.rsplit(mark, 1)[1].replace(os.sep, "/")
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here).replace(os.sep, "/") if path.startswith(here) else os.path.basename(path)

@@ -1,0 +1,111 @@
+"""Settings for torch.export that cost less and say more: cheap source lines, no generated code, no log lines."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+
+import instep
+
+__all__ = ["paused_garbage_collection", "swift", "user_file"]
+
+_LIBRARY = os.path.join(os.path.dirname(torch.__file__), "")
+_OWN = os.path.join(os.path.dirname(instep.__file__), "")
+
+
+def user_file(path: str) -> bool:
+    """True for a source file that is neither PyTorch's nor Instep's."""
+    return not path.startswith((_LIBRARY, _OWN, "<")) and not path.endswith("contextlib.py")
+
+
+class _Place:
+    """Stands in for torch's CapturedTraceback while it traces: one frame, the innermost of the user's.
+
+    torch walks, symbolises and formats the whole stack for each node, a sixth of the time of an export, and then keeps
+    only frames of functions called ``forward``.
+    """
+
+    def __init__(self, frames: list[traceback.FrameSummary]) -> None:
+        self.frames = frames
+
+    @classmethod
+    def extract(cls, *_: Any, **__: Any) -> _Place:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename.startswith(_OWN):
+                break  # whoever called Instep is not part of the network
+            if user_file(code.co_filename):
+                place = traceback.FrameSummary(
+                    code.co_filename, frame.f_lineno, code.co_name, lookup_line=False, line=""
+                )
+                return cls([place])
+            frame = frame.f_back
+        return cls([])
+
+    def summary(self) -> traceback.StackSummary:
+        return traceback.StackSummary.from_list(self.frames)
+
+
+@contextlib.contextmanager
+def _replaced(module: str, path: str, value: Any) -> Iterator[None]:
+    """``module``'s attribute ``path`` is ``value`` for a while; nothing happens where this torch has none."""
+    *parents, name = path.split(".")
+    try:
+        owner: Any = importlib.import_module(module)
+        for parent in parents:
+            owner = getattr(owner, parent)
+        before = getattr(owner, name)
+    except (ImportError, AttributeError):
+        yield
+        return
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Tracing makes hundreds of thousands of living objects; looking for garbage among them finds none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def swift() -> Iterator[None]:
+    """While inside, torch.export takes source lines cheaply, generates no code and says nothing."""
+    levels = {n: logging.getLogger(n).level for n in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            stack.enter_context(_replaced("torch.fx.proxy", "CapturedTraceback", _Place))
+            stack.enter_context(
+                _replaced("torch.fx.proxy", "TracerBase._filter_traceback_frames", lambda tracer, summary: summary)
+            )
+            # sub-graphs are read node by node here: Python code for them is never run
+            stack.enter_context(_replaced("torch.fx._lazy_graph_module", "_use_lazy_graph_module_flag", True))
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
