@@ -318,6 +318,16 @@ def pools(shape: tuple[int, ...]) -> None:
         edges_by_SLICE_CONCAT=edges,
         SAME_for_scale=same,
     )  # fmt: skip
+    for k in (5, 9, 13):
+        p = (k // 2, k // 2)
+        ask(
+            f"max pool {k}x{k} stride 1", shape,
+            MAX_POOL=lambda s, k=k, p=p: s(ops.MaxPool2d((k, k), (1, 1), (p, p), layout="NHWC")),
+            rows_then_columns=lambda s, k=k, p=p: s(
+                ops.MaxPool2d((1, k), (1, 1), ((0, 0), p), layout="NHWC"),
+                s(ops.MaxPool2d((k, 1), (1, 1), (p, (0, 0)), layout="NHWC")),
+            ),
+        )  # fmt: skip
     ask(
         "softmax over 49 of the last axis", (1, 12 * 49, 49),
         SOFTMAX=lambda s: s(ops.Softmax(2)),
