@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from rewriting import Net, apply
 
 from instep.graph import ops
 from instep.rewrite.fold.constants import fold_constants
@@ -14,6 +13,7 @@ from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fuse.activations import fuse_activations
+from rewriting import Net, apply
 
 PAD1 = ((1, 1), (1, 1))
 LAYERS = {

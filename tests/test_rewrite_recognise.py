@@ -178,10 +178,7 @@ def test_layer_norm_spelled_out(axes, form):
     if form == "unbiased":
         var = net(ops.Mul(), var, np.array(1.2))
     var = net(ops.Add(), var, np.array(1e-3))
-    if form == "mul":
-        y = net(ops.Mul(), d, net(ops.Rsqrt(), var))
-    else:
-        y = net(ops.Div(), d, net(ops.Sqrt(), var))
+    y = net(ops.Mul(), d, net(ops.Rsqrt(), var)) if form == "mul" else net(ops.Div(), d, net(ops.Sqrt(), var))
     shape = tuple(n if i in axes else 1 for i, n in enumerate(x.shape))
     y = net(ops.Add(), net(ops.Mul(), y, net.constant(shape)), net.constant(shape))
     counts = apply(net.out(y), recognise_arithmetic, recognise_norms, fold_scales_into_norms, rounds=2)

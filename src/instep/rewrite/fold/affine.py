@@ -524,5 +524,3 @@ def _onto_batch_norm(edit: Editor, node: Node, affine: Affine) -> Plan | None:
         set_constant(edit, node, 2, bias + slope * (shift + mean * (scale - 1)))
 
     return [act]
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,9 +113,7 @@ def _branch(edit: Editor, value: Value, sign: float) -> _Branch | None:
     weight = canonical(op, edit.graph.weights[node.inputs[1]])
     outputs = node.output.shape[channel_axis(op, 4)]
     bias = edit.graph.weights[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else np.zeros(outputs)
-    rows, cols = (
-        [k * d - p[0] for k in range(n)] for n, d, p in zip(kernel, op.dilation, op.padding, strict=True)
-    )
+    rows, cols = ([k * d - p[0] for k in range(n)] for n, d, p in zip(kernel, op.dilation, op.padding, strict=True))
     macs = op.macs([v.spec for v in node.inputs], [value.spec])
     return _Branch(node.inputs[0], node, op.stride, op.groups, weight, bias, rows, cols, sign, macs)
 
@@ -154,7 +153,7 @@ def _identity(like: _Branch, sign: float) -> _Branch:
 def _grid(offsets: list[list[int]]) -> list[int] | None:
     """The regular taps that hold all the given ones, or None when there are none."""
     every = sorted({o for part in offsets for o in part})
-    steps = {b - a for a, b in zip(every, every[1:], strict=False)}
+    steps = {b - a for a, b in itertools.pairwise(every)}
     if not steps:
         return every
     step = int(np.gcd.reduce(list(steps)))

@@ -352,7 +352,13 @@ def _through_reshape(
         if start <= first and first * size <= stop and first % start == 0 and stop % (first * size) == 0:
             index = np.arange(extent).reshape(first // start, size, stop // (first * size))
             return i, index.take(perm, 1).ravel()
-        if first <= start and stop <= first * size and extent > 1 and start % first == 0 and size % (stop // first) == 0:
+        if (
+            first <= start
+            and stop <= first * size
+            and extent > 1
+            and start % first == 0
+            and size % (stop // first) == 0
+        ):
             lead, tail = start // first, size // (stop // first)
             inner = perm.reshape(lead, extent, tail)[0, :, 0] // tail
             index = np.arange(size).reshape(lead, extent, tail)

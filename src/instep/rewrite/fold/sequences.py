@@ -85,5 +85,3 @@ def _places(node: Node) -> int:
     """How often a layer's weights are applied."""
     channels = node.inputs[1].shape[0]
     return node.output.size // channels
-
-

@@ -35,7 +35,7 @@ def fuse_activations(edit: Editor) -> bool:
         maker = edit.maker(node.inputs[0], *TAKERS)
         if not name or maker is None or not sole_user(edit, node.inputs[0]):
             continue
-        if maker.op.fields()["activation"] or node.output.dtype != "float32" and node.output.dtype != "float64":
+        if maker.op.fields()["activation"] or (node.output.dtype != "float32" and node.output.dtype != "float64"):
             continue
         adopt(edit, node.inputs[0], node)
         edit.update(maker, maker.op.with_(activation=name))

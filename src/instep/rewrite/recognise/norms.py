@@ -78,7 +78,11 @@ def _variance(edit: Editor, value: Value, top: Value) -> _Norm | None:
     op: Any = mean.op
     axes = tuple(sorted(op.axes))
     squared = edit.maker(mean.inputs[0], ops.Square, ops.SquaredDifference, ops.Mul)
-    if squared is None or not op.keepdims or (isinstance(squared.op, ops.Mul) and squared.inputs[0] is not squared.inputs[1]):
+    if (
+        squared is None
+        or not op.keepdims
+        or (isinstance(squared.op, ops.Mul) and squared.inputs[0] is not squared.inputs[1])
+    ):
         return None
     count = int(np.prod([mean.inputs[0].shape[a] for a in axes]))
     if isinstance(op, ops.ReduceSum):
