@@ -11,7 +11,7 @@ from instep.graph import SourceView, ops
 from instep.rewrite import driver
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.mincut import Labelling
-from instep.rewrite.rank import lower_rank
+from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.views import canonicalise_views, hoist_slices
 from rewriting import Net
 
@@ -260,3 +260,17 @@ def test_random_graphs_keep_their_numbers(data):
     for old, new in zip(graph.outputs, result.outputs, strict=True):
         assert new.source is not None
         np.testing.assert_array_equal(before[new.source.name], before[old.name])
+
+
+def test_a_gather_by_a_table_of_indices_follows_the_layout():
+    """Sliding windows by a table of row numbers, as tensor.unfold makes them: rank six comes down to four."""
+    add = Net((1, 4, 6, 6))
+    (x,) = add.inputs
+    a = add(ops.Conv2d(padding=PAD1), x, weights(4, 4, 3, 3))
+    table = np.array([[0, 1, 2, 3], [2, 3, 4, 5]], np.int32)
+    a = add(ops.Gather(4), add(ops.Gather(2), a, table), table)  # [1, 4, 2, 4, 2, 4]
+    graph = add.out(add(ops.Reshape((4, 4, 16)), add(ops.Permute((0, 2, 4, 1, 3, 5)), a)))
+    passes = [flatten_gathers, hoist_slices, assign_layout(), hoist_slices, lower_rank, canonicalise_views]
+    result, before, after = run_both(graph, passes)
+    np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name], rtol=1e-9)
+    assert max(v.rank for v in result.values()) <= 4

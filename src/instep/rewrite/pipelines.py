@@ -27,7 +27,7 @@ from instep.rewrite.fuse.scales import fuse_scale_and_shift, widen_broadcasts
 from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.lower import lower
-from instep.rewrite.rank import lower_rank
+from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
 from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
@@ -76,7 +76,7 @@ def to_tflite(
 
     graph = graph.copy()
     graph.prune()
-    graph = go(graph, (merge_constants,))
+    graph = go(graph, (merge_constants, flatten_gathers))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
     graph = go(graph, (*RECOGNISE, *FOLD, *ORDER, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))

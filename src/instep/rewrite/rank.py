@@ -11,11 +11,24 @@ from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.layout_rules import ONE_AXIS, tensor_inputs
 
-__all__ = ["lower_rank"]
+__all__ = ["flatten_gathers", "lower_rank"]
 
 MAX_RANK = 4
 #: Axes as runs: each run becomes one axis.
 Runs = list[list[int]]
+
+
+@rewrite("taking by a table of indices is taking by its entries in order, viewed as the table's shape")
+def flatten_gathers(edit: Editor) -> bool:
+    changed = False
+    for node in edit.nodes(ops.Gather):
+        index = node.inputs[1]
+        if index.rank == 1:
+            continue
+        flat = _reshaped(edit, node, index, (index.size,))
+        _finish(edit, node, node.op, [node.inputs[0], flat])
+        changed = True
+    return changed
 
 
 @rewrite("axes that an operator treats alike are one longer axis; merging them renames indices and nothing else")
@@ -122,7 +135,8 @@ def _inputs(edit: Editor, node: Node, runs: Runs, rank: int) -> list[Value]:
 
 
 def _reshaped(edit: Editor, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
-    if value.shape == shape or value.size == 1 and value in edit.graph.weights and value.rank <= MAX_RANK:
+    scalar = value.size == 1 and value in edit.graph.weights and value.rank <= MAX_RANK and value.dtype[0] == "f"
+    if value.shape == shape or scalar:
         return value
     if (array := edit.array(value)) is not None:
         return edit.constant(array.reshape(shape), value.name)
