@@ -70,21 +70,26 @@ def fold2d(b: Build) -> bool:
     n, _, depth = b.x.shape
     (oh, ow), (kh, kw), (sh, sw), (dh, dw) = op.windows(), op.kernel, op.stride, op.dilation
     channels = depth // (kh * kw)
-    # One more channel of zeros for places that no kernel element reaches.
-    x = b.pad(b.reshape(b.x, (n, oh, ow, depth)), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    # Channels from (C, KH·KW) to (KH·KW, C): what goes to one place is then one slice.
+    x = b.x
+    if channels > 1 and kh * kw > 1:
+        x = b.add(ops.Permute((0, 2, 1)), b.reshape(x, (n * oh * ow, channels, kh * kw)))
+    # Channels of zeros behind them, for places that no kernel element reaches.
+    x = b.reshape(x, (n, oh, ow, depth))
+    if kh % sh or kw % sw or dh > 1 or dw > 1:
+        x = b.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels)))
     blocks = [-(-(d * (k - 1) + 1) // s) for k, s, d in ((kh, sh, dh), (kw, sw, dw))]
     full = [(o + m - 1) * s for o, m, s in ((oh, blocks[0], sh), (ow, blocks[1], sw))]
     total: Value | None = None
     for i in range(blocks[0]):
         for j in range(blocks[1]):
-            index = np.full((sh, sw, channels), depth)
+            index = np.tile(depth + np.arange(channels), (sh, sw, 1))
             for y in range(sh):
                 for z in range(sw):
                     p, q = i * sh + y, j * sw + z
                     if p % dh == 0 and q % dw == 0 and p // dh < kh and q // dw < kw:
-                        place = (p // dh) * kw + q // dw
-                        index[y, z] = np.arange(channels) * kh * kw + place
-            if np.all(index == depth):
+                        index[y, z] = ((p // dh) * kw + q // dw) * channels + np.arange(channels)
+            if np.all(index >= depth):
                 continue
             part = b.add(ops.Gather(3), x, b.constant(index.reshape(-1), "places", "int32"))
             part = spread(b, part, sh, sw, channels)
