@@ -73,6 +73,16 @@ def test_what_looks_like_an_identity_but_changes_values_stays():
     assert counts == {"Add": 1, "Sub": 1, "Resize2d": 1, "Relu": 1, "Tanh": 1}
 
 
+def test_readers_broadcast_by_themselves():
+    net = Net((2, 1, 5), (2, 3, 5))
+    wide = net(ops.Expand((2, 3, 5)), net.inputs[0])
+    y = net(ops.Mul(), wide, net(ops.Add(), net.inputs[1], wide))
+    assert apply(net.out(y), drop_identities) == {"Mul": 1, "Add": 1}
+    net = Net((2, 1, 5), (5,))
+    y = net(ops.Mul(), *(net(ops.Expand((2, 3, 5)), x) for x in net.inputs))
+    assert apply(net.out(y), drop_identities) == {"Mul": 1, "Expand": 1}
+
+
 def test_clips_in_a_row_become_one():
     net = Net((2, 50))
     y = net(ops.Relu(), net(ops.Clip(-1.0, 0.5), net.inputs[0]))

@@ -210,3 +210,12 @@ def test_sums_of_sums_and_uniform_slopes():
     y = net(ops.Div(), net(ops.ReduceSum((2,), True), net(ops.ReduceSum((3,), True), x)), np.array(30.0))
     counts = apply(net.out(y), recognise_arithmetic, rounds=2)
     assert counts == {"LeakyRelu": 1, "ReduceMean": 1}
+
+
+def test_a_normalised_vector_is_multiplied_by_an_inverse_root():
+    net = Net((2, 4, 5, 6))
+    x = net.inputs[0]
+    length = net(ops.Sqrt(), net(ops.ReduceSum((3,), True), net(ops.Square(), x)))
+    y = net(ops.Div(), x, net(ops.Clip(low=1e-12), length))
+    counts = apply(net.out(y), recognise_arithmetic)
+    assert counts == {"Square": 1, "ReduceSum": 1, "Clip": 1, "Rsqrt": 1, "Mul": 1}

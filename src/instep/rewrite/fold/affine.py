@@ -34,6 +34,8 @@ Plan = list[Callable[[], None]]
 DEPTH = 24
 #: A plan of more changes than this is not worth its reading.
 LONGEST = 64
+#: Larger constants (tables of positions) are no scales or shifts.
+TABLE = 1 << 16
 #: A reshape is looked through when its value has at most this many elements.
 SMALL = 1 << 20
 
@@ -86,10 +88,13 @@ def read_affine(edit: Editor, node: Node, *, active: bool = False) -> tuple[Valu
     if (arrays[0] is None) == (arrays[1] is None):
         return None
     index = 0 if arrays[0] is None else 1
-    x, constant = node.inputs[index], np.asarray(arrays[1 - index], dtype=np.float64)
-    if x.shape != node.output.shape or not np.all(np.isfinite(constant)):
+    x, constant = node.inputs[index], arrays[1 - index]
+    if constant is None or x.shape != node.output.shape:
         return None
-    c = shrink(constant.reshape((1,) * (rank - constant.ndim) + constant.shape))
+    short = shrink(constant.reshape((1,) * (rank - constant.ndim) + constant.shape))
+    if short.size > TABLE or not np.all(np.isfinite(short)):
+        return None
+    c = short.astype(np.float64)
     match op:
         case ops.Add():
             return x, Affine(one, c)

@@ -27,6 +27,11 @@ def drop_identities(edit: Editor) -> bool:
             continue
         if _simplify(edit, node):
             changed = True
+        if isinstance(node.op, ops.Expand) and _unexpand(edit, node):
+            changed = True
+            if not edit.users[node.output] and not edit.is_output(node.output):
+                edit.erase(node)
+                continue
         kept = _same(edit, node)
         if kept is None or kept.spec != node.output.spec:
             continue
@@ -174,6 +179,24 @@ def _simplify(edit: Editor, node: Node) -> bool:
             return False
     _drop_unread(edit, before)
     return True
+
+
+def _unexpand(edit: Editor, node: Node) -> bool:
+    """Element-wise readers broadcast by themselves. True when one now does."""
+    changed = False
+    x, wide = node.inputs[0], node.output
+    for user in dict.fromkeys(edit.users[wide]):
+        if not user.op.elementwise or len(user.inputs) < 2:
+            continue
+        inputs = [x if v is wide else v for v in user.inputs]
+        try:
+            fits = user.op.infer(*(v.spec for v in inputs))[0] == user.output.spec
+        except ValueError:
+            continue
+        if fits:
+            edit.update(user, inputs=inputs)
+            changed = True
+    return changed
 
 
 def _drop_unread(edit: Editor, node: Node) -> None:

@@ -87,10 +87,12 @@ def add_bias(edit: Editor, node: Node, bias: np.ndarray) -> None:
 def shrink(array: np.ndarray) -> np.ndarray:
     """``array`` with every axis along which it does not vary cut to size 1."""
     for axis, size in enumerate(array.shape):
-        if size > 1:
-            first = array.take([0], axis)
-            if np.array_equal(array, np.broadcast_to(first, array.shape)):
-                array = first
+        if size == 1:
+            continue
+        lead = (slice(None),) * axis
+        first = array[(*lead, slice(0, 1))]
+        if np.array_equal(array[(*lead, slice(1, 2))], first) and bool(np.all(array == first)):
+            array = first
     return array
 
 

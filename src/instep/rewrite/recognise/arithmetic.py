@@ -24,6 +24,9 @@ def uniform(edit: Editor, value: Value) -> float | None:
     return float(array.flat[0])
 
 
+#: Smaller numbers are subnormal in float32.
+TINY = 1.2e-38
+
 _TOTALS = (ops.ReduceSum, ops.ReduceMean, ops.ReduceMax, ops.ReduceMin)
 
 
@@ -82,6 +85,15 @@ def _division(edit: Editor, node: Node) -> bool:
         inverse = edit.add(ops.Rsqrt(), root.inputs, root)
         edit.splice(node, ops.Mul(), [x, inverse])
         return True
+    bounded = edit.maker(y, ops.Clip)
+    root = edit.maker(bounded.inputs[0], ops.Sqrt) if bounded is not None and sole_user(edit, y) else None
+    if bounded is not None and root is not None and y.size < x.size and bounded.op.low > 0:  # type: ignore[attr-defined]
+        # 1 / max(√s, e) = 1 / √max(s, e²)
+        op: Any = bounded.op
+        if op.high == math.inf and op.low**2 > TINY and sole_user(edit, root.output):
+            limited = edit.add(ops.Clip(low=op.low**2), root.inputs, bounded)
+            edit.splice(node, ops.Mul(), [x, edit.add(ops.Rsqrt(), [limited], root)])
+            return True
     return _mean(edit, node)
 
 
