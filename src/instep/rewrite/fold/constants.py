@@ -10,8 +10,9 @@ from instep.rewrite.edit import Editor
 
 __all__ = ["fold_constants"]
 
-#: A result may grow to this many elements, or to twice its inputs.
-SMALL = 65536
+#: A result may grow to this many elements, or to twice its inputs (attention biases read through an index table: kept as
+#: they are used, since a GATHER in each run costs more, and GPUs refuse operators that read constants alone).
+SMALL = 1 << 20
 
 
 @rewrite("a node that reads only constants gives one result, computed in float64 and stored in the value's dtype")
