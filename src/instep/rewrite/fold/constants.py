@@ -10,8 +10,8 @@ from instep.rewrite.edit import Editor
 
 __all__ = ["fold_constants"]
 
-#: A result may grow to this many elements, or to twice its inputs (attention biases read through an index table: kept as
-#: they are used, since a GATHER in each run costs more, and GPUs refuse operators that read constants alone).
+#: A result may grow to this many elements, or to twice its inputs. Attention biases read through an index table are
+#: such: a GATHER in each run costs more than the bytes, and GPUs refuse operators that read constants alone.
 SMALL = 1 << 20
 
 
