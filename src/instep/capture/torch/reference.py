@@ -68,7 +68,7 @@ class TorchReference:
                 tensor = value if item is None else value[item]  # type: ignore[index]
                 assert isinstance(tensor, torch.Tensor)
                 tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-                results[name] = tensor.detach().numpy().copy()
+                results[name] = tensor.detach().numpy()  # steps are pure: nothing writes to it later
 
         def read(step: Step) -> object:
             if step not in table:
