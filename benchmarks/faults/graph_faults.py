@@ -238,7 +238,8 @@ def crossed(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return shape[0] == shape[c] > 1 and _change(graph, node, 1, lambda k: k.swapaxes(0, c))
 
 
-@fault("weights read in another layout", WEIGHTED, "weights read in the wrong layout")
+@fault("weights read in another layout", WEIGHTED, "weights read in the wrong layout",
+       "weights transposed in height and width")  # fmt: skip
 def misread(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     shape = node.inputs[1].shape
     if len(shape) == 2:

@@ -332,10 +332,3 @@ def _behind(graph: Graph, node: Node, axis: int, index: np.ndarray) -> bool:
 @fault("leaky ReLU for PReLU", (ops.Prelu,), "slope of a leaky ReLU", "wrong activation")
 def plain_prelu(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return _change(graph, node, 1, lambda s: np.full_like(s, s.ravel()[0]))
-
-
-@fault("output channels of a tensor reversed", (ops.Relu, ops.LeakyRelu, ops.Add, ops.Silu), "channels permuted")
-def reversed_channels(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
-    if len(node.output.shape) != 4 or node.output.shape[1] < 2:
-        return False
-    return _behind(graph, node, 1, np.arange(node.output.shape[1], dtype=np.int64)[::-1].copy())

@@ -46,19 +46,6 @@ def bias_permuted(node: Node, context: Context) -> Iterator[Found]:
         yield "the bias moved back by one channel", _with_bias(node, lambda b: np.roll(b, -1))
 
 
-@explains("bias of another layer", *WEIGHTED)
-def bias_of_another(node: Node, context: Context) -> Iterator[Found]:
-    if len(node.inputs) > 2:
-        for name, data in context.others(context.array(node.inputs[2])):
-            yield f"the bias is {name}", _with_bias(node, lambda b, d=data: d.astype(b.dtype))
-
-
-@explains("weights of another layer", *WEIGHTED)
-def weights_of_another(node: Node, context: Context) -> Iterator[Found]:
-    for name, data in context.others(context.array(node.inputs[1]), 12):
-        yield f"the weights are {name}", swapped(node, 1, lambda k, d=data: d.astype(k.dtype))
-
-
 def _rounded(k: np.ndarray, kind: str) -> np.ndarray:
     if kind == "float16":
         return k.astype(np.float16).astype(k.dtype)
@@ -362,3 +349,16 @@ def affine_permuted(node: Node, context: Context) -> Iterator[Found]:
         yield f"vector {i} in reverse order", swapped(node, i, lambda v: v[::-1])
         yield f"vector {i} moved by one", swapped(node, i, lambda v: np.roll(v, 1, 0))
         yield f"vector {i} moved back by one", swapped(node, i, lambda v: np.roll(v, -1, 0))
+
+
+@explains("bias of another layer", *WEIGHTED)
+def bias_of_another(node: Node, context: Context) -> Iterator[Found]:
+    if len(node.inputs) > 2:
+        for name, data in context.others(context.array(node.inputs[2])):
+            yield f"the bias is {name}", _with_bias(node, lambda b, d=data: d.astype(b.dtype))
+
+
+@explains("weights of another layer", *WEIGHTED)
+def weights_of_another(node: Node, context: Context) -> Iterator[Found]:
+    for name, data in context.others(context.array(node.inputs[1]), 12):
+        yield f"the weights are {name}", swapped(node, 1, lambda k, d=data: d.astype(k.dtype))
