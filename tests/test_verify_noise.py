@@ -55,7 +55,8 @@ def test_nan_at_the_same_place_is_equal_and_nan_elsewhere_is_not() -> None:
 def test_where_float32_itself_overflows_nothing_is_judged() -> None:
     truth = np.array([1.0, 1e39, 2.0])
     noise = Noise()
-    noise.add("large", truth, [np.array([1.0, np.inf, 2.0], np.float32)])
+    noise.begin("large", truth)
+    noise.draw("large", truth, np.array([1.0, np.inf, 2.0], np.float32))
     assert noise.skip["large"].tolist() == [False, True, False]
     found = distance(np.array([1.0, np.inf, 2.0], np.float32), truth, noise.skip["large"])
     assert found.broken == 0 and found.rms == 0.0
@@ -70,7 +71,8 @@ def test_overflowing_networks_are_compared_where_they_are_finite() -> None:
 def test_noise_is_never_below_the_unit_of_rounding() -> None:
     truth = np.linspace(-1, 1, 10_000)
     noise = Noise()
-    noise.add("noise", truth, [truth.copy()])
+    noise.begin("noise", truth)
+    noise.draw("noise", truth, truth.copy())
     rms, peak = noise.level("noise")
     assert rms >= np.finfo(np.float32).eps * 0.5 and peak >= rms
     one_unit_off = np.nextafter(truth.astype(np.float32), np.float32(2))
@@ -80,7 +82,8 @@ def test_noise_is_never_below_the_unit_of_rounding() -> None:
 def test_a_value_of_one_element_is_not_condemned_for_a_lucky_draw() -> None:
     truth = np.array([0.3333333333])
     lucky = Noise()
-    lucky.add("noise", truth, [truth + 1e-12])
+    lucky.begin("noise", truth)
+    lucky.draw("noise", truth, truth + 1e-12)
     rms, _ = lucky.level("noise")
     assert rms > 4 * np.finfo(np.float32).eps * 0.33
 

@@ -143,25 +143,24 @@ class Noise:
     #: per set: where the source's own float32 runs are not finite although the truth is (or the other way round)
     skip: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, name: str, truth: np.ndarray, draws: list[np.ndarray], edge: bool = False) -> None:
-        """Take in the truth and the float32 runs of the input set ``name``; ``edge`` sets say nothing of the others."""
+    def begin(self, name: str, truth: np.ndarray, edge: bool = False) -> None:
+        """Take in the truth of the input set ``name``; ``edge`` sets say nothing of the others."""
+        self.size = truth.size
+        self.rms[name] = self.peak[name] = 0.0
         if edge:
             self.edges.add(name)
-        self.size = truth.size
-        self.draws += len(draws)
-        if truth.dtype.kind != "f":
-            found = [distance(d, truth) for d in draws]
-        else:
+        if truth.dtype.kind == "f":
             self.scale_rms[name], self.scale_peak[name] = _size_of(truth)
-            found = [distance(d, truth) for d in draws]
-            if any(f.broken for f in found):
-                finite = np.isfinite(truth)
-                skip = np.zeros(truth.shape, bool)
-                for d in draws:
-                    skip |= np.isfinite(d) != finite
-                self.skip[name] = skip
-        self.rms[name] = max((f.rms for f in found), default=0.0)
-        self.peak[name] = max((f.peak for f in found), default=0.0)
+
+    def draw(self, name: str, truth: np.ndarray, single: np.ndarray) -> None:
+        """Take in one float32 run of the source on that set."""
+        self.draws += 1
+        found = distance(single, truth)
+        if found.broken:
+            odd = np.isfinite(single) != np.isfinite(truth)
+            self.skip[name] = self.skip[name] | odd if name in self.skip else odd
+        self.rms[name] = max(self.rms[name], found.rms)
+        self.peak[name] = max(self.peak[name], found.peak)
 
     def level(self, name: str, limits: Limits = LIMITS) -> tuple[float, float]:
         """(RMS, peak) noise to judge by on the input set ``name``.

@@ -160,14 +160,16 @@ def judge(
     for number, given in enumerate(sets):
         arrays = list(given.arrays)
         truth = reference.run(arrays, dtype="float64", keep=keep)
-        singles = [reference.run(arrays, dtype="float32", keep=keep)]
-        for i in range(2 if given.edge else draws if number < 2 else min(draws, 1)):
-            units = limits.edge_units if given.edge else 1.0
-            moved = [nudge(a, rng, units, together=given.edge and i == 0) for a in arrays]
-            singles.append(reference.run(moved, dtype="float32", keep=keep))
         for name in (n for n in truth if n in wanted):
             level = noise.setdefault(name, Noise(growth=grown.get(name, 1.0), unit=unit))
-            level.add(given.name, truth[name], [s[name] for s in singles], given.edge)
+            level.begin(given.name, truth[name], given.edge)
+        for i in range(1 + (2 if given.edge else draws if number < 2 else min(draws, 1))):
+            units = limits.edge_units if given.edge else 1.0
+            moved = [nudge(a, rng, units, together=given.edge and i == 1) for a in arrays] if i else arrays
+            # one run at a time: a large network's values are large
+            for name, array in reference.run(moved, dtype="float32", keep=keep).items():
+                if name in wanted and name in truth:
+                    noise[name].draw(given.name, truth[name], array)
         runs = runs if runs is not None else iter(subject.runs(arrays_of))
         run: Run = next(runs)
         truth = jumps.settle(given.name, truth, run, mapping, noise)
