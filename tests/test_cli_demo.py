@@ -1,4 +1,4 @@
-"""What `make demo` promises: a real picture, a proof that holds, a report, and a planted fault that is found and named."""
+"""What `make demo` promises: a real picture, a proof that holds, a report, a planted fault found and named."""
 
 from __future__ import annotations
 
