@@ -129,14 +129,23 @@ class Author:
         return self.net.out(*dict.fromkeys([self.pool[-1], *self.pool[-4::3]][:count]))
 
 
+def check(seed: int, steps: int) -> None:
+    graph = Author(seed).write(steps)
+    result, _ = run(graph, (*RECOGNISE, *FOLD, *ORDER), rounds=4)
+    result, _ = run(result, (fuse_activations, fuse_scale_and_shift, widen_broadcasts, *FOLD), rounds=2)
+    validate(result)
+    try:
+        same(graph, result, tolerance=1e-9)
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}, {steps} steps: {error}") from error
+
+
 @pytest.mark.parametrize("block", range(6))
 def test_random_networks_keep_their_numbers(block):
     for seed in range(block * 25, block * 25 + 25):
-        graph = Author(seed).write(14)
-        result, _ = run(graph, (*RECOGNISE, *FOLD, *ORDER), rounds=4)
-        result, _ = run(result, (fuse_activations, fuse_scale_and_shift, widen_broadcasts, *FOLD), rounds=2)
-        validate(result)
-        try:
-            same(graph, result, tolerance=1e-9)
-        except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
+        check(seed, 14)
+
+
+@pytest.mark.parametrize("seed", [1041, 1300, 1499, 2117, 2128])
+def test_networks_that_once_lost_them(seed):
+    check(seed, 18)

@@ -413,7 +413,8 @@ def _shuffled(op: ops.DepthToSpace | ops.SpaceToDepth, c: np.ndarray, shape: tup
     small = [side] * 4
     small[0], small[axis] = 1, shape[axis]
     spread = vector.reshape([-1 if i == axis else 1 for i in range(4)])
-    return shrink(op.evaluate(np.broadcast_to(spread, small))[0])
+    short = shrink(op.evaluate(np.broadcast_to(spread, small))[0])
+    return short if all(n == 1 for i, n in enumerate(short.shape) if i != axis) else None
 
 
 # -- forwards --------------------------------------------------------------------------------------------------------

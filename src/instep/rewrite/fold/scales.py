@@ -120,7 +120,9 @@ def _fold_forward(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool
     plan = deliver(edit, tail.output, whole)
     if plan is not None:
         _run(plan)
+        source = head.source
         edit.redirect(tail.output, head)
+        head.source = source  # the readers changed, the value did not become the tail's
         _erase(edit, chain)
         return True
     if not (whole.scales and whole.shifts) or np.any(np.abs(whole.scale) < 1e-6):
