@@ -566,6 +566,17 @@ def layouts() -> None:
 
 
 def channels() -> None:
+    for c, o, h, w in ((6, 6, 180, 320), (3, 6, 180, 320), (64, 3, 160, 160), (16, 8, 90, 160), (64, 1, 90, 160)):
+
+        def packed(s: Sketch, *, pack: int, c: int = c, o: int = o) -> Value:
+            op = ops.Conv2d((1, pack), ((1, 1), (1, 1)), layout="NHWC")
+            return s(ops.Reshape((*s.x.shape[:3], o)), apply(s, (op, (o * pack, 3, 2 + pack, c))))
+
+        ask(
+            f"3x3 convolution {c} to {o}, columns side by side", (1, h, w, c),
+            plain=lambda s, c=c, o=o: apply(s, conv(3, o, c)),
+            **{f"{p} columns": functools.partial(packed, pack=p) for p in (2, 4, 5, 16) if p * o <= 16},
+        )  # fmt: skip
     for c, o in ((3, 32), (6, 6), (12, 12), (20, 20), (50, 50), (46, 46), (16, 3), (32, 3), (32, 12), (64, 48)):
         up4, up8 = (lambda n: -(-n // 4) * 4), (lambda n: -(-n // 8) * 8)
 

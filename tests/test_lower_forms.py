@@ -104,3 +104,13 @@ def test_reflected_border_is_sliced(tmp_path: Path) -> None:
 def test_every_second_place_is_no_strided_slice(tmp_path: Path) -> None:
     net = Net(1, 9, 8, 3).then(ops.Slice((0, 1, 0, 0), (1, 9, 8, 3), (1, 2, 2, 1)))
     assert net.check(tmp_path) == {"SLICE": 1, "DEPTHWISE_CONV_2D": 1}
+
+
+@pytest.mark.parametrize(("out", "stride", "width"), [(3, 1, 40), (1, 1, 48), (6, 2, 41), (4, 1, 43)])
+def test_few_output_channels_are_computed_side_by_side(tmp_path: Path, out: int, stride: int, width: int) -> None:
+    net = Net(1, 60 * stride, width, 5)
+    conv = ops.Conv2d((stride, stride), ((1, 1), (1, 0)), layout="NHWC", activation="relu")
+    net.then(conv, net.weight(out, 3, 3, 5), net.weight(out))
+    columns = net.last.shape[2]
+    packed = any(columns % p == 0 for p in range(2, 16 // out + 1))
+    assert net.check(tmp_path)["RESHAPE"] == packed

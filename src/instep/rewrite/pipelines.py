@@ -82,7 +82,7 @@ def to_tflite(
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
-    graph = go(graph, (lower,))
+    graph = go(graph, (fuse_activations, lower))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
     return graph, reports
