@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from instep.verify import Verdict
 
 __all__ = [
-    "HALF_THRESHOLDS",
     "Bench",
     "Conversion",
     "InstepError",
@@ -33,11 +32,6 @@ __all__ = [
 
 #: What a caller may pass to hear how far a long walk has come: called with the room and what happens in it.
 Progress = Callable[[str, str], None]
-
-
-#: What a file with float16 weights has to reach when the caller states nothing: its weights carry 11 bits (about
-#: 70 dB per layer); 40 dB is a hundredth of the signal.
-HALF_THRESHOLDS = {"sqnr": 40.0}
 
 
 class InstepError(ValueError):
@@ -222,10 +216,10 @@ def convert(
 
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
     them that the proof runs on too. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's.
-    ``half`` stores the weights as float16. ``report`` writes an HTML page. ``prove_each`` runs the graph before and
-    after every rewrite in float64. ``verify=False`` skips the proof. ``thresholds`` judge a result that is lossy by
-    intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation", "top1", "top5"; default with ``half``:
-    ``HALF_THRESHOLDS``.
+    ``half`` stores the weights as float16; the proof then counts in units of float16's rounding. ``report`` writes an
+    HTML page. ``prove_each`` runs the graph after every rewrite in float64. ``verify=False`` skips the proof.
+    ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
+    "top1", "top5".
 
     The file appears whole when all is done, or not at all; a file whose proof fails is written too (look at
     ``.ok``), so that it can be examined. Raises CaptureError, EmitError, InstepError or OSError.
@@ -267,8 +261,7 @@ def convert(
             seconds["emit"] = time.perf_counter() - start
             tell("verify", "source and result side by side")
             start = time.perf_counter()
-            limits = thresholds or (HALF_THRESHOLDS if half else None)
-            verdict = _proof(captured, draft, images=images, seed=seed, thresholds=limits)
+            verdict = _proof(captured, draft, images=images, seed=seed, thresholds=thresholds)
             seconds["verify"] = time.perf_counter() - start
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from instep.graph import Spec
+from instep.graph import Graph, Node, Operator, Spec, Value
 from instep.runtime import TFLiteInfo, run_jobs, tflite_info
 from instep.runtime.litert import Job
 from instep.verify.inputs import Picture, make_inputs
@@ -17,7 +18,45 @@ from instep.verify.tflite import EngineError, TfliteSubject, floats_of
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
 
-__all__ = ["FileReference", "verify_files"]
+__all__ = ["FileReference", "outline", "verify_files"]
+
+
+def _called(tensor: str) -> str:
+    """A tensor's name as a source value: unlike any value that the other file's own table speaks of, since that
+    table is about the network both came from, in that network's layout."""
+    return f"source:{tensor}"
+
+
+@dataclass(frozen=True, repr=False)
+class Foreign(Operator):
+    """An operator of a file, known by its TFLite name alone."""
+
+    kind: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+
+def outline(info: TFLiteInfo) -> Graph:
+    """The file's computed tensors as a Graph of ``Foreign`` operators: names, order and flow, no meaning."""
+
+    def value(index: int) -> Value:
+        tensor = info.tensors[index]
+        real = "float32" if tensor.dtype in ("int8", "uint8", "int16", "float16") else tensor.dtype
+        return Value(_called(tensor.name), tensor.shape, real)
+
+    values = {i: value(i) for i in info.inputs}
+    graph = Graph([values[i] for i in info.inputs], input_names=list(info.input_names))
+    for op in info.ops:
+        values |= {i: value(i) for i in op.outputs if i >= 0}
+        name = info.tensors[op.outputs[0]].name
+        scope = (name.rpartition("/")[0] if info.instep else name) or name
+        inputs, outputs = ([values[i] for i in side if i in values] for side in (op.inputs, op.outputs))
+        graph.nodes.append(Node(Foreign(op.name), inputs, outputs, scope))
+    graph.outputs = [values[i] for i in info.outputs]
+    graph.output_names = list(info.output_names)
+    return graph
 
 
 class FileReference:
@@ -28,9 +67,9 @@ class FileReference:
         self.path = path
         self.info: TFLiteInfo = tflite_info(path)
         tensors = [self.info.tensors[i] for i in self.info.inputs]
-        self.input_names = [t.name for t in tensors]
+        self.input_names = [_called(t.name) for t in tensors]
         self.input_specs = [Spec(t.shape, t.dtype) for t in tensors]
-        self.output_names = [self.info.tensors[i].name for i in self.info.outputs]
+        self.output_names = [_called(self.info.tensors[i].name) for i in self.info.outputs]
         self._first: dict[bytes, dict[str, np.ndarray]] = {}
 
     def run(
@@ -50,11 +89,11 @@ class FileReference:
         if result.failed:
             raise EngineError(f"{self.path} does not run: {result.message}")
         table = dict(self._first[key]) if again else {
-            name: floats_of(array, name, result) for name, array in result.tensors.items()
+            _called(name): floats_of(array, name, result) for name, array in result.tensors.items()
         }  # fmt: skip
-        for name, array in zip(self.output_names, result.outputs, strict=True):
+        for name, tensor, array in zip(self.output_names, result.output_names, result.outputs, strict=True):
             table.pop(name, None)
-            table[name] = floats_of(array, name, result)
+            table[name] = floats_of(array, tensor, result)
         if dtype == "float64":
             self._first = {key: table}
             return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in table.items()}
@@ -80,8 +119,11 @@ def verify_files(
     sets = make_inputs(
         reference.input_specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural", "mosaic")
     )
-    subject = TfliteSubject.load(second, reference, sets=sets)
-    verdict = judge(reference, subject, sets, draws=1, seed=seed, limits=limits, figures=figures)
+    graph = outline(reference.info)
+    subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
+    verdict = judge(
+        reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, explain=False
+    )
     note = "two files: no float64 truth; the noise is the first file's own between engines and nudged inputs"
     verdict.notes = [note, *subject.notes, *verdict.notes]
     return verdict
