@@ -99,6 +99,11 @@ def _set(node: Node, **fields: Any) -> bool:
 
 
 def _swap_op(node: Node, op: Operator) -> bool:
+    activation = getattr(node.op, "activation", "")
+    if activation and not hasattr(op, "activation"):
+        return False
+    if activation:
+        op = op.with_(activation=activation)
     if op == node.op or op.infer(*(v.spec for v in node.inputs)) != tuple(v.spec for v in node.outputs):
         return False
     node.op = op
@@ -108,7 +113,7 @@ def _swap_op(node: Node, op: Operator) -> bool:
 def _identity(graph: Graph, node: Node, number: int = 0) -> bool:
     """Let the node hand on input ``number``."""
     source = node.inputs[number]
-    if source.shape != node.output.shape:
+    if source.shape != node.output.shape or getattr(node.op, "activation", ""):
         return False
     node.inputs = [source]
     node.op = ops.Reshape(node.output.shape)

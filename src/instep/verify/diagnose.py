@@ -167,25 +167,36 @@ class _Fit:
     residual: float
 
 
-def _trials(case: Case) -> Iterator[tuple[int, Node, Variant]]:
+Trial = tuple[int, Node, Variant]
+
+
+def _known(case: Case) -> Iterator[Trial]:
     """Every variant of every suspect; those nearest to the bad value first."""
     context = Context(case.graph, bad={case.target: case.bad[0]})
     for index in range(len(case.suspects) - 1, -1, -1):
         node = case.suspects[index]
         for variant in variants_of(node, context):
             yield index, node, variant
+
+
+def _in_folded_layers(case: Case) -> Iterator[Trial]:
+    """What a converter writes is the folded layer: a mistake in writing it fits the folded weights alone."""
     folds = list(folded(case.suspects, case.graph))
-    if folds:
-        # what a converter writes is the folded layer: a mistake in writing it fits the folded weights alone
-        everywhere = [f for f in folded(case.graph.nodes, case.graph) if f.whole]
-        extra = [a for f in everywhere for a in f.named_arrays()]
-        for fold in folds:
-            case.made.update(fold.arrays)
-        context = Context(case.graph, extra=extra, made=case.made)
-        for fold in folds:
-            index = case.suspects.index(fold.last)
-            for variant in variants_of(fold.node, context):
-                yield index, fold.node, variant
+    if not folds:
+        return
+    everywhere = [f for f in folded(case.graph.nodes, case.graph) if f.whole]
+    extra = [a for f in everywhere for a in f.named_arrays()]
+    for fold in folds:
+        case.made.update(fold.arrays)
+    context = Context(case.graph, extra=extra, made=case.made)
+    for fold in folds:
+        index = case.suspects.index(fold.last)
+        for variant in variants_of(fold.node, context):
+            yield index, fold.node, variant
+
+
+def _anywhere(case: Case) -> Iterator[Trial]:
+    """The mistakes that any operator can suffer."""
     for index in range(len(case.suspects) - 1, -1, -1):
         yield from ((index, case.suspects[index], v) for v in _any_operator(case, index))
 
@@ -277,15 +288,19 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
             )  # fmt: skip
         fits: list[_Fit] = []
         tried = 0
-        for index, node, variant in _trials(case):
-            if time.perf_counter() - start > budget:
+        for phase in (_known, _in_folded_layers, _anywhere):
+            found: list[_Fit] = []
+            for index, node, variant in phase(case):
+                if time.perf_counter() - start > budget:
+                    break
+                tried += 1
+                residual = _score(case, 0, bases[0], index, node, variant)
+                if _fits(residual, healthy.rms, case.levels[0]):
+                    found.append(_Fit(variant, node, index, residual / healthy.rms, residual))
+            found.sort(key=lambda f: f.residual)
+            fits = _confirmed(case, bases, found)
+            if fits:
                 break
-            tried += 1
-            residual = _score(case, 0, bases[0], index, node, variant)
-            if _fits(residual, healthy.rms, case.levels[0]):
-                fits.append(_Fit(variant, node, index, residual / healthy.rms, residual))
-        fits.sort(key=lambda f: f.residual)
-        fits = _confirmed(case, bases, fits)
         if not fits:
             return describe(case.truth[0], bases[0][case.target], case.bad[0], producer, case.target.name)
     best = fits[0].residual

@@ -51,8 +51,10 @@ class Limits:
     sums: float = 0.2
     #: The same for products of matrices and convolutions, which both sides sum in blocks.
     products: float = 0.05
-    #: On the edge inputs (all zeros, one constant) every rounding of a sum errs in the same direction; there the
-    #: inputs move by this many units in the last place instead of one.
+    #: On the edge inputs (all zeros, one constant) every rounding of a sum errs in the same direction: n equal terms
+    #: added one after the other are off by up to n / 8 eps, n / 16 on average.
+    edge_sums: float = 1 / 16
+    #: There the inputs move by this many units in the last place instead of one.
     edge_units: float = 64.0
 
 
@@ -133,6 +135,8 @@ class Noise:
     draws: int = 0
     #: how many eps of its magnitude a legal order of summation may cost (see ``growth``)
     growth: float = 1.0
+    #: the same on edge inputs
+    edge_growth: float = 1.0
     #: the unit of rounding of the result's weights
     unit: float = SINGLE
     rms: dict[str, float] = field(default_factory=dict)
@@ -173,8 +177,8 @@ class Noise:
         usual_rms = usual[len(usual) // 2] if usual else 0.0
         shares = [self.rms[n] / s for n, s in self.scale_rms.items() if s > 1e-3 * usual_rms and n not in self.edges]
         share = sorted(shares)[(len(shares) - 1) // 2] if shares else 0.0
-        floor = limits.floor * self.growth * self.unit
-        usual_floor = limits.floor_usual * self.growth * self.unit
+        unit = self.unit * (self.edge_growth if name in self.edges else self.growth)
+        floor, usual_floor = limits.floor * unit, limits.floor_usual * unit
         rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms)
         peak = max(self.peak[name], floor * scale_peak, rms)
         luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))
@@ -242,13 +246,17 @@ def _terms(node: Node) -> tuple[int, int]:
     return (x.shape[op.axis], 0) if isinstance(op, ops.CumSum) else (0, 0)
 
 
-def growth(graph: Graph, limits: Limits = LIMITS) -> dict[str, float]:
-    """Value name → the eps that other legal orders of summation may have cost up to there (roots of summed squares)."""
+def growth(graph: Graph, limits: Limits = LIMITS, *, edge: bool = False) -> dict[str, float]:
+    """Value name → the eps that other legal orders of summation may have cost up to there (roots of summed squares).
+
+    ``edge``: on inputs where all terms of a sum are equal.
+    """
     found: dict[str, float] = {}
     for node in graph.nodes:
         before = max((found.get(v.name, 1.0) for v in node.inputs), default=1.0)
         sums, products = _terms(node)
-        own = limits.sums**2 * sums + limits.products**2 * products
+        own = (limits.edge_sums * sums) ** 2 if edge else limits.sums**2 * sums
+        own += limits.products**2 * products
         for value in node.outputs:
             found[value.name] = math.sqrt(before**2 + own)
     return found

@@ -147,6 +147,7 @@ def judge(
     wanted = {f.view.name for f in founds} | {v.name for v in mapping.outputs if v is not None}
     noise: dict[str, Noise] = {}
     grown = growth(graph, limits) if graph is not None else {}
+    edges = growth(graph, limits, edge=True) if graph is not None else {}
     jumps = Jumps(graph)
     # jumping operators need everything around them, should the result land on the other side
     keep = None if jumps.nodes else sorted(wanted)
@@ -161,7 +162,8 @@ def judge(
         arrays = list(given.arrays)
         truth = reference.run(arrays, dtype="float64", keep=keep)
         for name in (n for n in truth if n in wanted):
-            level = noise.setdefault(name, Noise(growth=grown.get(name, 1.0), unit=unit))
+            fresh = Noise(growth=grown.get(name, 1.0), edge_growth=edges.get(name, 1.0), unit=unit)
+            level = noise.setdefault(name, fresh)
             level.begin(given.name, truth[name], given.edge)
         for i in range(1 + (2 if given.edge else draws if number < 2 else min(draws, 1))):
             units = limits.edge_units if given.edge else 1.0
