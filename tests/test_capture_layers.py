@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from capture_helpers import Function, agree, tolerance
 
@@ -260,3 +262,68 @@ def test_parameter_only_operators_without_a_handler_are_evaluated_by_torch() -> 
         Function(lambda x, w: x @ torch.linalg.inv(w @ w.T + torch.eye(6)), torch.rand(6, 6)), [T], rtol=1e-6
     )
     assert [n.op.name for n in captured.graph.nodes][-1] == "MatMul"
+
+
+def test_norms_of_weights_are_captured() -> None:
+    agree(nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 6, 3)), [X], rtol=1e-6)
+    agree(nn.utils.spectral_norm(nn.Linear(6, 4)), [T], rtol=1e-6)
+    agree(nn.utils.weight_norm(nn.Conv2d(4, 6, 3)), [X], rtol=1e-6)
+
+
+def test_einops_patterns() -> None:
+    einops = pytest.importorskip("einops")
+
+    def windows(x: torch.Tensor) -> torch.Tensor:
+        y = einops.rearrange(x[..., :8, :8], "b c (h p) (w q) -> (b h w) (p q) c", p=4, q=4)
+        y = einops.repeat(einops.reduce(y, "n t c -> n c", "mean"), "n c -> n t c", t=16) + y
+        return einops.rearrange(y, "(b h w) (p q) c -> b c (h p) (w q)", h=2, w=2, p=4)
+
+    agree(Function(windows), [X])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.data())
+def test_convolutions_of_any_attributes(data: st.DataObject) -> None:
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    groups, kernel, stride, dilation = data.draw(st.sampled_from((1, 2, 4))), pair(1, 4), pair(1, 3), pair(1, 2)
+    padding, bias = pair(0, 3), data.draw(st.booleans())
+    agree(nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias), [(2, 4, 9, 11)])
+    extra = tuple(data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+    agree(nn.ConvTranspose2d(4, 8, kernel, stride, pair(0, 1), extra, groups, bias, dilation), [(2, 4, 5, 6)])  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.data())
+def test_pools_of_any_attributes(data: st.DataObject) -> None:
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    kernel, stride, ceil = pair(2, 4), pair(1, 4), data.draw(st.booleans())
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    agree(nn.MaxPool2d(kernel, stride, padding, pair(1, 2), ceil_mode=ceil), [(1, 2, 11, 12)])  # type: ignore[arg-type]
+    counted, divisor = data.draw(st.booleans()), data.draw(st.sampled_from((None, 2, 8)))
+    agree(nn.AvgPool2d(kernel, stride, padding, ceil, counted, divisor), [(1, 2, 11, 12)], rtol=1e-6)  # type: ignore[arg-type]
+    agree(nn.AdaptiveAvgPool2d(pair(1, 7)), [(1, 2, 7, 5)])
+    agree(nn.AdaptiveMaxPool2d(pair(1, 7)), [(1, 2, 7, 5)])
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.sampled_from(("bilinear", "bicubic", "nearest", "nearest-exact", "area")), st.data())
+def test_resizes_to_any_size(mode: str, data: st.DataObject) -> None:
+    size = data.draw(st.tuples(st.integers(1, 17), st.integers(1, 17)))
+    scale = data.draw(st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)))
+    smooth = mode in ("bilinear", "bicubic")
+    options: dict[str, Any] = {"antialias": data.draw(st.booleans())} if smooth else {}
+    if smooth and not options["antialias"]:
+        options["align_corners"] = data.draw(st.booleans())
+    # float32 weights of far-off resizes carry its rounding
+    agree(Function(lambda x: F.interpolate(x, size, mode=mode, **options)), [(1, 2, 6, 7)], rtol=1e-6)
+    agree(Function(lambda x: F.interpolate(x, scale_factor=scale, mode=mode, **options)), [(1, 2, 6, 7)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest", "nearest-exact"])
+def test_an_axis_that_keeps_its_size_is_copied_in_some_modes_whatever_its_scale(mode: str) -> None:
+    for options in ({}, {"antialias": True}) if mode.startswith("bi") else ({},):
+        agree(Function(lambda x, o=options: F.interpolate(x, scale_factor=(2, 1.125), mode=mode, **o)), [(1, 2, 6, 7)])

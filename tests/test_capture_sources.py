@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from pathlib import Path
 from typing import Any
@@ -345,3 +346,39 @@ def test_no_message_holds_a_traceback(net: str) -> None:
     with pytest.raises(CaptureError) as caught:
         capture(net, inputs=[(1, 5, 8, 8)])
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+# -- the user's own module ---------------------------------------------------------------------------------------
+def test_capture_leaves_a_users_module_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    module[1].eval()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    capture(module, inputs=[(1, 3, 6, 6)])
+    assert [m.training for m in module.modules()] == [True, True, False, True]
+    assert all(p.requires_grad for p in module.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_half_precision_modules_are_captured_wider_and_stay_half() -> None:
+    module = nn.Linear(4, 3).half()
+    captured = capture(module, inputs=[(2, 4)])
+    assert {v.dtype for v in captured.graph.values()} == {"float32"} and any("float16" in n for n in captured.notes)
+    assert module.weight.dtype == torch.float16
+
+
+# -- timm --------------------------------------------------------------------------------------------------------
+def test_timm_networks_have_seeded_weights_in_which_everything_matters() -> None:
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    first, again, other = (capture("timm:test_resnet", seed=s) for s in (0, 0, 1))
+    tables = [{v.name: a for v, a in c.graph.weights.items()} for c in (first, again, other)]
+    assert all(np.array_equal(a, tables[1][k]) for k, a in tables[0].items())
+    assert not np.array_equal(tables[0]["fc.weight"], tables[2]["fc.weight"])
+    assert any("random weights (seed 0)" in n for n in first.notes)
+    for name, array in tables[0].items():
+        if array.dtype.kind == "f" and array.size > 1 and not name.startswith("scalar/"):
+            assert array.std() > 0, f"{name} is constant: a mistake in it would not show"
+    (out,) = first.reference.run(draw(first), keep=[]).values()
+    assert 0.01 < out.std() < 100
+    with pytest.raises(CaptureError, match="near names: resnet18"):
+        capture("timm:resnet18x")

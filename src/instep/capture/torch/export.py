@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,12 @@ __all__ = ["example_inputs", "export"]
 def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
     """The ExportedProgram (training IR: ATen operators as the source called them) of ``loaded.module``.
 
-    The module is put into eval mode with gradients off. Raises CaptureError.
+    The module is in eval mode with gradients off meanwhile, and afterwards as it was. Raises CaptureError.
     """
-    module = loaded.module
-    module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    _single_precision(module, notes)
+    module = _single_precision(loaded.module, notes)
     args, kwargs = example_inputs(loaded, inputs)
     try:
-        with swift(), torch.no_grad():
+        with _inference(module), swift(), torch.no_grad():
             return torch.export.export(module, args, kwargs or None, strict=False)
     except CaptureError:
         raise
@@ -40,12 +38,31 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
         raise CaptureError(_sentence(error, module, args, kwargs)) from None
 
 
-def _single_precision(module: torch.nn.Module, notes: list[str]) -> None:
+@contextlib.contextmanager
+def _inference(module: torch.nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients; the modes and flags of a user's own module are restored."""
+    modes = {m: m.training for m in module.modules()}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    module.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for m, training in modes.items():
+            m.training = training
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _single_precision(module: torch.nn.Module, notes: list[str]) -> torch.nn.Module:
+    """The module itself, or a float32 copy of one that holds half-precision tensors."""
     kinds = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
     low = kinds & {torch.float16, torch.bfloat16}
-    if low:
-        module.float()
-        notes.append(f"the module's {' and '.join(sorted(str(d)[6:] for d in low))} tensors were widened to float32")
+    if not low:
+        return module
+    notes.append(f"the module's {' and '.join(sorted(str(d)[6:] for d in low))} tensors were widened to float32")
+    return copy.deepcopy(module).float()
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------

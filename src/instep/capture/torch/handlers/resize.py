@@ -25,6 +25,13 @@ def _resize(
     antialias: bool = False,
 ) -> Value:
     """``scales`` are torch's: where given, 1 / scale is the step between sampled positions instead of in / out."""
+    # torch copies an axis that keeps its size, whatever its scale, except in these two modes
+    keeps_scale = (mode == "bicubic" and not antialias) or (mode == "nearest" and coordinates == "half_pixel")
+    if not keeps_scale:
+        scales = [1.0 if n == o and s else s for n, o, s in zip(x.shape[2:], size, scales, strict=True)]
+    if mode == "nearest" and coordinates == "asymmetric":
+        # and doubling by "nearest" takes i // 2, whatever the scale
+        scales = [2.0 if 2 * n == o and s else s for n, o, s in zip(x.shape[2:], size, scales, strict=True)]
     if coordinates == "align_corners" or any(s is None for s in scales):
         given = None
     else:
