@@ -10,6 +10,7 @@ rounding noise is no fault and does not count.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -357,6 +358,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     add_arguments(parser)
     options = parser.parse_args()
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        # thousands of small products: BLAS threads that wait for each other cost far more than they bring
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.planted_faults", *sys.argv[1:]])
     warnings.filterwarnings("ignore")
     import torch
     from benchmarks.faults.networks import OWN, TIMM
