@@ -46,8 +46,9 @@ def _set_inputs(interpreter: Any, arrays: list[np.ndarray]) -> None:
     if len(details) != len(arrays):
         raise ValueError(f"the file has {len(details)} inputs, {len(arrays)} were given")
     for detail, array in zip(details, arrays, strict=True):
-        if tuple(detail["shape"]) != array.shape:
-            raise ValueError(f"input '{detail['name']}' is {list(detail['shape'])}, got {list(array.shape)}")
+        shape = detail["shape"].tolist()
+        if shape != list(array.shape):
+            raise ValueError(f"input '{detail['name']}' is {shape}, got {list(array.shape)}")
         interpreter.set_tensor(detail["index"], array.astype(detail["dtype"], copy=False))
 
 
