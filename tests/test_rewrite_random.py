@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from rewriting import Net, same
 
 from instep.graph import Value, ops
 from instep.graph.validate import validate
@@ -14,6 +13,7 @@ from instep.rewrite.driver import run
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.fuse.scales import fuse_scale_and_shift, widen_broadcasts
 from instep.rewrite.pipelines import FOLD, ORDER, RECOGNISE
+from rewriting import Net, same
 
 
 class Author:

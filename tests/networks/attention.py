@@ -31,9 +31,6 @@ class SpatialAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         narrow = self.conv1(x)
         small = F.max_pool2d(self.conv2(narrow), kernel_size=7, stride=3)
-        if self.deep:
-            small = self.conv3_(F.relu(self.conv3(F.relu(self.conv_max(small)))))
-        else:
-            small = self.conv3(small)
+        small = self.conv3_(F.relu(self.conv3(F.relu(self.conv_max(small))))) if self.deep else self.conv3(small)
         wide = F.interpolate(small, x.shape[2:], mode="bilinear", align_corners=False)
         return x * torch.sigmoid(self.conv4(wide + self.conv_f(narrow)))

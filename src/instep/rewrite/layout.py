@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
-from instep.rewrite.view_algebra import View, moves_data
 from instep.rewrite.driver import Rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.layout_rules import (
@@ -27,6 +26,7 @@ from instep.rewrite.layout_rules import (
     tensor_inputs,
 )
 from instep.rewrite.mincut import INFINITE, Labelling
+from instep.rewrite.view_algebra import View, moves_data
 
 __all__ = ["assign_layout"]
 

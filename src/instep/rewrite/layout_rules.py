@@ -95,7 +95,7 @@ def is_uniform(op: Operator, perm: Perm) -> bool:
         return perm[0] == 0
     if isinstance(op, LAST_AXIS):
         return perm[-1] == len(perm) - 1
-    return isinstance(op, ONE_AXIS) or isinstance(op, PER_AXIS)
+    return isinstance(op, (ONE_AXIS, PER_AXIS))
 
 
 def axis_penalty(node: Node, perm: Perm) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -229,7 +230,7 @@ def _spread_out(edit: Editor, node: Node, rank: int) -> bool:
 
 def _alternations(a: Sequence[int], b: Sequence[int]) -> int:
     flags = [x == y for x, y in zip(a, b, strict=True)]
-    return sum(p != q for p, q in zip(flags, flags[1:], strict=False))
+    return sum(p != q for p, q in itertools.pairwise(flags))
 
 
 def _expand(edit: Editor, like: Node, value: Value, shape: Sequence[int]) -> Value:

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations
 
 from instep.graph import ops
 from instep.graph.operator import Operator
@@ -263,7 +263,7 @@ def factor_permutation(perm: tuple[int, ...], max_rank: int = 4) -> tuple[Step, 
 
 def _blocks(state: tuple[int, ...], goal: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """``state`` cut wherever neighbours are not neighbours in ``goal``."""
-    after = dict(zip(goal, goal[1:], strict=False))
+    after = dict(pairwise(goal))
     blocks: list[list[int]] = []
     for label in state:
         if blocks and after.get(blocks[-1][-1]) == label:
@@ -279,9 +279,9 @@ def _moves(groups: tuple[tuple[int, ...], ...], max_rank: int) -> Iterator[tuple
     for parts in range(2, min(max_rank, n) + 1):
         for cuts in combinations(range(1, n), parts - 1):
             edges = (0, *cuts, n)
-            blocks = tuple(sum(groups[a:b], ()) for a, b in zip(edges, edges[1:], strict=False))
+            blocks = tuple(sum(groups[a:b], ()) for a, b in pairwise(edges))
             for move in permutations(range(parts)):
-                if all(b != a + 1 for a, b in zip(move, move[1:], strict=False)):  # else fewer parts do the same
+                if all(b != a + 1 for a, b in pairwise(move)):  # else fewer parts do the same
                     yield tuple(x for m in move for x in blocks[m]), (blocks, move)
 
 

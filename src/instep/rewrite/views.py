@@ -6,9 +6,9 @@ import math
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
-from instep.rewrite.view_algebra import View, reshape_groups
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
+from instep.rewrite.view_algebra import View, reshape_groups
 
 __all__ = ["canonicalise_views", "hoist_slices"]
 

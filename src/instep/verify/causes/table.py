@@ -14,7 +14,7 @@ __all__ = ["CAUSES", "Arrays", "Context", "Found", "Variant", "changed", "explai
 
 Arrays = list[np.ndarray]
 #: A variant's meaning: the node's float64 inputs → its (wrong) output or outputs.
-Meaning = Callable[[Arrays], Any]
+Meaning = Callable[..., Any]
 #: What a generator yields: evidence sentence and meaning (the cause's name comes from its decorator), or with a name.
 Found = tuple[str, Meaning]
 
