@@ -250,6 +250,20 @@ def test_arithmetic_with_a_fused_activation_goes_into_the_layer_before():
     assert apply(net.out(net(ops.Exp(), y)), fold_scales) == {"Conv2d": 1, "Mul": 2, "Add": 1, "Exp": 1}
 
 
+def test_batch_norms_behind_relus_go_where_they_can():
+    """ConvMixer: x + BN(ReLU(depthwise(x))), then a pointwise layer."""
+    net = Net((1, 4, 8, 8))
+    x = net(ops.Sin(), net.inputs[0])
+    inner = net.norm(net(ops.Relu(), net(ops.Conv2d(padding=PAD1, groups=4), x, (4, 1, 3, 3), (4,))))
+    y = net(ops.Conv2d(), net(ops.Add(), inner, x), (6, 4, 1, 1))
+    counts = apply(net.out(y), fold_scales, rounds=2)
+    assert counts == {"Sin": 1, "Conv2d": 2, "Relu": 1, "Add": 1}
+    net = Net((1, 4, 8, 8))  # here the next layer pads: the shift stays
+    y = net.norm(net(ops.Prelu(), net(ops.Conv2d(), net.inputs[0], (4, 4, 1, 1)), (4, 1, 1)))
+    y = net(ops.Conv2d(padding=PAD1), net(ops.Exp(), y), (6, 4, 3, 3))
+    assert apply(net.out(y), fold_scales, rounds=2) == {"Conv2d": 2, "Prelu": 1, "Add": 1, "Exp": 1}
+
+
 def test_layer_scale_in_a_residual_block_goes_into_the_projection():
     net = Net((2, 5, 8))
     y = net(ops.Linear(), net(ops.Exp(), net.inputs[0]), (8, 8), (8,))

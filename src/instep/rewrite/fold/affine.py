@@ -157,7 +157,7 @@ def _into(edit: Editor, node: Node, affine: Affine, depth: int) -> Plan | None:
             plan = rest(edit, node.inputs[0], affine, depth - 1) if fits else None
         case ops.ReduceMean():
             plan = rest(edit, node.inputs[0], affine if op.keepdims else _unreduced(affine, op.axes), depth - 1)
-        case ops.Relu() | ops.LeakyRelu() if not affine.shifts and np.all(affine.scale > 0):
+        case ops.Relu() | ops.LeakyRelu() | ops.Prelu() if not affine.shifts and np.all(affine.scale > 0):
             plan = rest(edit, node.inputs[0], affine, depth - 1)
         case ops.MatMul() if not affine.shifts and affine.scale.size == 1:
             plan = None
@@ -454,8 +454,11 @@ def _onto(edit: Editor, node: Node, value: Value, affine: Affine, depth: int) ->
         case ops.ReduceMean() if all(c.shape[a] == 1 for c in (affine.scale, affine.shift) for a in op.axes):
             keep = [i for i in range(value.rank) if op.keepdims or i not in op.axes]
             after = _both(affine, lambda c: c.reshape([c.shape[i] for i in keep]))
-        case ops.Relu() | ops.LeakyRelu() if not affine.shifts and np.all(affine.scale > 0):
-            after = affine
+        case ops.Relu() | ops.LeakyRelu() | ops.Prelu() if not affine.shifts and np.all(affine.scale > 0):
+            after = affine if node.inputs[0] is value else None
+        case ops.Add() | ops.Sub() if not affine.scales and not op.activation and output.shape == value.shape:
+            sign = -1.0 if isinstance(op, ops.Sub) and node.inputs[1] is value else 1.0
+            after = Affine(affine.scale, affine.shift * sign)
         case ops.Mul() | ops.Div() if not affine.shifts and _constant_beside(edit, node, value) is not None:
             return _onto_product(edit, node, affine)
         case ops.Mul() if not affine.shifts and not op.activation:

@@ -84,7 +84,7 @@ def _fold_chain(edit: Editor, tail: Node) -> bool:
                 head = node.output
             adopt(edit, head, last)
             return True
-    return _fold_forward(edit, chain) or _shorten(edit, chain)
+    return _fold_forward(edit, chain) or _fold_apart(edit, chain) or _shorten(edit, chain)
 
 
 def _vanish(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool:
@@ -133,6 +133,26 @@ def _fold_forward(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool
     _run(plan)
     _rebuild(edit, chain, Affine(np.ones_like(whole.scale), whole.shift / whole.scale))
     tail.output.source = None
+    return True
+
+
+def _fold_apart(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool:
+    """Fold the scale backwards and leave the shift, or the shift forwards and leave the scale."""
+    tail, head, whole = chain[-1][0], chain[0][1], _compose(chain)
+    if not (whole.scales and whole.shifts):
+        return False
+    one, zero = np.ones_like(whole.scale), np.zeros_like(whole.shift)
+    plan = absorb(edit, head, Affine(whole.scale, zero))
+    if plan is not None:
+        _run(plan)
+        _rebuild(edit, chain, Affine(one, whole.shift))
+        return True
+    plan = deliver(edit, tail.output, Affine(one, whole.shift))
+    if plan is None:
+        return False
+    _run(plan)
+    tail.output.source = None
+    _rebuild(edit, chain, Affine(whole.scale, zero))
     return True
 
 
