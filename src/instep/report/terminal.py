@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,6 +135,9 @@ def bench_table(rows: Sequence[tuple[str, float | None, int, str]]) -> Grid:
 
 
 def console(error: bool = False) -> Console:
-    """A console that never breaks words to fit a pipe: 120 columns where there is no terminal."""
-    made = Console(stderr=error, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=error, highlight=False, width=120)
+    """A console that never breaks words to fit a pipe: where there is no terminal, $COLUMNS or 120 columns."""
+    made = Console(stderr=error, highlight=False)
+    if made.is_terminal:
+        return made
+    columns = os.environ.get("COLUMNS", "")
+    return Console(stderr=error, highlight=False, width=int(columns) if columns.isdigit() else 120)
