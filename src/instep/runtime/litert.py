@@ -180,7 +180,8 @@ def _read(directory: Path, number: int) -> list[RunResult]:
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "instep.runtime.worker", *arguments]
+    # -P: what lies in the current folder never stands in for a module of the child
+    return [sys.executable, "-P", "-m", "instep.runtime.worker", *arguments]
 
 
 def _environment() -> dict[str, str]:
