@@ -141,7 +141,7 @@ def repeated(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return True
 
 
-@fault("off-by-one slice", (ops.Slice,), "off-by-one slice")
+@fault("off-by-one slice", (ops.Slice,), "off-by-one slice", "shifted by one place")
 def off_by_one(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     op: Any = node.op
     for axis, n in enumerate(node.inputs[0].shape):

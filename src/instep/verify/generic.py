@@ -26,7 +26,7 @@ def _moved(right: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
         if n < 3:
             continue
         for by in (1, -1):
-            yield "shifted by one pixel", f"the right value moved by {by} along axis {axis} (edges aside)", np.roll(
+            yield "shifted by one place", f"the right value moved by {by} along axis {axis} (edges aside)", np.roll(
                 right, by, axis
             )
         yield "reversed along an axis", f"the right value reversed along axis {axis}", np.flip(right, axis)

@@ -346,6 +346,19 @@ def average_for_max(node: Node, context: Context) -> Iterator[Found]:
         other = ops.AvgPool2d(op.kernel, op.stride, op.padding, count, layout=op.layout)
         counted = "counted" if count else "not counted"
         yield f"mean over the window (padding {counted})", lambda ins, o=other: o.evaluate(*ins)
+    for axis, name in ((0, "rows"), (1, "columns")):
+        # large windows are pooled one axis after the other
+        first, second = (_one_axis(op, i, ops.AvgPool2d if i == axis else ops.MaxPool2d) for i in (0, 1))
+        yield f"mean over the window's {name}", lambda ins, f=first, s=second: s.evaluate(*f.evaluate(*ins))
+
+
+def _one_axis(op: Any, axis: int, kind: Any) -> Any:
+    """The pool ``op`` along one axis only, as a pool of ``kind``."""
+    kernel, stride, padding = (
+        tuple(v if i == axis else plain for i, v in enumerate(field))
+        for field, plain in ((op.kernel, 1), (op.stride, 1), (op.padding, (0, 0)))
+    )
+    return kind(kernel, stride, padding, layout=op.layout)
 
 
 @explains("maximum pooling for average pooling", ops.AvgPool2d)
