@@ -9,7 +9,8 @@ import numpy as np
 from instep.graph import Node, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.fold.affine import Affine, deliver
+from instep.rewrite.fold.affine import Affine
+from instep.rewrite.fold.deliver import deliver
 from instep.rewrite.fold.weights import set_constant, shrink
 
 __all__ = ["fold_norm_scales"]

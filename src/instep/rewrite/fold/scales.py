@@ -7,7 +7,9 @@ import numpy as np
 from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.fold.affine import Affine, Plan, absorb, deliver, read_affine
+from instep.rewrite.fold.absorb import absorb
+from instep.rewrite.fold.affine import Affine, Plan, read_affine
+from instep.rewrite.fold.deliver import deliver
 from instep.rewrite.fold.weights import LAYERS, adopt, sole_user
 
 __all__ = ["fold_scales", "spell_scales"]
