@@ -75,7 +75,8 @@ def folded(nodes: Sequence[Node], graph: Graph) -> Iterator[Folded]:
     yield from _normed(nodes, graph)
 
 
-VIEWS = (ops.Reshape, ops.Permute, ops.Roll, ops.Flip, ops.Slice)
+#: What may stand between a norm and the layer that takes in its scale and shift (all keep the last axis).
+VIEWS = (ops.Reshape, ops.Permute, ops.Roll, ops.Flip, ops.Slice, ops.ReduceMean)
 
 
 def _normed(nodes: Sequence[Node], graph: Graph) -> Iterator[Folded]:
