@@ -398,6 +398,7 @@ def _load() -> None:
     gc.disable()
     try:
         import_module("instep.capture.torch.capture")
+        import_module("instep.extensions").load_extensions()
     finally:
         if enabled:
             gc.enable()
