@@ -55,7 +55,7 @@ def agree(
 ) -> Captured:
     """Capture, then hold three against each other: the graph's numpy meaning and PyTorch in float64 (every captured
     value, to ``rtol`` of its largest element), PyTorch's steps in float32 and the module itself (exactly)."""
-    module.eval()
+    module.eval().requires_grad_(False)
     captured = capture(module, inputs=inputs)
     validate(captured.graph)
     arrays = list(arrays) if arrays is not None else draw(captured)

@@ -10,8 +10,8 @@ import torch
 from instep.capture.base import CaptureError
 from instep.capture.torch import handlers
 from instep.capture.torch.builder import Builder, dtype_name, numpy_of
-from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, steps_in
-from instep.capture.torch.registry import Missing, Unsupported, find
+from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, refuse_random, steps_in
+from instep.capture.torch.registry import Missing, Places, Unsupported, find
 from instep.graph import Graph, GraphError, SourceView, Value
 from instep.graph.operator import Spec
 
@@ -51,7 +51,8 @@ class _Converter:
         for name, step in self.program.outputs:
             value = self.read(step)
             if not isinstance(value, Value):
-                raise CaptureError(f"output '{name}' is not a tensor")
+                why = value.why if isinstance(value, Missing) else "it is not a tensor"
+                raise CaptureError(f"output '{name}' cannot be captured: {why}; do not return it")
             graph.outputs.append(value)
             graph.output_names.append(name)
         return graph, self.sources
@@ -62,8 +63,6 @@ class _Converter:
         made = self.made.get(step)
         if made is None:
             made = self.made[step] = self.constant(step)
-        if isinstance(made, Missing):
-            raise CaptureError(f"{self.build.step.place} needs a result that cannot be captured: {made.why}")
         return made
 
     def constant(self, step: Step) -> Any:
@@ -71,6 +70,8 @@ class _Converter:
             return self.graph.constant(numpy_of(step.tensor), self.build.unique(step.name))
         try:
             result = self.program.constant(step)
+        except CaptureError:
+            raise
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise CaptureError(f"{step.place}: PyTorch cannot evaluate the constant {step.target}: {error}") from None
         stem = f"{step.scope}/{step.name}" if step.scope else step.name
@@ -88,6 +89,7 @@ class _Converter:
             return self.read(step.args[0])[step.args[1]]
         handler = find(step.target)
         if handler is None:
+            refuse_random(step)
             raise CaptureError(
                 f"{step.place} uses the operator {step.target}, which Instep does not know; replace it in the network "
                 "or register a handler for it (docs/add-an-operator.md)"
@@ -95,6 +97,9 @@ class _Converter:
         build = self.build
         args = map_steps(step.args, self.read)
         kwargs = map_steps(step.kwargs, self.read)
+        for missing in (v for v in (*args, *kwargs.values()) if isinstance(v, Missing)):
+            if not isinstance(missing, Places) or "max_unpool" not in str(step.target):
+                raise CaptureError(f"{step.place} needs a result that cannot be captured: {missing.why}")
         build.begin(step)
         count = len(self.graph.nodes)
         try:

@@ -272,6 +272,12 @@ class _Flattener:
         if str(target) in ("aten.detach_.default", "aten.requires_grad_.default"):
             return slot
         old = self._read(slot)
+        root = slot
+        while root.parent is not None and root.view is not None:
+            root = root.parent
+        if root.step.kind in ("weight", "input"):
+            held = "buffer" if root.step.kind == "weight" else "input"
+            self.notes.append(f"the network changes its {held} '{root.step.name}' in place; the first call is captured")
         step = self._emit(pure, self._steps(args), self._steps(kwargs), name, val, scope, origin)
         if isinstance(old.val, torch.Tensor):
             step.cast = old.val.dtype

@@ -10,7 +10,7 @@ import torch
 
 from instep.capture.base import CaptureError
 
-__all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "steps_in"]
+__all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "refuse_random", "steps_in"]
 
 #: What a step depends on: nothing (constants), parameters or buffers of the state_dict, or the network's inputs.
 FREE, PARAM, INPUT = 0, 1, 2
@@ -75,6 +75,8 @@ class Program:
             tensor = step.tensor
             assert tensor is not None
             return tensor.double() if wide and step.depends == PARAM and tensor.is_floating_point() else tensor
+        if "dropout" not in str(step.target):
+            refuse_random(step)
         with torch.no_grad():
             args = map_steps(step.args, lambda s: self._argument(s, wide))
             kwargs = map_steps(step.kwargs, lambda s: self._argument(s, wide))
@@ -100,6 +102,15 @@ def call(step: Step, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
             want = torch.float64
         result = result.to(want)
     return result
+
+
+def refuse_random(step: Step) -> None:
+    """Raise CaptureError when the step draws random numbers."""
+    if torch.Tag.nondeterministic_seeded in getattr(step.target, "tags", ()):
+        raise CaptureError(
+            f"{step.place} draws random numbers ({step.target}), and a file always computes the same; "
+            "make the numbers an input or a buffer of the network"
+        )
 
 
 def _widen(arg: Any) -> Any:

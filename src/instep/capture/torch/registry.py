@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["HANDLERS", "Missing", "Unsupported", "find", "handles"]
+__all__ = ["HANDLERS", "Missing", "Places", "Unsupported", "find", "handles"]
 
 #: ATen operator name, with or without overload ("add.Tensor" before "add"), to handler(builder, *args, **kwargs).
 HANDLERS: dict[str, Callable[..., Any]] = {}
@@ -20,6 +20,14 @@ class Missing:
 
     def __init__(self, why: str) -> None:
         self.why = why
+
+
+class Places(Missing):
+    """The places of a max pool's maxima: what was pooled and how, for the max_unpool that may follow."""
+
+    def __init__(self, pooled: Any, maxima: Any, windows: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__("the places of the maxima (only the maxima are captured, and what max_unpool makes of both)")
+        self.pooled, self.maxima, self.windows = pooled, maxima, windows
 
 
 def handles(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import math
@@ -49,7 +50,7 @@ def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, r
     try:
         module = timm.create_model(name, pretrained=False, **(args or {}))
     except Exception as error:
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:8]
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 6)
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise CaptureError(f"timm cannot build '{name}': {error}{hint}") from None
     cfg: Any = module.default_cfg if isinstance(getattr(module, "default_cfg", None), dict) else module.pretrained_cfg

@@ -7,7 +7,7 @@ from typing import Any
 
 from instep.capture.torch.builder import Builder
 from instep.capture.torch.handlers.spatial import tuple_of
-from instep.capture.torch.registry import Missing, handles
+from instep.capture.torch.registry import Places, handles
 from instep.graph import Value, ops
 
 __all__: list[str] = []
@@ -98,11 +98,42 @@ def max_pool2d(
 ) -> Any:
     kernel = tuple_of(kernel_size, 2)
     rest = (tuple_of(stride, 2) or kernel, tuple_of(padding, 2), tuple_of(dilation, 2), ceil_mode)
-    return _with_indices(b, _planes(b, x, 2, lambda v: _max_pool(b, v, kernel, *rest)))
+    return _with_indices(b, _planes(b, x, 2, lambda v: _max_pool(b, v, kernel, *rest)), x, (kernel, *rest[:3]))
 
 
-def _with_indices(b: Builder, y: Value) -> Any:
-    return (y, Missing("the places of the maxima; only the maxima are")) if isinstance(b.step.val, (list, tuple)) else y
+def _with_indices(b: Builder, y: Value, x: Value | None = None, windows: tuple[tuple[int, ...], ...] = ()) -> Any:
+    """The pool's result as torch gives it; the places of the maxima exist only for a max_unpool that follows."""
+    if not isinstance(b.step.val, (list, tuple)):
+        return y
+    return y, Places(x, y, windows)
+
+
+@handles("max_unpool2d")
+def max_unpool2d(b: Builder, x: Value, places: Any, output_size: Sequence[int]) -> Value:
+    """Each value goes back to the place of its window's first maximum, zeros elsewhere.
+
+    For windows that tile the pooled tensor: the window's places, one after the other, become channels of x or zero,
+    and a depth-to-space puts them where they were.
+    """
+    if not isinstance(places, Places) or not places.windows:
+        raise b.fail("max_unpool of places that do not come from a max_pool2d")
+    kernel, stride, padding, dilation = places.windows
+    rows, cols = kernel
+    pooled: Value = places.pooled
+    fits = tuple(output_size) == pooled.shape[-2:] == tuple(n * k for n, k in zip(x.shape[-2:], kernel, strict=True))
+    if pooled.rank != 4 or rows != cols or stride != kernel or padding != (0, 0) or dilation != (1, 1) or not fits:
+        raise b.fail("max_unpool of windows that are not square tiles of the pooled tensor")
+    zero = b.scalar(0.0, x.dtype)
+    taken: Value | None = None
+    parts = []
+    for i in range(rows * cols):
+        row = (0, 0, i // cols, i % cols)
+        at = b(ops.Slice(row, pooled.shape, (1, 1, rows, cols)), pooled)
+        here = b(ops.Equal(), at, places.maxima)
+        first = here if taken is None else b(ops.LogicalAnd(), here, b(ops.LogicalNot(), taken))
+        parts.append(b(ops.Where(), first, x, zero))
+        taken = here if taken is None else b(ops.LogicalOr(), taken, here)
+    return b(ops.DepthToSpace(rows, "DCR"), b.concat(parts, 1))
 
 
 @handles("max_pool1d", "max_pool1d_with_indices")
