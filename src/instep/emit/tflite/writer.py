@@ -68,6 +68,8 @@ class Writer:
         self._dequantized: dict[int, int] = {}
         self._views: dict[tuple[Value, str], int] = {}
         self._names: set[str] = {v.name for v in graph.values()}
+        # names of the graph's constants that are in the file already, themselves or transposed
+        self._stored: set[str] = set()
 
     # -- reading the graph -------------------------------------------------------------------------------------
     def tensor(self, value: Value) -> int:
@@ -93,7 +95,7 @@ class Writer:
         """A constant derived from ``value`` (its transpose, say), stored once per ``key``."""
         at = (value, key)
         if at not in self._views:
-            self._views[at] = self._constant(array, f"{value.name}.{key}" if value in self._index else value.name)
+            self._views[at] = self._constant(array, value.name)
         return self._views[at]
 
     # -- tensors and buffers -----------------------------------------------------------------------------------
@@ -140,8 +142,9 @@ class Writer:
 
     def _constant(self, array: np.ndarray, name: str) -> int:
         stored = self._store_type(array, name)
-        if name not in self._names or any(t.name == name for t in self.tensors if t.buffer):
+        if name in self._stored or name not in self._names:
             name = self.fresh(name)
+        self._stored.add(name)
         if not self._halves(stored):
             return self.declare(name, stored.shape, str(stored.dtype), self._buffer(stored))
         buffer = self._buffer(stored.astype(np.float16))
