@@ -358,7 +358,7 @@ def layout(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return True
 
 
-@fault("height and width transposed", CONV, "input transposed in height and width")
+@fault("height and width transposed", CONV, "input transposed in height and width", "transposed")
 def turned_input(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     _, h, w = _axes(node.op)
     x = node.inputs[0].shape

@@ -61,7 +61,7 @@ def no_mask(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return False
 
 
-@fault("gate dropped", (ops.Mul,), "gate dropped")
+@fault("gate dropped", (ops.Mul,), "gate dropped", "activation dropped")
 def no_gate(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     if not _computed(graph, node):
         return False
@@ -141,7 +141,8 @@ def repeated(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return True
 
 
-@fault("off-by-one slice", (ops.Slice,), "off-by-one slice", "shifted by one place")
+@fault("off-by-one slice", (ops.Slice,), "off-by-one slice", "shifted by one place",
+       "transposed convolution cropped at the wrong side")  # fmt: skip
 def off_by_one(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     op: Any = node.op
     for axis, n in enumerate(node.inputs[0].shape):
@@ -192,7 +193,7 @@ def inverse(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     return _set(node, perm=tuple(int(i) for i in np.argsort(op.perm)))
 
 
-@fault("reshape for a transpose", (ops.Permute,), "reshape for a transpose")
+@fault("reshape for a transpose", (ops.Permute,), "reshape for a transpose", "memory read in the wrong layout")
 def no_permute(graph: Graph, node: Node, rng: np.random.Generator) -> bool:
     op: Any = node.op
     x = node.inputs[0].shape
