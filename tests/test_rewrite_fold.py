@@ -264,6 +264,19 @@ def test_batch_norms_behind_relus_go_where_they_can():
     assert apply(net.out(y), fold_scales, rounds=2) == {"Conv2d": 2, "Prelu": 1, "Add": 1, "Exp": 1}
 
 
+def test_a_depthwise_layer_of_one_place_is_a_scale():
+    net = Net((1, 4, 8, 8))
+    y = net(ops.Conv2d(), net.inputs[0], (6, 4, 1, 1), (6,))
+    y = net(ops.Conv2d(groups=6), y, (6, 1, 1, 1), (6,))
+    y = net(ops.Conv2d(groups=6), net(ops.Gelu(), y), (6, 1, 1, 1), (6,))
+    y = net(ops.Conv2d(), y, (4, 6, 3, 3))
+    assert apply(net.out(y), fold_scales) == {"Conv2d": 2, "Gelu": 1}
+    y = net(ops.Conv2d(groups=4), net.inputs[0], (4, 1, 1, 1))
+    graph = net.out(net(ops.Exp(), y))
+    graph.prune()
+    assert apply(graph, fold_scales, rounds=2) == {"Conv2d": 1, "Exp": 1}
+
+
 def test_layer_scale_in_a_residual_block_goes_into_the_projection():
     net = Net((2, 5, 8))
     y = net(ops.Linear(), net(ops.Exp(), net.inputs[0]), (8, 8), (8,))

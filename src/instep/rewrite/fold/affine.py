@@ -59,6 +59,8 @@ def read_affine(edit: Editor, node: Node, *, active: bool = False) -> tuple[Valu
     Nodes with a fused activation are read, up to that activation, only where ``active`` says so.
     """
     op = node.op
+    if isinstance(op, ops.Conv2d):
+        return _read_scaling(edit, node, op)
     if not isinstance(op, ops.BatchNorm | ops.Add | ops.Sub | ops.Mul | ops.Div | ops.Neg):
         return None
     if not node.output.dtype.startswith("float") or (getattr(op, "activation", "") and not active):
@@ -95,6 +97,28 @@ def read_affine(edit: Editor, node: Node, *, active: bool = False) -> tuple[Valu
         case ops.Div() if index == 0 and np.all(c != 0):
             return x, Affine(1 / c, zero)
     return None
+
+
+def _read_scaling(edit: Editor, node: Node, op: ops.Conv2d) -> tuple[Value, Affine] | None:
+    """A depthwise convolution with a 1×1 kernel multiplies and shifts each channel."""
+    weight = edit.array(node.inputs[1])
+    channels = node.inputs[0].shape[channel_axis(op, 4)]
+    if (
+        op.groups != channels
+        or op.activation
+        or weight is None
+        or weight.size != channels
+        or weight.shape[0] != channels
+    ):
+        return None
+    if op.stride != (1, 1) or any(map(any, op.padding)):
+        return None
+    bias = edit.array(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(channels)
+    if bias is None:
+        return None
+    spread = [-1 if i == channel_axis(op, 4) else 1 for i in range(4)]
+    scale, shift = (v.astype(np.float64).reshape(spread) for v in (weight, bias))
+    return node.inputs[0], Affine(scale, shift)
 
 
 def along(array: np.ndarray, axis: int, size: int) -> np.ndarray | None:

@@ -21,7 +21,7 @@ ROUNDING = 2.0**-23
 @rewrite("x · s + t by constants composes with a linear layer into a linear layer; computed in float64")
 def fold_scales(edit: Editor) -> bool:
     changed = False
-    for node in edit.nodes(ops.BatchNorm, ops.Mul, ops.Add, ops.Sub, ops.Div, ops.Neg):
+    for node in edit.nodes(ops.BatchNorm, ops.Mul, ops.Add, ops.Sub, ops.Div, ops.Neg, ops.Conv2d):
         if not edit.alive(node):
             continue
         if node.op.fields().get("activation"):
@@ -34,7 +34,7 @@ def fold_scales(edit: Editor) -> bool:
 def _fold_active(edit: Editor, node: Node) -> bool:
     """Fold arithmetic with a fused activation into the layer right before it, activation included."""
     activation = node.op.fields()["activation"]
-    read = read_affine(edit, node, active=True)
+    read = read_affine(edit, node, active=True) if not isinstance(node.op, LAYERS) else None
     layer = edit.maker(read[0], *LAYERS) if read is not None else None
     if read is None or layer is None:
         return False
@@ -71,8 +71,10 @@ def _chain(edit: Editor, tail: Node) -> list[tuple[Node, Value, Affine]]:
 
 def _fold_chain(edit: Editor, tail: Node) -> bool:
     chain = _chain(edit, tail)
-    if not chain:
-        return False
+    return bool(chain) and _fold(edit, chain)
+
+
+def _fold(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool:
     if _vanish(edit, chain):
         return True
     for count in range(len(chain), 0, -1):
@@ -86,7 +88,11 @@ def _fold_chain(edit: Editor, tail: Node) -> bool:
                 head = node.output
             adopt(edit, head, last)
             return True
-    return _fold_forward(edit, chain) or _fold_apart(edit, chain) or _shorten(edit, chain)
+    if _fold_forward(edit, chain):
+        return True
+    if len(chain) > 1 and isinstance(chain[0][0].op, LAYERS):  # a depthwise layer of one place takes in what follows
+        return _fold(edit, chain[1:])
+    return _fold_apart(edit, chain) or _shorten(edit, chain)
 
 
 def _vanish(edit: Editor, chain: list[tuple[Node, Value, Affine]]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from instep.graph import Node, Operator, Value, ops
+from instep.graph import Node, Operator, Spec, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.channel_order import dcr_from_crd
@@ -38,7 +38,7 @@ def _goes_on(edit: Editor, node: Node) -> bool:
     return sole_user(edit, node.output) and isinstance(edit.users[node.output][0].op, VIEWS)
 
 
-def _chains(edit: Editor, tail: Node):
+def _chains(edit: Editor, tail: Node) -> list[tuple[Value, list[Operator]]]:
     """(x, operators from x to the tail) for every rank-4 value the chain of views comes through, farthest first."""
     chain: list[Operator] = []
     found: list[tuple[Value, list[Operator]]] = []
@@ -62,16 +62,10 @@ def known_form(x: Value, chain: list[Operator]) -> list[Operator | np.ndarray] |
     index = np.arange(x.size, dtype=np.int32).reshape(x.shape)
     moved = index
     for op in chain:
-        if np.prod(op.infer(_spec(moved))[0].shape) > LARGEST:
+        if np.prod(op.infer(Spec(moved.shape))[0].shape) > LARGEST:
             return None
         (moved,) = op.evaluate(moved)
     return _match(index, moved)
-
-
-def _spec(array: np.ndarray) -> Any:
-    from instep.graph import Spec
-
-    return Spec(array.shape, str(array.dtype))
 
 
 def _match(index: np.ndarray, moved: np.ndarray) -> list[Operator | np.ndarray] | None:
