@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from instep.graph import Graph
 from instep.rewrite.driver import PassReport, Rewrite, run
 from instep.rewrite.fold.branches import merge_branches
+from instep.rewrite.fold.compositions import compose_convolutions
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_identities
@@ -82,7 +83,7 @@ def to_tflite(
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
-    graph = go(graph, (fuse_activations, lower))
+    graph = go(graph, (fuse_activations, compose_convolutions, lower))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
     return graph, reports
