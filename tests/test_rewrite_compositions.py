@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from rewriting import Net, apply
 
 from instep.graph import ops
 from instep.rewrite.fold.compositions import compose_convolutions
+from rewriting import Net, apply
 
 PAD1 = ((1, 1), (1, 1))
 

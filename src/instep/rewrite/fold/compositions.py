@@ -112,7 +112,7 @@ def _compose(edit: Editor, first: Node, then: Node) -> None:
 
 
 def _edge(edit: Editor, first: Node, axis: int, end: int, count: int, kernel: int, alone: bool) -> Value:
-    """``count`` rows (columns) of the first convolution's result, cut from it or, where only they are left, computed."""
+    """``count`` rows or columns of the first convolution's result, cut from it or, where only they remain, computed."""
     op: Any = first.op
     if not alone:
         return _cut(edit, first, first.output, axis, end, count)
