@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ def version() -> str:
     """Instep's version."""
     import instep
 
-    return instep.__version__
+    tile = os.environ.get("INSTEP_TILE")
+    return instep.__version__ + (f"-tile{tile}" if tile else "")
 
 
 def prepare() -> None:
@@ -31,7 +33,10 @@ def prepare() -> None:
 def convert(
     module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outputs: list[torch.Tensor], path: Path
 ) -> dict[str, float]:
-    """Convert and write ``path``, and beside it ``<name>.floor.tflite``. Returns seconds of the steps and "total"."""
+    """Convert and write ``path``, and beside it ``<name>.floor.tflite``. Returns seconds of the steps and "total".
+
+    $INSTEP_TILE is the ``tile`` of ``to_tflite``.
+    """
     from instep.capture import capture
     from instep.emit import tflite
     from instep.rewrite.pipelines import to_tflite
@@ -39,7 +44,8 @@ def convert(
     start = time.perf_counter()
     captured = capture(module, inputs=list(inputs))
     captured_at = time.perf_counter()
-    graph, _ = to_tflite(captured.graph)
+    tile = os.environ.get("INSTEP_TILE")
+    graph, _ = to_tflite(captured.graph, tile=int(tile) if tile else None)
     rewritten_at = time.perf_counter()
     tflite.write(graph, path)
     end = time.perf_counter()

@@ -33,6 +33,7 @@ from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
 from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
+from instep.rewrite.tune.tiles import split_convolutions
 from instep.rewrite.views import canonicalise_views, hoist_slices
 
 __all__ = ["to_tflite"]
@@ -58,10 +59,14 @@ def to_tflite(
     graph: Graph,
     *,
     io: str = "nhwc",
+    tile: int | None = None,
     prove: Callable[[Graph, Graph, str], object] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Graph, list[PassReport]]:
     """Captured graph → lowered graph. ``io``: "nhwc" or "nchw" inputs and outputs.
+
+    ``tile`` splits convolutions for a processor that computes output channels in tiles of that many (32: AVX-512; see
+    rewrite/tune/tiles.py); None suits every processor.
 
     ``prove(before, after, name)`` is called after each change. Returns the graph and what each rewrite did.
     Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
@@ -86,4 +91,6 @@ def to_tflite(
     graph = go(graph, (fuse_activations, compose_convolutions, lower))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
+    if tile is not None:
+        graph = go(graph, (split_convolutions(tile), merge_constants))
     return graph, reports

@@ -1,0 +1,1 @@
+"""Rewrites that pay on one kind of processor only, and run only when asked for."""
