@@ -180,3 +180,20 @@ def test_inputs_are_matched_by_name_before_order(file: Path) -> None:
     info = tflite_info(file)
     (view,) = match_inputs(info, ["other", "x"], [Spec((1, 3, 12, 12)), Spec((1, 3, 12, 12))])
     assert view.name == "x" and view.shape == (1, 12, 12, 3)
+
+
+def test_a_network_too_large_to_hold_is_thinned_and_a_fault_still_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    graph = network()
+    path = faulty(tmp_path)
+    monkeypatch.setattr(sys.modules["instep.verify.verify"], "AFFORDABLE", 40_000.0)
+    verdict = verify(GraphReference(graph), path, graph=graph)
+    assert any("values of this network are large" in n for n in verdict.notes)
+    assert verdict.verdict == "out of step"
+    assert verdict.first is not None and verdict.first.source == "right"
+    assert verdict.diagnosis is not None and verdict.diagnosis.scope == "right"
+    healthy = verify(GraphReference(graph), written(graph, tmp_path / "healthy.tflite"), graph=graph)
+    assert healthy.verdict == "in step"

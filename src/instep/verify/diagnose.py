@@ -24,7 +24,7 @@ from instep.verify.noise import distance
 from instep.verify.subject import Run, to_source
 from instep.verify.verdict import Diagnosis, Row
 
-__all__ = ["Case", "diagnose"]
+__all__ = ["Case", "diagnose", "surroundings"]
 
 #: A cause fits when it leaves at most this share of the error ...
 FITS = 0.02
@@ -68,27 +68,7 @@ class Case:
         target = next((v for n in graph.nodes for v in n.outputs if v.name == first.source), None)
         if target is None:
             return None
-        producer = graph.producers()
-        inside: list[Node] = []
-        frontier: set[Value] = set()
-        stack, seen = [producer[target]], set()
-        while stack:
-            node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            inside.append(node)
-            for value in node.inputs:
-                parent = producer.get(value)
-                if parent is None:
-                    if value not in graph.weights:
-                        frontier.add(value)
-                elif value.name in good:
-                    frontier.add(value)
-                else:
-                    stack.append(parent)
-        order = {id(n): i for i, n in enumerate(graph.nodes)}
-        inside.sort(key=lambda n: order[id(n)])
+        inside, frontier = surroundings(graph, target, good)
         tensors: dict[str, str] = {}
         for tensor, view in mapping.values.items():
             tensors.setdefault(view.name, tensor)
@@ -139,6 +119,31 @@ class Case:
         if value in table:
             return table[value]
         return self.made[value] if value in self.made else _wide(self.graph.weights[value])
+
+
+def surroundings(graph: Graph, target: Value, good: set[str]) -> tuple[list[Node], set[Value]]:
+    """The nodes between ``target`` and the last values named in ``good`` (in order), and those values."""
+    producer = graph.producers()
+    inside: list[Node] = []
+    frontier: set[Value] = set()
+    stack, seen = [producer[target]], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        inside.append(node)
+        for value in node.inputs:
+            parent = producer.get(value)
+            if parent is None:
+                if value not in graph.weights:
+                    frontier.add(value)
+            elif value.name in good:
+                frontier.add(value)
+            else:
+                stack.append(parent)
+    order = {id(n): i for i, n in enumerate(graph.nodes)}
+    return sorted(inside, key=lambda n: order[id(n)]), frontier
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from instep.graph import Graph, Node, SourceView
-from instep.verify.diagnose import Case, diagnose
+from instep.verify.diagnose import Case, diagnose, surroundings
 from instep.verify.inputs import InputSet, Picture, index_bounds, make_inputs
 from instep.verify.jumps import Jumps
 from instep.verify.lossy import Figures, measure_lossy
@@ -35,7 +35,11 @@ from instep.verify.reference import Reference
 from instep.verify.subject import Run, Subject
 from instep.verify.verdict import Row, Verdict, correlation
 
-__all__ = ["judge", "plan", "verify"]
+__all__ = ["AFFORDABLE", "judge", "plan", "verify"]
+
+
+#: Bytes of float64 values of one input set that a proof holds at a time.
+AFFORDABLE = 1.5e9
 
 
 @dataclass
@@ -61,7 +65,9 @@ def plan(specs: Sequence[Any], macs: int) -> tuple[tuple[str, ...], int]:
         return ("noise", "natural", "mosaic", "zeros", "constant", "large"), 2
     if work <= 2e9:
         return ("noise", "mosaic", "zeros"), 1
-    return ("noise", "natural"), 1
+    if work <= 2e10:
+        return ("noise", "natural"), 1
+    return ("natural",), 1
 
 
 def _macs(graph: Graph | None) -> int:
@@ -133,16 +139,22 @@ def judge(
     figures: Figures | None = None,
     explain: bool = True,
     unit: float = SINGLE,
+    only: set[str] | None = None,
 ) -> Verdict:
     """Compare ``subject`` with ``reference`` on ``sets``; ``graph`` (captured) gives scopes, order and the diagnosis.
 
     ``draws`` is the number of float32 runs with nudged inputs per set, beside the plain one. ``unit`` is the unit of
-    rounding of the result's weights (HALF for float16).
+    rounding of the result's weights (HALF for float16). ``only`` names the source values to look at beside the
+    outputs; by default all, or of a network whose values do not fit in AFFORDABLE bytes every so many, and those in
+    between where one is out of step.
     """
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
     mapping = subject.mapping
-    founds = _targets(subject)
+    founds = [f for f in _targets(subject) if only is None or f.view.name in only]
+    thinned = only is None and sum(map(_bytes, founds)) > AFFORDABLE
+    if thinned:
+        founds = _thinned(founds)
     outputs: dict[tuple[int, str], _Found] = {}
     wanted = {f.view.name for f in founds} | {v.name for v in mapping.outputs if v is not None}
     noise: dict[str, Noise] = {}
@@ -204,6 +216,21 @@ def judge(
         verdict.notes.append(f"outputs {unseen} show no value of the source and were not compared")
     if figures is not None:
         verdict.lossy = figures.judge(lossy)
+    if thinned:
+        verdict.notes.append(f"the values of this network are large: {len(founds)} were compared")
+    if thinned and graph is not None and verdict.first is not None:
+        near = [s for s in sets if s.name == verdict.first.inputs]
+        between = _between(graph, verdict)
+        finer = judge(reference, subject, near, graph=graph, draws=draws, seed=seed, limits=limits, explain=False,
+                      unit=unit, only=between)  # fmt: skip
+        order = {name: i for i, name in enumerate(_source_values(graph))}
+        known = {r.source for r in verdict.rows}
+        fresh_rows = [r for r in finer.rows if r.source not in known]
+        verdict.rows = sorted([*verdict.rows, *fresh_rows], key=lambda r: order.get(r.source, -1))
+        bad = [r for r in fresh_rows if r.verdict in CLASSES[1:]]
+        if bad:
+            verdict.first = min([verdict.first, *bad], key=lambda r: order.get(r.source, -1))
+            noise.update((r.source, _level_of(r)) for r in bad)
     if explain and graph is not None and verdict.first is not None:
         case = _case(reference, subject, sets, graph, verdict, noise, limits)
         if case is not None:
@@ -214,6 +241,47 @@ def judge(
                 verdict.first.diagnosis = str(verdict.diagnosis)
     verdict.seconds = time.perf_counter() - start
     return verdict
+
+
+def _bytes(found: _Found) -> int:
+    return 8 * math.prod(found.view.shape)
+
+
+def _thinned(founds: list[_Found]) -> list[_Found]:
+    """As many values as AFFORDABLE takes: all small ones, and large ones evenly along the network."""
+    small = AFFORDABLE / (4 * len(founds))
+    step = sum(_bytes(f) for f in founds if _bytes(f) > small) / (0.75 * AFFORDABLE)
+    kept, total = [], 0.0
+    for found in founds:
+        if _bytes(found) <= small:
+            kept.append(found)
+            continue
+        before, total = total, total + _bytes(found)
+        if int(total / (step * _bytes(found))) > int(before / (step * _bytes(found))):
+            kept.append(found)
+    return kept
+
+
+def _between(graph: Graph, verdict: Verdict) -> set[str]:
+    """The source values between the first bad value and the last ones in step before it."""
+    assert verdict.first is not None
+    target = next((v for n in graph.nodes for v in n.outputs if v.name == verdict.first.source), None)
+    if target is None:
+        return set()
+    nodes, frontier = surroundings(graph, target, _good(verdict))
+    return {v.name for n in nodes for v in n.outputs} | {v.name for v in frontier}
+
+
+def _good(verdict: Verdict) -> set[str]:
+    """The source values that are in step, in every tensor that shows them."""
+    bad = {r.source for r in verdict.rows if r.verdict in CLASSES[1:]}
+    return {r.source for r in verdict.rows if r.verdict == "in step"} - bad
+
+
+def _level_of(row: Row) -> Noise:
+    noise = Noise(size=1 << 30)
+    noise.rms[row.inputs] = noise.peak[row.inputs] = row.noise
+    return noise
 
 
 def _source_values(graph: Graph) -> list[str]:
@@ -301,11 +369,17 @@ def _case(
     usable = usable[:2]
     if not usable:
         return None
-    truths = [reference.run(list(s.arrays), dtype="float64") for s in usable]
-    runs = list(subject.runs([list(s.arrays) for s in usable]))
-    good = {r.source for r in verdict.rows if r.verdict == "in step"} - {
-        r.source for r in verdict.rows if r.verdict in CLASSES[1:]
-    }
+    good = _good(verdict)
+    usable = [s for s in usable if s.name in noise[first.source].rms]
+    target = next((v for n in graph.nodes for v in n.outputs if v.name == first.source), None)
+    if target is None or not usable:
+        return None
+    keep: list[str] | None = None
+    if 8 * sum(v.size for n in graph.nodes for v in n.outputs) > AFFORDABLE:
+        nodes, frontier = surroundings(graph, target, good)
+        keep = [*(v.name for n in nodes for v in n.outputs), *(v.name for v in frontier)]
+    truths = [reference.run(list(s.arrays), dtype="float64", keep=keep) for s in usable]
+    runs = list(subject.runs([s.arrays for s in usable]))
     levels = [noise[first.source].level(s.name, limits)[0] for s in usable]
     return Case.build(graph, first, good, truths, runs, subject.mapping, levels, [s.arrays for s in usable])
 
