@@ -96,8 +96,8 @@ def main() -> int:
     ]
     text = "\n\n".join(
         [
-            f"Suite {options.suite}{tuned}. Milliseconds on one XNNPACK thread: medians of {options.rounds} rounds that time "
-            "each file in turn.",
+            f"Suite {options.suite}{tuned}. Milliseconds on one XNNPACK thread: medians of {options.rounds} rounds "
+            "that time each file in turn.",
             report.table(["", ""], summary(results)),
             report.table(
                 ["network", "Instep", "litert-torch", "convolutions alone", "to litert-torch", "to convolutions"], rows
