@@ -48,7 +48,7 @@ def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, r
         raise CaptureError("timm is not installed; pip install timm") from None
     torch.manual_seed(seed)
     try:
-        module = timm.create_model(name, pretrained=False, **(args or {}))
+        module = timm.create_model(name, pretrained=False, **(args or {})).eval()
     except Exception as error:
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 6)
         hint = f"; near names: {', '.join(near)}" if near else ""
