@@ -344,7 +344,7 @@ def tables(results: list[Result], healthy: list[dict[str, Any]]) -> str:
         "verdict is not 'in step'. Located: the diagnosis names the very node (or, where no cause fits, the node is in "
         "the fused group that the report shows). Named: located, and the cause is the right one in the terms of the "
         "source (a lowered node may be a part of a source operator: a product that belongs to a SiLU, a slice that "
-        "crops a transposed convolution). A change that moves no output beyond 30 times the rounding noise is no fault.",
+        "crops a transposed convolution). A change that moves no output beyond 30 times the noise is no fault.",
         table(["planted in", "faults", "caught", "located", "named"], stages),
         table(["kind", "planted", "caught", "located", "named"], rows),
         "The same networks converted without a fault (in step up to a ratio of 10):",
