@@ -499,6 +499,21 @@ def layouts() -> None:
 
 
 def channels() -> None:
+    ask(
+        "3x3 convolution 50 to n channels", (1, 64, 64, 50),
+        **{f"{n}": lambda s, n=n: apply(s, conv(3, n, 50)) for n in (8, 16, 20, 24, 25, 31, 32, 36, 48, 50, 64, 80, 96)},
+        **{
+            f"{a} and {b} joined": lambda s, a=a, b=b: s(
+                ops.Concat(3), apply(s, conv(3, a, 50)), apply(s, conv(3, b, 50))
+            )
+            for a, b in ((16, 8), (32, 16), (64, 16))
+        },
+        **{
+            "25 as 32 and a slice": lambda s: s(
+                ops.Slice((0, 0, 0, 0), (1, 64, 64, 25), (1, 1, 1, 1)), apply(s, conv(3, 32, 50))
+            )
+        },
+    )  # fmt: skip
     for c, o, h, w in ((6, 6, 180, 320), (3, 6, 180, 320), (64, 3, 160, 160), (16, 8, 90, 160), (64, 1, 90, 160)):
 
         def packed(s: Sketch, *, pack: int, c: int = c, o: int = o) -> Value:

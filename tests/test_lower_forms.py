@@ -114,3 +114,13 @@ def test_few_output_channels_are_computed_side_by_side(tmp_path: Path, out: int,
     columns = net.last.shape[2]
     packed = any(columns % p == 0 for p in range(2, 16 // out + 1))
     assert net.check(tmp_path)["RESHAPE"] == packed
+
+
+@pytest.mark.parametrize(("out", "parts"), [(25, 1), (36, 2), (48, 2), (20, 2), (32, 1), (64, 1)])
+def test_output_channels_beyond_whole_lanes_are_computed_apart(tmp_path: Path, out: int, parts: int) -> None:
+    net = Net(1, 48, 48, 40)
+    conv = ops.Conv2d(padding=((1, 1), (1, 1)), layout="NHWC", activation="relu")
+    net.then(conv, net.weight(out, 3, 3, 40), net.weight(out))
+    histogram = net.check(tmp_path)
+    assert histogram["CONV_2D"] == parts
+    assert (histogram["CONCATENATION"], histogram["SLICE"]) == (parts - 1, int(out == 25))

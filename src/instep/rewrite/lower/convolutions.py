@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instep.graph import Value, ops
+from instep.rewrite.lower.lanes import side_by_side, whole_lanes
 from instep.rewrite.lower.shuffles import spread
 from instep.rewrite.lower.table import Build, decomposes
 
@@ -47,32 +48,7 @@ def conv2d(b: Build) -> bool:
         if 1 < out // op.groups <= 4 and kh * kw > 1 and op.groups <= REPEATED_CHANNELS:
             return _multiplied_depthwise(b, out // op.groups)
         return False
-    return op.groups == 1 and _side_by_side(b, weight)
-
-
-#: XNNPACK computes so many output channels at a time (16 with AVX); a convolution with fewer leaves the rest idle.
-LANES = 16
-
-
-def _side_by_side(b: Build, weight: np.ndarray) -> bool:
-    """Few output channels: neighbouring columns are computed together, as channels of a wider kernel with a larger
-    stride. [N, H, W / p, p · O] is [N, H, W, O] in memory, so nothing is moved afterwards."""
-    op = b.node.op
-    out, kh, kw, channels = weight.shape
-    n, oh, ow, _ = b.node.output.shape
-    packs = [p for p in range(2, LANES // out + 1) if ow % p == 0]
-    if kw < 3 or op.dilation[1] != 1 or not packs or n * oh * ow < 1024:
-        return False
-    pack, stride = packs[-1], op.stride[1]
-    wide = np.zeros((pack, out, kh, kw + stride * (pack - 1), channels), weight.dtype)
-    for i in range(pack):
-        wide[i, :, :, i * stride : i * stride + kw] = weight
-    bias = [b.constant(np.tile(v, pack), "bias") for v in (b.array(2),) if v is not None]
-    if wide.shape[3] > b.x.shape[2] + sum(op.padding[1]) or len(bias) != len(b.node.inputs) - 2:
-        return False
-    flat = b.constant(wide.reshape(pack * out, *wide.shape[2:]), "side_by_side")
-    made = b.add(op.with_(stride=(op.stride[0], stride * pack)), b.x, flat, *bias)
-    return b.done(ops.Reshape(b.node.output.shape), made)
+    return op.groups == 1 and (side_by_side(b, weight) or whole_lanes(b, weight))
 
 
 def _large_depthwise(b: Build, weight: np.ndarray) -> bool:
