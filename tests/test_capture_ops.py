@@ -164,6 +164,7 @@ PROMOTIONS = {
     "zero_dim_double": lambda i, f: f + torch.tensor(0.5, dtype=torch.float64),
     "long_exp": lambda i, f: i.exp(),
     "int32": lambda i, f: i.to(torch.int32) + i,
+    "bool_product": lambda i, f: (f > 0) * (i > 1),
     "bool_or_add": lambda i, f: (f > 0) + (i > 1),
     "half": lambda i, f: f.half().float(),
     "cumsum_bool": lambda i, f: (f > 0).cumsum(-1),

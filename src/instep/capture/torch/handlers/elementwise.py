@@ -30,6 +30,11 @@ BINARY: dict[str, type[Operator]] = {
     "pow.Tensor_Tensor": ops.Pow, "pow.Scalar": ops.Pow,
 }  # fmt: skip
 
+#: What arithmetic means on truth values.
+TRUTH: dict[type[Operator], type[Operator]] = {
+    ops.Mul: ops.LogicalAnd, ops.Minimum: ops.LogicalAnd, ops.Maximum: ops.LogicalOr,
+}  # fmt: skip
+
 COMPARE: dict[str, type[Operator]] = {
     "eq": ops.Equal, "ne": ops.NotEqual, "not_equal": ops.NotEqual, "lt": ops.Less, "less": ops.Less,
     "le": ops.LessEqual, "less_equal": ops.LessEqual, "gt": ops.Greater, "greater": ops.Greater,
@@ -47,7 +52,8 @@ def _unary(kind: type[Operator]) -> Any:
 def _binary(kind: type[Operator]) -> Any:
     def handler(b: Builder, x: Operand, y: Operand) -> Value:
         dtype = b.dtype()
-        return b(kind(), b.operand(x, dtype), b.operand(y, dtype))
+        op = TRUTH.get(kind, kind) if dtype == "bool" else kind
+        return b(op(), b.operand(x, dtype), b.operand(y, dtype))
 
     return handler
 
