@@ -501,7 +501,7 @@ def layouts() -> None:
 def channels() -> None:
     ask(
         "3x3 convolution 50 to n channels", (1, 64, 64, 50),
-        **{f"{n}": lambda s, n=n: apply(s, conv(3, n, 50)) for n in (8, 16, 20, 24, 25, 31, 32, 36, 48, 50, 64, 80, 96)},
+        **{f"{n}": lambda s, n=n: apply(s, conv(3, n, 50)) for n in (8, 16, 20, 25, 31, 32, 36, 48, 50, 64, 80, 96)},
         **{
             f"{a} and {b} joined": lambda s, a=a, b=b: s(
                 ops.Concat(3), apply(s, conv(3, a, 50)), apply(s, conv(3, b, 50))
