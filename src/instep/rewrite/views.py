@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
+from operator import mul
 
 from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
@@ -50,18 +52,48 @@ def _shorten(edit: Editor, node: Node) -> bool:
     best = _price(private, [], node.output, chain)
     choice: tuple[Value, list[Operator]] | None = None
     for depth, link in enumerate(chain):
-        view = View(link.inputs[0].shape)
-        if not all(view.then(n.op) for n in reversed(chain[: depth + 1])):
+        written = _steps(link.inputs[0].shape, [n.op for n in reversed(chain[: depth + 1])])
+        if written is None:
             break
-        steps = view.to_ops()
+        steps, moves = written
         price = _price(private[depth + 1 :], steps, node.output, chain[depth + 1 :])
         # at equal price the higher root wins where it lets a shared link die
-        if price < best or (price == best and depth >= len(private) and not view.moves):
+        if price < best or (price == best and depth >= len(private) and not moves):
             best, choice = price, (link.inputs[0], steps)
     if choice is None:
         return False
     _write(edit, node, *choice)
     return True
+
+
+def _steps(shape: tuple[int, ...], chain: list[Operator]) -> tuple[list[Operator], bool] | None:
+    """``chain`` from a value of ``shape``, written with few moves; and whether it moves anything.
+
+    One affine map as far as it goes. Where a reshape splits axes in another way than they were joined (windows of 7
+    after a grid of 8), the map ends at the shape that both sides refine, [N, 56, 56, C], and the next begins there.
+    None when they share no shape of four axes.
+    """
+    view = View(shape)
+    if all(view.then(op) for op in chain):
+        return view.to_ops(), view.moves
+    first = View(shape)
+    for i, op in enumerate(chain):
+        before = first.out_shape
+        if first.then(op):
+            continue
+        if not isinstance(op, ops.Reshape) or (common := _common(before, op.shape)) is None:
+            return None
+        above = _steps(shape, [*chain[:i], ops.Reshape(common)])
+        below = _steps(common, [op, *chain[i + 1 :]])
+        return None if above is None or below is None else (above[0] + below[0], True)
+    return None
+
+
+def _common(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The finest shape that both shapes refine, if it has at most four axes and is neither of them."""
+    cuts = sorted(set(accumulate(before, mul)) & set(accumulate(after, mul)) | {1})
+    shape = tuple(b // a for a, b in pairwise(cuts))
+    return shape if len(shape) <= 4 and shape not in (before, after) else None
 
 
 def _price(kept: list[Node], steps: list[Operator], value: Value, above: list[Node]) -> tuple[bool, int]:
