@@ -19,8 +19,8 @@ def version() -> str:
     """Instep's version."""
     import instep
 
-    tile = os.environ.get("INSTEP_TILE")
-    return instep.__version__ + (f"-tile{tile}" if tile else "")
+    tune = os.environ.get("INSTEP_TUNE")
+    return instep.__version__ + (f"-{tune}" if tune else "")
 
 
 def prepare() -> None:
@@ -35,7 +35,7 @@ def convert(
 ) -> dict[str, float]:
     """Convert and write ``path``, and beside it ``<name>.floor.tflite``. Returns seconds of the steps and "total".
 
-    $INSTEP_TILE is the ``tile`` of ``to_tflite``.
+    $INSTEP_TUNE is the ``tune`` of ``to_tflite``.
     """
     from instep.capture import capture
     from instep.emit import tflite
@@ -44,8 +44,7 @@ def convert(
     start = time.perf_counter()
     captured = capture(module, inputs=list(inputs))
     captured_at = time.perf_counter()
-    tile = os.environ.get("INSTEP_TILE")
-    graph, _ = to_tflite(captured.graph, tile=int(tile) if tile else None)
+    graph, _ = to_tflite(captured.graph, tune=os.environ.get("INSTEP_TUNE", ""))
     rewritten_at = time.perf_counter()
     tflite.write(graph, path)
     end = time.perf_counter()

@@ -10,8 +10,10 @@ import pytest
 
 from instep.emit.tflite import write
 from instep.graph import Graph, Operator, Value, ops
+from instep.rewrite.driver import Rewrite
 from instep.rewrite.driver import run as rewrite
 from instep.rewrite.lower import lower
+from instep.rewrite.tune.lanes import fill_lanes
 from instep.runtime import run, tflite_info
 
 
@@ -31,10 +33,10 @@ class Net:
         self.last = self.graph.add(op, [self.last, *more], scope=f"layer{len(self.graph.nodes)}").output
         return self
 
-    def check(self, folder: Path, engine: str = "xnnpack") -> Counter[str]:
-        """Lower, write, run and compare with the definition; returns the file's operators."""
+    def check(self, folder: Path, engine: str = "xnnpack", *tunings: Rewrite) -> Counter[str]:
+        """Lower, tune, write, run and compare with the definition; returns the file's operators."""
         self.graph.outputs, self.graph.output_names = [self.last], ["result"]
-        lowered, _ = rewrite(self.graph, [lower])
+        lowered, _ = rewrite(self.graph, [lower, *tunings])
         path = folder / "net.tflite"
         write(lowered, path)
         x = self.rng.uniform(-2, 2, self.graph.inputs[0].shape).astype(np.float32)
@@ -113,7 +115,7 @@ def test_few_output_channels_are_computed_side_by_side(tmp_path: Path, out: int,
     net.then(conv, net.weight(out, 3, 3, 5), net.weight(out))
     columns = net.last.shape[2]
     packed = any(columns % p == 0 for p in range(2, 16 // out + 1))
-    assert net.check(tmp_path)["RESHAPE"] == packed
+    assert net.check(tmp_path, "xnnpack", fill_lanes)["RESHAPE"] == packed
 
 
 @pytest.mark.parametrize(("out", "parts"), [(25, 1), (36, 2), (48, 2), (20, 2), (32, 1), (64, 1)])
@@ -121,6 +123,6 @@ def test_output_channels_beyond_whole_lanes_are_computed_apart(tmp_path: Path, o
     net = Net(1, 48, 48, 40)
     conv = ops.Conv2d(padding=((1, 1), (1, 1)), layout="NHWC", activation="relu")
     net.then(conv, net.weight(out, 3, 3, 40), net.weight(out))
-    histogram = net.check(tmp_path)
+    histogram = net.check(tmp_path, "xnnpack", fill_lanes)
     assert histogram["CONV_2D"] == parts
     assert (histogram["CONCATENATION"], histogram["SLICE"]) == (parts - 1, int(out == 25))

@@ -204,6 +204,7 @@ def convert(
     args: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | None = None,
     io: str = "nhwc",
+    tune: str = "",
     half: bool = False,
     report: str | os.PathLike[str] | None = None,
     prove_each: bool = False,
@@ -216,6 +217,7 @@ def convert(
 
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
     them that the proof runs on too. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's.
+    ``tune="avx512"`` lays convolutions out for servers' wide vectors; without it the file suits every processor.
     ``half`` stores the weights as float16; the proof then counts in units of float16's rounding. ``report`` writes an
     HTML page. ``prove_each`` runs the graph after every rewrite in float64. ``verify=False`` skips the proof.
     ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
@@ -225,9 +227,11 @@ def convert(
     ``.ok``), so that it can be examined. Raises CaptureError, EmitError, InstepError or OSError.
     """
     from instep.emit.tflite import write
-    from instep.rewrite.pipelines import to_tflite
+    from instep.rewrite.pipelines import TUNINGS, to_tflite
     from instep.runtime import tflite_info
 
+    if tune and tune not in TUNINGS:
+        raise InstepError(f"tune must be one of {', '.join(TUNINGS)}, got {tune!r}")
     if io not in ("nhwc", "nchw"):
         raise InstepError(f"io must be 'nhwc' or 'nchw', got {io!r}")
     path = _writable(out)
@@ -246,7 +250,9 @@ def convert(
 
     start = time.perf_counter()
     prove = _prover(captured, seed) if prove_each else None
-    graph, passes = to_tflite(captured.graph, io=io, prove=prove, progress=lambda name: tell("rewrite", name))
+    graph, passes = to_tflite(
+        captured.graph, io=io, tune=tune, prove=prove, progress=lambda name: tell("rewrite", name)
+    )
     seconds["rewrite"] = time.perf_counter() - start
 
     facts: dict[str, Any] = {"source": captured.source, "io": io, "half": half}

@@ -86,6 +86,7 @@ def convert(
     arg: Args = None,
     images: Images = None,
     io: Annotated[str, typer.Option("--io", metavar="nhwc|nchw", help="layout of inputs and outputs")] = "nhwc",
+    tune: Annotated[str, typer.Option("--tune", metavar="avx512", help="lay out for one kind of processor only")] = "",
     fp16: Annotated[bool, typer.Option("--fp16", help="store the weights as float16")] = False,
     prove_each: Annotated[bool, typer.Option("--prove-each", help="run every rewrite under proof")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove the file against the source")] = True,
@@ -101,8 +102,8 @@ def convert(
         from instep import api
 
         result = api.convert(
-            source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, io=io, half=fp16,
-            report=report, prove_each=prove_each, verify=verify, thresholds=_thresholds(least), seed=seed,
+            source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, io=io, tune=tune,
+            half=fp16, report=report, prove_each=prove_each, verify=verify, thresholds=_thresholds(least), seed=seed,
             progress=progress,
         )  # fmt: skip
     if as_json:

@@ -33,10 +33,10 @@ from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
 from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
-from instep.rewrite.tune.tiles import split_convolutions
+from instep.rewrite.tune.lanes import fill_lanes
 from instep.rewrite.views import canonicalise_views, hoist_slices
 
-__all__ = ["to_tflite"]
+__all__ = ["TUNINGS", "to_tflite"]
 
 #: How often a group of rewrites may run before it has to be done.
 ROUNDS = 6
@@ -54,25 +54,28 @@ ORDER: tuple[Rewrite, ...] = (
     shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations,
 )  # fmt: skip
 
+#: Rewrites for one kind of processor, by name.
+TUNINGS: dict[str, tuple[Rewrite, ...]] = {"avx512": (fill_lanes,)}
+
 
 def to_tflite(
     graph: Graph,
     *,
     io: str = "nhwc",
-    tile: int | None = None,
+    tune: str = "",
     prove: Callable[[Graph, Graph, str], object] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Graph, list[PassReport]]:
     """Captured graph → lowered graph. ``io``: "nhwc" or "nchw" inputs and outputs.
 
-    ``tile`` splits convolutions for a processor that computes output channels in tiles of that many (32: AVX-512; see
-    rewrite/tune/tiles.py); None suits every processor.
-
-    ``prove(before, after, name)`` is called after each change. Returns the graph and what each rewrite did.
+    ``tune`` adds rewrites that pay on one kind of processor only (``TUNINGS``: "avx512"); without it the file suits
+    every processor. ``prove(before, after, name)`` is called after each change. Returns the graph and what each rewrite did.
     Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
     """
     if io not in ("nhwc", "nchw"):
         raise ValueError(f"io must be 'nhwc' or 'nchw', got {io!r}")
+    if tune and tune not in TUNINGS:
+        raise ValueError(f"tune must be one of {', '.join(TUNINGS)}, got {tune!r}")
     reports: list[PassReport] = []
 
     def go(graph: Graph, rewrites: Sequence[Rewrite], rounds: int = 1) -> Graph:
@@ -88,9 +91,7 @@ def to_tflite(
     graph = go(graph, (assign_layout(io),))
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
-    graph = go(graph, (fuse_activations, compose_convolutions, lower))
+    graph = go(graph, (fuse_activations, compose_convolutions, lower, *TUNINGS.get(tune, ())))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
-    if tile is not None:
-        graph = go(graph, (split_convolutions(tile), merge_constants))
     return graph, reports

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from instep.graph import Value, ops
-from instep.rewrite.lower.lanes import side_by_side, whole_lanes
 from instep.rewrite.lower.shuffles import spread
 from instep.rewrite.lower.table import Build, decomposes
 
@@ -48,7 +47,7 @@ def conv2d(b: Build) -> bool:
         if 1 < out // op.groups <= 4 and kh * kw > 1 and op.groups <= REPEATED_CHANNELS:
             return _multiplied_depthwise(b, out // op.groups)
         return False
-    return op.groups == 1 and (side_by_side(b, weight) or whole_lanes(b, weight))
+    return False
 
 
 def _large_depthwise(b: Build, weight: np.ndarray) -> bool:

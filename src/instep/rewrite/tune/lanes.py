@@ -1,15 +1,21 @@
-"""Convolutions whose output channels leave lanes of the processor idle: the same products, laid out to fill them."""
+"""Convolutions whose output channels leave lanes of the processor idle: the same products, laid out to fill them.
+
+For processors with wide vectors only (XNNPACK on AVX-512 computes 16 or 32 output channels at a time). On Arm, with 8,
+and on GPUs it would only add operators: the rewrite runs when it is asked for (``tune="avx512"``).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from instep.graph import ops
+from instep.rewrite.driver import rewrite
+from instep.rewrite.edit import Editor
 from instep.rewrite.lower.table import Build
 
-__all__ = ["side_by_side", "whole_lanes"]
+__all__ = ["fill_lanes"]
 
-#: XNNPACK computes so many output channels at a time with AVX-512 (8 on ARM) when there are few, twice as many else.
+#: XNNPACK computes so many output channels at a time with AVX-512 when there are few, twice as many else.
 LANES = 16
 #: Nanoseconds for each product of the kernel's length with up to 16, with 17 to 31, and with each 32 output channels;
 #: and for each number that a join or slice copies (docs/xnnpack-forms.md). Only their ratios matter.
@@ -18,13 +24,25 @@ FEW, SOME, EACH, COPY = 0.17, 0.34, 0.26, 0.085
 WORTH, LEAST = 0.08, 20_000
 
 
+@rewrite("each output channel is computed by the same products; zeros beside them change nothing")
+def fill_lanes(edit: Editor) -> bool:
+    changed = False
+    for node in edit.nodes(ops.Conv2d):
+        weight = edit.array(node.inputs[1])
+        if weight is None or node.op.groups > 1 or node.op.layout != "NHWC" or node.inputs[0].dtype != "float32":
+            continue
+        build = Build(edit, node)
+        changed |= _side_by_side(build, weight) or _whole_lanes(build, weight)
+    return changed
+
+
 def _packs(out: int, kernel: int, columns: int) -> int:
     """How many neighbouring columns fit the lanes side by side: the largest number that divides the width, or 1."""
     fitting = [p for p in range(2, LANES // out + 1) if columns % p == 0]
     return fitting[-1] if fitting and kernel >= 3 else 1
 
 
-def side_by_side(b: Build, weight: np.ndarray) -> bool:
+def _side_by_side(b: Build, weight: np.ndarray) -> bool:
     """Few output channels: neighbouring columns are computed together, as channels of a wider kernel with a larger
     stride. [N, H, W / p, p · O] is [N, H, W, O] in memory, so nothing is moved afterwards."""
     op = b.node.op
@@ -48,7 +66,7 @@ def _cost(out: int) -> float:
     return FEW if out <= LANES else SOME if out < 2 * LANES else EACH * -(-out // (2 * LANES))
 
 
-def whole_lanes(b: Build, weight: np.ndarray) -> bool:
+def _whole_lanes(b: Build, weight: np.ndarray) -> bool:
     """Channels beyond a multiple of 32 are computed apart, and 25 to 31 channels as 32, where that saves time."""
     op = b.node.op
     out, kh, kw, channels = weight.shape
