@@ -69,8 +69,8 @@ def to_tflite(
     """Captured graph → lowered graph. ``io``: "nhwc" or "nchw" inputs and outputs.
 
     ``tune`` adds rewrites that pay on one kind of processor only (``TUNINGS``: "avx512"); without it the file suits
-    every processor. ``prove(before, after, name)`` is called after each change. Returns the graph and what each rewrite did.
-    Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
+    every processor. ``prove(before, after, name)`` is called after each change. Returns the graph and what each
+    rewrite did. Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
     """
     if io not in ("nhwc", "nchw"):
         raise ValueError(f"io must be 'nhwc' or 'nchw', got {io!r}")
