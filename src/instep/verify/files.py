@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from instep.graph import Graph, Node, Operator, Spec, Value
-from instep.runtime import TFLiteInfo, run_jobs, tflite_info
-from instep.runtime.litert import Job
+from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
 from instep.verify.inputs import Picture, make_inputs
 from instep.verify.lossy import Figures
 from instep.verify.noise import LIMITS, Limits
@@ -70,7 +69,7 @@ class FileReference:
         self.input_names = [_called(t.name) for t in tensors]
         self.input_specs = [Spec(t.shape, t.dtype) for t in tensors]
         self.output_names = [_called(self.info.tensors[i].name) for i in self.info.outputs]
-        self._first: dict[bytes, dict[str, np.ndarray]] = {}
+        self._deployed: dict[bytes, dict[str, np.ndarray]] = {}
 
     def run(
         self, inputs: Sequence[np.ndarray], *, dtype: str = "float64", keep: Sequence[str] | None = None
@@ -81,22 +80,26 @@ class FileReference:
         Raises EngineError when the file does not run.
         """
         key = b"".join(np.ascontiguousarray(a).tobytes() for a in inputs)
-        again = dtype == "float32" and key in self._first
-        jobs = [Job(self.path, [list(inputs)], "xnnpack")] if again else [
-            Job(self.path, [list(inputs)], "builtin", keep_all=True)
-        ]  # fmt: skip
-        result = run_jobs(jobs)[0][0]
-        if result.failed:
-            raise EngineError(f"{self.path} does not run: {result.message}")
-        table = dict(self._first[key]) if again else {
-            _called(name): floats_of(array, name, result) for name, array in result.tensors.items()
-        }  # fmt: skip
-        for name, tensor, array in zip(self.output_names, result.output_names, result.outputs, strict=True):
-            table.pop(name, None)
-            table[name] = floats_of(array, tensor, result)
+        if dtype == "float32" and key in self._deployed:
+            return self._deployed[key]
+        jobs = [Job(self.path, [list(inputs)], "builtin", keep_all=True)]
         if dtype == "float64":
-            self._first = {key: table}
-            return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in table.items()}
+            jobs.append(Job(self.path, [list(inputs)], "xnnpack"))
+        results = [r[0] for r in run_jobs(jobs)]
+        for result in results:
+            if result.failed:
+                raise EngineError(f"{self.path} does not run: {result.message}")
+        tables = [self._table(results[0], {}), *(self._table(r, results[0].tensors) for r in results[1:])]
+        if dtype == "float32":
+            return tables[0]
+        self._deployed = {key: tables[1]}
+        return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in tables[0].items()}
+
+    def _table(self, result: RunResult, inner: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        table = {name: floats_of(array, name, result) for name, array in (result.tensors or inner).items()}
+        for name, array in zip(self.output_names, result.outputs, strict=True):
+            table.pop(name, None)
+            table[name] = floats_of(array, name, result)
         return table
 
 

@@ -3,6 +3,7 @@
 # They fill the table; of two causes that fit equally well, the one that comes first is named.
 # isort: off
 from instep.verify.causes import spatial  # noqa: F401
+from instep.verify.causes import sampling  # noqa: F401
 from instep.verify.causes import linear  # noqa: F401
 from instep.verify.causes import reduce  # noqa: F401
 from instep.verify.causes import shape  # noqa: F401

@@ -1,4 +1,4 @@
-"""Mistakes of convolutions, pools, resizes and pixel shuffles."""
+"""Mistakes of convolutions and pools."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from instep.graph import Node, ops
 from instep.verify.causes.table import Arrays, Context, Found, Meaning, changed, explains, swapped
 
-__all__: list[str] = []
+__all__ = ["spatial_axes"]
 
 CONVS = (ops.Conv2d, ops.ConvTranspose2d)
 WINDOWED = (ops.Conv2d, ops.MaxPool2d, ops.AvgPool2d, ops.Unfold2d)
 
 
-def _axes(op: Any) -> tuple[int, int, int]:
+def spatial_axes(op: Any) -> tuple[int, int, int]:
     """(channel, height, width) axes of inputs and weights in the operator's layout."""
     return (1, 2, 3) if op.layout == "NCHW" else (3, 1, 2)
 
@@ -40,7 +40,7 @@ def _padded(node: Node, dy: int, dx: int) -> Meaning:
     pads = ((t + dy, b - dy), (left + dx, r - dx))
     if min(min(p) for p in pads) >= 0:
         return changed(node, padding=pads)
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     crop = {h: (-min(pads[0][0], 0), -min(pads[0][1], 0)), w: (-min(pads[1][0], 0), -min(pads[1][1], 0))}
     kept: Any = tuple((max(p[0], 0), max(p[1], 0)) for p in pads)
     moved = op.with_(padding=kept)
@@ -78,7 +78,7 @@ def conv_padding_mode(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if not any(map(sum, op.padding)):
         return
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     bare = op.with_(padding=((0, 0), (0, 0)))
     for mode, numpy_mode in (("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")):
 
@@ -95,7 +95,7 @@ def window_padding_value(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if not any(map(sum, op.padding)):
         return
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     bare = op.with_(padding=((0, 0), (0, 0)))
     values = (0.0,) if isinstance(op, ops.MaxPool2d) else (1.0, -1.0, 0.5)
     for value in values:
@@ -114,7 +114,7 @@ def dilation_ignored(node: Node, context: Context) -> Iterator[Found]:
     if op.dilation == (1, 1):
         return
     kh, kw = op.kernel(node.inputs[1].shape)
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     for late in (False, True):
         pads = []
         for (a, b), k, d in zip(op.padding, (kh, kw), op.dilation, strict=True):
@@ -148,7 +148,7 @@ def fields_turned(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("weights flipped (convolution for correlation)", *CONVS)
 def weights_flipped(node: Node, context: Context) -> Iterator[Found]:
-    _, h, w = _axes(node.op)
+    _, h, w = spatial_axes(node.op)
     shape = node.inputs[1].shape
     if shape[h] > 1 and shape[w] > 1:
         yield "kernel rotated by 180°", swapped(node, 1, lambda k: np.flip(k, (h, w)))
@@ -160,7 +160,7 @@ def weights_flipped(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("weights transposed in height and width", *CONVS)
 def weights_turned(node: Node, context: Context) -> Iterator[Found]:
-    _, h, w = _axes(node.op)
+    _, h, w = spatial_axes(node.op)
     shape = node.inputs[1].shape
     if shape[h] == shape[w] > 1:
         yield "kernel's height and width exchanged", swapped(node, 1, lambda k: k.swapaxes(h, w))
@@ -168,7 +168,7 @@ def weights_turned(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("weights transposed in input and output channels", *CONVS)
 def weights_crossed(node: Node, context: Context) -> Iterator[Found]:
-    c, _, _ = _axes(node.op)
+    c, _, _ = spatial_axes(node.op)
     shape = node.inputs[1].shape
     if shape[0] == shape[c] > 1:
         yield "kernel's input and output channels exchanged", swapped(node, 1, lambda k: k.swapaxes(0, c))
@@ -182,7 +182,7 @@ def multiplier_order(node: Node, context: Context) -> Iterator[Found]:
     if groups == 1 or m == 1:
         return
     order = np.arange(o).reshape(groups, m).T.ravel()
-    c = _axes(op)[0]
+    c = spatial_axes(op)[0]
     spread = "output channel k·groups + g instead of g·multiplier + k"
     yield spread, lambda ins: np.take(op.evaluate(*ins)[0], order, c)
     yield "filters in the order k·groups + g, bias in place", swapped(node, 1, lambda k: k[order])
@@ -193,7 +193,7 @@ def multiplier_order(node: Node, context: Context) -> Iterator[Found]:
 @explains("group order", ops.Conv2d, ops.ConvTranspose2d)
 def group_order(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
-    g, (c, _, _) = op.groups, _axes(op)
+    g, (c, _, _) = op.groups, spatial_axes(op)
     if g == 1:
         return
     n_in = node.inputs[0].shape[c]
@@ -217,7 +217,7 @@ def groups_ignored(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if op.groups == 1:
         return
-    c, _, _ = _axes(op)
+    c, _, _ = spatial_axes(op)
     per = node.inputs[0].shape[c] // op.groups
 
     def first_group(x: np.ndarray) -> np.ndarray:
@@ -249,7 +249,7 @@ def weights_misread(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("input channels reversed (RGB for BGR)", ops.Conv2d, ops.ConvTranspose2d)
 def channels_reversed(node: Node, context: Context) -> Iterator[Found]:
-    c, _, _ = _axes(node.op)
+    c, _, _ = spatial_axes(node.op)
     n = node.inputs[0].shape[c]
     if n == 3:
         yield "the three input channels in reverse order", swapped(node, 0, lambda x: np.flip(x, c))
@@ -260,7 +260,7 @@ def channels_reversed(node: Node, context: Context) -> Iterator[Found]:
 @explains("output channels permuted", ops.Conv2d, ops.ConvTranspose2d, ops.Linear)
 def outputs_permuted(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
-    axis = -1 if isinstance(op, ops.Linear) else _axes(op)[0]
+    axis = -1 if isinstance(op, ops.Linear) else spatial_axes(op)[0]
     n = node.output.shape[axis]
     if n < 2:
         return
@@ -276,7 +276,7 @@ def outputs_permuted(node: Node, context: Context) -> Iterator[Found]:
 
 @explains("input transposed in height and width", ops.Conv2d, ops.MaxPool2d, ops.AvgPool2d, ops.DepthToSpace)
 def input_turned(node: Node, context: Context) -> Iterator[Found]:
-    _, h, w = _axes(node.op)
+    _, h, w = spatial_axes(node.op)
     if node.inputs[0].shape[h] == node.inputs[0].shape[w] > 1:
         yield "the input's height and width exchanged", swapped(node, 0, lambda x: x.swapaxes(h, w))
 
@@ -305,7 +305,7 @@ def crop_shifted(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     (t, _), (left, _) = op.padding
     full = op.with_(padding=((0, 0), (0, 0)), output_padding=(0, 0))
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     for dy, dx in ((1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)):
 
         def run(ins: Arrays, dy: int = dy, dx: int = dx) -> Any:
@@ -330,7 +330,7 @@ def transposed_dilation(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if op.dilation != (1, 1):
         return
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     for dy, dx in ((1, 1), (-1, -1)):
         yield f"the kernel moved by {(dy, dx)}", swapped(
             node, 1, lambda k, dy=dy, dx=dx: _shift(_shift(k, h, dy), w, dx)
@@ -409,7 +409,7 @@ def wrong_divisor(node: Node, context: Context) -> Iterator[Found]:
 @explains("wrong bins of an adaptive pool", ops.AdaptiveAvgPool2d, ops.AdaptiveMaxPool2d)
 def adaptive_bins(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
-    _, h, w = _axes(op)
+    _, h, w = spatial_axes(op)
     how = "mean" if isinstance(op, ops.AdaptiveAvgPool2d) else "max"
     other = "max" if how == "mean" else "mean"
 
@@ -430,146 +430,3 @@ def adaptive_bins(node: Node, context: Context) -> Iterator[Found]:
     yield "bins without overlap", lambda ins: pool(ins[0], "floor", how)
     yield "equal windows of stride in // out", lambda ins: pool(ins[0], "equal", how)
     yield f"{other} instead of {how}", lambda ins: pool(ins[0], "torch", other)
-
-
-@explains("align_corners", ops.Resize2d)
-def align_corners(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.mode == "nearest":
-        return
-    other = "half_pixel" if op.coordinates == "align_corners" else "align_corners"
-    yield f"coordinates {other} instead of {op.coordinates}", changed(node, coordinates=other)
-
-
-@explains("half-pixel centres", ops.Resize2d)
-def half_pixel(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.mode == "nearest":
-        return
-    for other in ("half_pixel", "asymmetric"):
-        if other != op.coordinates:
-            yield f"coordinates {other} instead of {op.coordinates}", changed(node, coordinates=other)
-
-
-@explains("rounding of nearest-neighbour coordinates", ops.Resize2d)
-def nearest_rounding(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.mode != "nearest":
-        return
-    for other in ("half_pixel", "asymmetric", "align_corners"):
-        if other != op.coordinates:
-            yield f"coordinates {other} instead of {op.coordinates}", changed(node, coordinates=other)
-
-
-@explains("wrong interpolation mode", ops.Resize2d)
-def resize_mode(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    for mode in ("nearest", "bilinear", "bicubic"):
-        if mode != op.mode:
-            for coordinates in {op.coordinates, "half_pixel", "asymmetric"}:
-                yield f"{mode} instead of {op.mode}", changed(node, mode=mode, antialias=False, coordinates=coordinates)
-
-
-@explains("anti-aliasing", ops.Resize2d)
-def antialias(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.mode != "nearest":
-        yield f"antialias={not op.antialias}", changed(node, antialias=not op.antialias)
-
-
-@explains("scale factor of a resize", ops.Resize2d)
-def resize_scale(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.scale is not None:
-        yield "ratio in / out instead of 1 / scale_factor", changed(node, scale=None)
-
-
-def _bicubic(size: int, out: int, coordinates: str, scale: float | None, a: float) -> np.ndarray:
-    ratio = (1 / scale) if scale else size / out
-    i = np.arange(out, dtype=np.float64)
-    if coordinates == "align_corners":
-        position = i * ((size - 1) / (out - 1) if out > 1 else 0.0)
-    else:
-        position = i * ratio if coordinates == "asymmetric" else (i + 0.5) * ratio - 0.5
-    base = np.floor(position).astype(int)
-    matrix = np.zeros((out, size))
-    for k in range(-1, 3):
-        t = np.abs(position - base - k)
-        near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-        far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-        np.add.at(matrix, (np.arange(out), np.clip(base + k, 0, size - 1)), np.where(t <= 1, near, far))
-    return matrix
-
-
-@explains("bicubic coefficient", ops.Resize2d)
-def bicubic_coefficient(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    if op.mode != "bicubic" or op.antialias:
-        return
-    _, h, w = _axes(op)
-
-    def run(ins: Arrays) -> np.ndarray:
-        (x,) = ins
-        scale = op.scale or (None, None)
-        rows = _bicubic(x.shape[h], op.size[0], op.coordinates, scale[0], -0.5)
-        cols = _bicubic(x.shape[w], op.size[1], op.coordinates, scale[1], -0.5)
-        if op.layout == "NCHW":
-            return rows @ x @ cols.T
-        return (rows @ x.transpose(0, 3, 1, 2) @ cols.T).transpose(0, 2, 3, 1)
-
-    yield "a = -0.5 instead of -0.75", run
-
-
-@explains("channel order of a pixel shuffle (CRD for DCR)", ops.DepthToSpace, ops.SpaceToDepth)
-def shuffle_order(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    other = "DCR" if op.order == "CRD" else "CRD"
-    yield f"channel order {other} instead of {op.order}", changed(node, order=other)
-
-
-@explains("pixel shuffle transposed in height and width", ops.DepthToSpace, ops.SpaceToDepth)
-def shuffle_turned(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    r, (c, _, _) = op.block, _axes(op)
-    deep = node.inputs[0].shape[c] if isinstance(op, ops.DepthToSpace) else node.output.shape[c]
-    thin = deep // (r * r)
-    index = np.arange(deep)
-    if op.order == "CRD":
-        order = index.reshape(thin, r, r).transpose(0, 2, 1).ravel()
-    else:
-        order = index.reshape(r, r, thin).transpose(1, 0, 2).ravel()
-    if isinstance(op, ops.DepthToSpace):
-        yield "the block's rows and columns exchanged", swapped(node, 0, lambda x: np.take(x, order, c))
-    else:
-        yield "the block's rows and columns exchanged", lambda ins: np.take(op.evaluate(*ins)[0], order, c)
-
-
-@explains("order of unfolded columns", ops.Unfold2d, ops.Fold2d)
-def unfold_order(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    kh, kw = op.kernel
-    folded = isinstance(op, ops.Fold2d)
-    value = node.inputs[0] if folded else node.output
-    axis = 1 if op.layout == "NCHW" else 2
-    size = value.shape[axis]
-    c = size // (kh * kw)
-    index = np.arange(size).reshape(c, kh, kw)
-    orders = (("window places before channels", (1, 2, 0)), ("rows and columns of the window exchanged", (0, 2, 1)))
-    for name, perm in orders:
-        order = index.transpose(perm).ravel()
-        for which in (order, np.argsort(order)):
-            if folded:
-                yield name, swapped(node, 0, lambda x, o=which: np.take(x, o, axis))
-            else:
-                yield name, lambda ins, o=which: np.take(op.evaluate(*ins)[0], o, axis)
-
-
-@explains("grid sample conventions", ops.GridSample)
-def grid_conventions(node: Node, context: Context) -> Iterator[Found]:
-    op: Any = node.op
-    yield f"align_corners={not op.align_corners}", changed(node, align_corners=not op.align_corners)
-    other = "border" if op.padding_mode == "zeros" else "zeros"
-    yield f"padding_mode {other!r}", changed(node, padding_mode=other)
-    mode = "nearest" if op.mode == "bilinear" else "bilinear"
-    yield f"mode {mode!r}", changed(node, mode=mode)
-    yield "x and y of the grid exchanged", swapped(node, 1, lambda g: g[..., ::-1])
