@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ __all__ = ["main", "measure"]
 def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
     """Median milliseconds of the files there are: "instep", "litert-torch", "floor"; "error" where one failed.
 
-    "… best" are the fastest samples: on a busy machine they say more than medians.
+    Processor time of the one thread: what other programs take of a busy machine is not counted. "… elapsed" are the
+    medians by the clock.
     """
     result: dict[str, Any] = {"suite": network.suite, "network": network.name}
     ours = runner.convert("instep", network, options, fresh=options.convert)
@@ -33,15 +35,15 @@ def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
     times = bench(files.values(), repeats=options.rounds, target_ms=options.sample)
     for tool, path in files.items():
         if path in times.median:
-            result[tool] = times.median[path]
-            result[f"{tool} best"] = min(times.samples[path])
+            result[tool] = statistics.median(times.cpu[path])
+            result[f"{tool} elapsed"] = times.median[path]
         elif tool == "instep":
             result["error"] = times.failed[path]
     if "instep" in result:
         for other in ("litert-torch", "floor"):
             if other in result:
                 result[f"to {other}"] = result["instep"] / result[other]
-                result[f"to {other}, best"] = result["instep best"] / result[f"{other} best"]
+                result[f"to {other}, elapsed"] = result["instep elapsed"] / result[f"{other} elapsed"]
     return result
 
 
@@ -73,7 +75,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
     parser.add_argument("--sample", type=float, default=20.0, help="milliseconds one sample fills (default 20)")
     options = parser.parse_args()
-    tuned = f" with INSTEP_TILE={os.environ['INSTEP_TILE']}" if os.environ.get("INSTEP_TILE") else ""
+    tuned = f" with INSTEP_TUNE={os.environ['INSTEP_TUNE']}" if os.environ.get("INSTEP_TUNE") else ""
     results = []
     for network in runner.chosen(options):
         result = measure(network, options)
@@ -96,8 +98,8 @@ def main() -> int:
     ]
     text = "\n\n".join(
         [
-            f"Suite {options.suite}{tuned}. Milliseconds on one XNNPACK thread: medians of {options.rounds} rounds "
-            "that time each file in turn.",
+            f"Suite {options.suite}{tuned}. Milliseconds of processor time on one XNNPACK thread: medians of "
+            f"{options.rounds} rounds that time each file in turn.",
             report.table(["", ""], summary(results)),
             report.table(
                 ["network", "Instep", "litert-torch", "convolutions alone", "to litert-torch", "to convolutions"], rows
