@@ -29,11 +29,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     runner.add_arguments(parser)
     report.add_arguments(parser)
-    parser.add_argument("--images", action="store_true", help="prove on Set5 and Set14 too (trained image networks)")
+    parser.add_argument(
+        "--images", type=int, default=0, help="prove on so many images of Set5 and Set14 too (trained networks)"
+    )
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     for network in runner.chosen(options):
-        command = ["benchmarks.prove", network.suite, network.name, *(["--images"] if options.images else [])]
+        command = ["benchmarks.prove", network.suite, network.name, "--images", str(options.images)]
         result = {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
         results.append(result)
         told = {k: result.get(k) for k in ("verdict", "noise_ratio", "max_rank", "seconds", "wall")}
@@ -63,7 +65,8 @@ def main() -> int:
         lines.append(["seconds of proof, median", f"{statistics.median(r['seconds']['verify'] for r in proved):.1f}"])
     text = "\n\n".join(
         [
-            f"Suite {options.suite}" + (", proved on Set5 and Set14 too." if options.images else "."),
+            f"Suite {options.suite}"
+            + (f", proved on {options.images} images of Set5 and Set14 too." if options.images else "."),
             report.table(["", ""], lines),
             report.table(
                 ["network", "verdict", "noise ratio", "max rank", "operators", "TRANSPOSE", "proof s", "faults"], rows

@@ -14,12 +14,13 @@ from typing import Any
 __all__ = ["main"]
 
 
-def pictures(network_range: float, scale: int) -> list[Any]:
-    """Real images of Set5 and Set14, reduced by ``scale``, for networks whose trained weights want images."""
+def pictures(count: int, scale: int) -> list[Any]:
+    """``count`` real images, spread over the 19 of Set5 and Set14, reduced by ``scale``."""
     from tests.networks.images import high_resolution, reduced
 
-    paths = [*high_resolution("set5"), *high_resolution("set14")] if network_range else []
-    return [reduced(path, scale)[0] for path in paths]
+    paths = [*high_resolution("set5"), *high_resolution("set14")]
+    chosen = [paths[i * len(paths) // count] for i in range(min(count, len(paths)))]
+    return [reduced(path, scale)[0] for path in chosen]
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("suite")
     parser.add_argument("name")
     parser.add_argument("--ntire")
-    parser.add_argument("--images", action="store_true", help="prove on Set5 and Set14 too")
+    parser.add_argument("--images", type=int, default=0, help="prove on so many images of Set5 and Set14 too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
 
@@ -60,7 +61,7 @@ def main() -> int:
             from PIL import Image
 
             images = []
-            for i, picture in enumerate(pictures(network.data_range, network.scale)):
+            for i, picture in enumerate(pictures(options.images, network.scale)):
                 images.append(Path(folder) / f"{i:02}.png")
                 Image.fromarray(picture).save(images[-1])
         picture = Picture(scale=network.data_range) if network.data_range else None
