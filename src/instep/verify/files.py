@@ -96,10 +96,11 @@ class FileReference:
         return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in tables[0].items()}
 
     def _table(self, result: RunResult, inner: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        table = {name: floats_of(array, name, result) for name, array in (result.tensors or inner).items()}
-        for name, array in zip(self.output_names, result.outputs, strict=True):
+        tensors = (result.tensors or inner).items()
+        table = {_called(name): floats_of(array, name, result) for name, array in tensors}
+        for name, tensor, array in zip(self.output_names, result.output_names, result.outputs, strict=True):
             table.pop(name, None)
-            table[name] = floats_of(array, name, result)
+            table[name] = floats_of(array, tensor, result)
         return table
 
 
