@@ -161,3 +161,34 @@ def test_a_fault_that_the_network_hides_still_shows() -> None:
 
 def test_json_has_no_infinity() -> None:
     assert (number(math.inf), number(math.nan), number(1.5)) == ("inf", "nan", 1.5)
+
+
+class Chaos:
+    """A reference whose float32 runs happen to be exact: the noise that they show is far too small."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.inner = GraphReference(graph)
+        self.input_specs, self.input_names = self.inner.input_specs, self.inner.input_names
+
+    def run(self, inputs, *, dtype="float64", keep=None):  # type: ignore[no-untyped-def]
+        return self.inner.run([np.asarray(a, np.float32) for a in inputs], dtype="float64", keep=keep)
+
+
+def test_rounding_that_grows_beyond_what_a_few_runs_show_is_no_fault_where_every_operator_is_right() -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph(inputs=[Value("x", (1, 4, 8, 8))])
+    w = graph.constant(rng.normal(0, 3000, (4, 4, 1, 1)).astype(np.float32), "w")
+    y = graph.add(ops.Conv2d(), [graph.inputs[0], w], names=["conv"]).output
+    y = graph.add(ops.Sin(), [y], names=["sin"]).output
+    graph.outputs = [graph.add(ops.Exp(), [y], names=["exp"]).output]
+    source(graph)
+    sets = make_inputs([v.spec for v in graph.inputs], kinds=("noise", "natural"))
+    verdict = judge(Chaos(graph), GraphSubject(graph.copy(), ["x"]), sets, graph=graph, draws=0)
+    assert verdict.noise_ratio > LIMITS.drifting
+    assert verdict.verdict == "in step" and verdict.first is None
+    assert any("amplifies rounding" in note for note in verdict.notes)
+    other = graph.copy()
+    other.nodes[2].op = ops.Square()
+    wrong = judge(Chaos(graph), GraphSubject(other, ["x"]), sets, graph=graph, draws=0)
+    assert wrong.verdict == "out of step" and wrong.first is not None and wrong.first.source == "exp"
+    assert wrong.diagnosis is not None and wrong.diagnosis.cause == "wrong function"

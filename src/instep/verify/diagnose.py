@@ -24,8 +24,10 @@ from instep.verify.noise import distance
 from instep.verify.subject import Run, to_source
 from instep.verify.verdict import Diagnosis, Row
 
-__all__ = ["Case", "diagnose", "surroundings"]
+__all__ = ["GROWN", "Case", "diagnose", "surroundings"]
 
+#: The cause of a value that is what the source makes of the result's own inputs.
+GROWN = "grown rounding"
 #: A cause fits when it leaves at most this share of the error ...
 FITS = 0.02
 #: ... or at most this many times the value's rounding noise and clearly less than the error.
@@ -287,7 +289,7 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
         producer = next(n for n in case.suspects if case.target in n.outputs)
         if healthy.rms <= max(2 * case.levels[0], 0.05 * error.rms) and not healthy.broken:
             return Diagnosis(
-                "grown rounding", producer.describe(), producer.scope, producer.origin,
+                GROWN, producer.describe(), producer.scope, producer.origin,
                 "from the result's own inputs the source computes the same value: the difference came in before, "
                 "each step of it within the noise", 1.0, case.target.name,
             )  # fmt: skip
