@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from instep.graph import Graph
+from instep.graph.validate import validate
 from instep.rewrite.driver import PassReport, Rewrite, run
 from instep.rewrite.fold.branches import merge_branches
 from instep.rewrite.fold.compositions import compose_convolutions
@@ -85,13 +86,16 @@ def to_tflite(
 
     graph = graph.copy()
     graph.prune()
+    validate(graph, stage="captured")
     graph = go(graph, (merge_constants, flatten_gathers))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
     graph = go(graph, (*RECOGNISE, *FOLD, *ORDER, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))
+    validate(graph, after="assign-layout", stage="laid out")
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
     graph = go(graph, (fuse_activations, compose_convolutions, lower, *TUNINGS.get(tune, ())))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
+    validate(graph, after="the last rewrite", stage="lowered")
     return graph, reports
