@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from rewriting import Net
 
 from instep.graph import GraphError, ops
 from instep.graph.validate import validate
+from rewriting import Net
 
 
 def image(op, *constants):
