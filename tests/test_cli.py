@@ -353,3 +353,19 @@ def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
     assert child.returncode == 130, said
     assert "Traceback" not in said
     assert left(model.folder) == {"slow.py"}
+
+
+def test_pictures_reach_the_network_in_the_range_that_it_was_trained_on(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from conftest import CommandLine
+
+    line = CommandLine(tmp_path)
+    (tmp_path / "model.py").write_text(NETWORK)
+    Image.new("RGB", (20, 16), (200, 100, 50)).save(tmp_path / "brown.png")
+    options = ("--input", "1,3,16,20", "--images", "brown.png", "-o", "net.tflite", "--json")
+    run = line("convert", "model.py:net", *options, "--pixel-max", "255", "--mean", "123,116,103", "--std", "58,57,57")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["verdict"] == "in step"
+    failure(line("convert", "model.py:net", *options, "--std", "0"), "--std")
+    failure(line("convert", "model.py:net", *options, "--mean", "a,b"), "--mean a,b")

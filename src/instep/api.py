@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.report.table import Table
     from instep.verify import Verdict
+    from instep.verify.inputs import Picture
 
 __all__ = [
     "Bench",
@@ -74,6 +75,7 @@ def convert(
     inputs: Any = None,
     args: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | None = None,
+    picture: Picture | None = None,
     io: str = "nhwc",
     tune: str = "",
     half: bool = False,
@@ -87,8 +89,9 @@ def convert(
     """Convert a PyTorch network to the TFLite file ``out``, and prove the file value by value.
 
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
-    them that the proof runs on too. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's.
-    ``tune="avx512"`` lays convolutions out for servers' wide vectors; without it the file suits every processor.
+    them that the proof runs on too; ``picture`` says how pixels become inputs (range, mean, std). ``io``: "nhwc" gives
+    channel-last inputs and outputs, "nchw" the source's. ``tune="avx512"`` lays convolutions out for servers' wide
+    vectors; without it the file suits every processor.
     ``half`` stores the weights as float16; the proof then counts in units of float16's rounding. ``report`` writes an
     HTML page. ``prove_each`` runs the graph after every rewrite in float64. ``verify=False`` skips the proof.
     ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
@@ -138,7 +141,7 @@ def convert(
             seconds["emit"] = time.perf_counter() - start
             tell("verify", "source and result side by side")
             start = time.perf_counter()
-            verdict = _proof(captured, draft, images=images, seed=seed, thresholds=thresholds)
+            verdict = _proof(captured, draft, images=images, picture=picture, seed=seed, thresholds=thresholds)
             seconds["verify"] = time.perf_counter() - start
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)
@@ -173,7 +176,7 @@ def convert(
 
         tell("report", page.name)
         start = time.perf_counter()
-        shown = pictures(captured, path, images) if verify else []
+        shown = pictures(captured, path, images, picture) if verify else []
         _write_text(page, render(document_of_conversion(result, shown)))
         seconds["report"] = time.perf_counter() - start
         result.report = str(page)
@@ -188,6 +191,7 @@ def verify(
     inputs: Any = None,
     args: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | None = None,
+    picture: Picture | None = None,
     report: str | os.PathLike[str] | None = None,
     thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -213,6 +217,7 @@ def verify(
             os.fspath(source),
             path,
             images=os.fspath(images) if images is not None else None,
+            picture=picture,
             seed=seed,
             figures=_figures(thresholds),
         )
@@ -223,7 +228,7 @@ def verify(
         seconds["capture"] = time.perf_counter() - start
         start = time.perf_counter()
         tell("verify", "source and result side by side")
-        verdict = _proof(captured, path, images=images, seed=seed, thresholds=thresholds)
+        verdict = _proof(captured, path, images=images, picture=picture, seed=seed, thresholds=thresholds)
         title, notes = captured.source, list(captured.notes)
     seconds["verify"] = time.perf_counter() - start
     result = Verification(title, str(path), verdict, seconds, notes)
@@ -232,7 +237,7 @@ def verify(
         from instep.report.html import render
         from instep.report.pictures import pictures
 
-        shown = pictures(captured, path, images) if captured is not None else []
+        shown = pictures(captured, path, images, picture) if captured is not None else []
         _write_text(page, render(document_of_verification(result, captured, shown)))
         result.report = str(page)
     return result
@@ -282,11 +287,25 @@ def _load() -> None:
 
 
 def _proof(
-    captured: Captured, file: Path, *, images: Any, seed: int, thresholds: Mapping[str, float] | None
+    captured: Captured,
+    file: Path,
+    *,
+    images: Any,
+    picture: Picture | None,
+    seed: int,
+    thresholds: Mapping[str, float] | None,
 ) -> Verdict:
     from instep.verify.verify import verify as judge
 
-    return judge(captured.reference, file, graph=captured.graph, images=images, seed=seed, figures=_figures(thresholds))
+    return judge(
+        captured.reference,
+        file,
+        graph=captured.graph,
+        images=images,
+        picture=picture,
+        seed=seed,
+        figures=_figures(thresholds),
+    )
 
 
 def _figures(thresholds: Mapping[str, float] | None) -> Any:

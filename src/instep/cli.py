@@ -46,6 +46,9 @@ Args = Annotated[
     list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="an argument of the factory; repeatable")
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="PATH", help="a picture or folder to prove on as well")]
+PixelMax = Annotated[float, typer.Option("--pixel-max", help="what a white pixel of a picture is as input: 1 or 255")]
+Mean = Annotated[str, typer.Option("--mean", metavar="R,G,B", help="subtracted from pictures, per channel")]
+Std = Annotated[str, typer.Option("--std", metavar="R,G,B", help="pictures are divided by it, per channel")]
 Report = Annotated[str | None, typer.Option("--report", metavar="FILE", help="write an HTML report")]
 Least = Annotated[
     list[str] | None,
@@ -85,6 +88,9 @@ def convert(
     input: Inputs = None,
     arg: Args = None,
     images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
     io: Annotated[str, typer.Option("--io", metavar="nhwc|nchw", help="layout of inputs and outputs")] = "nhwc",
     tune: Annotated[str, typer.Option("--tune", metavar="avx512", help="lay out for one kind of processor only")] = "",
     fp16: Annotated[bool, typer.Option("--fp16", help="store the weights as float16")] = False,
@@ -102,9 +108,9 @@ def convert(
         from instep import api
 
         result = api.convert(
-            source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, io=io, tune=tune,
-            half=fp16, report=report, prove_each=prove_each, verify=verify, thresholds=_thresholds(least), seed=seed,
-            progress=progress,
+            source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
+            picture=_picture(pixel_max, mean, std), io=io, tune=tune, half=fp16, report=report, prove_each=prove_each,
+            verify=verify, thresholds=_thresholds(least), seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -121,6 +127,9 @@ def verify(
     input: Inputs = None,
     arg: Args = None,
     images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
     report: Report = None,
     least: Least = None,
     seed: Seed = 0,
@@ -133,8 +142,9 @@ def verify(
         from instep import api
 
         result = api.verify(
-            source, file, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images, report=report,
-            thresholds=_thresholds(least), seed=seed, progress=progress,
+            source, file, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
+            picture=_picture(pixel_max, mean, std), report=report, thresholds=_thresholds(least), seed=seed,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -244,6 +254,23 @@ def _thresholds(texts: Sequence[str] | None) -> dict[str, float] | None:
         except ValueError:
             _stop(f"--min {text}: write --min FIGURE=NUMBER, e.g. --min sqnr=50")
     return found or None
+
+
+def _picture(pixel_max: float, mean: str, std: str) -> Any:
+    """How pictures become inputs, or None for plain pixels in [0, 1]."""
+    if (pixel_max, mean, std) == (1.0, "0", "1"):
+        return None
+    from instep.verify.inputs import Picture
+
+    numbers: list[tuple[float, ...]] = []
+    for option, text in (("--mean", mean), ("--std", std)):
+        try:
+            numbers.append(tuple(float(part) for part in text.split(",")))
+        except ValueError:
+            _stop(f"{option} {text}: write one number or one per channel, e.g. {option} 0.485,0.456,0.406")
+    if not all(numbers[1]) or len(numbers[0]) not in (1, 3) or len(numbers[1]) not in (1, 3):
+        _stop("--mean and --std take one number or three, and no --std may be 0")
+    return Picture(pixel_max, *numbers)
 
 
 # -- what is printed -------------------------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instep.report.model import Picture
+
+if TYPE_CHECKING:
+    from instep.verify.inputs import Picture as Pixels
 
 __all__ = ["pictures"]
 
@@ -16,10 +19,11 @@ _LIMIT = 3
 _LARGEST_SIDE = 1024
 
 
-def pictures(captured: Any, file: str | Path, images: Any = None) -> list[Picture]:
+def pictures(captured: Any, file: str | Path, images: Any = None, pixels: Pixels | None = None) -> list[Picture]:
     """Up to three pictures through the source in float64 and through ``file``; [] when it maps no image to an image.
 
     ``captured`` is a Captured. Without ``images`` a synthetic picture with edges and flat areas is taken.
+    ``pixels`` says how pixels in [0, 1] become inputs.
     """
     specs = captured.reference.input_specs
     if len(specs) != 1 or not specs[0].dtype.startswith("float") or not _is_image(specs[0].shape):
@@ -30,7 +34,7 @@ def pictures(captured: Any, file: str | Path, images: Any = None) -> list[Pictur
     )
     if chosen is None:
         return []
-    made = (_one(captured, Path(file), name, array, chosen) for name, array in _inputs(specs[0], images))
+    made = (_one(captured, Path(file), name, shown, chosen, pixels) for name, shown in _inputs(specs[0], images))
     return [picture for picture in made if picture is not None]
 
 
@@ -54,9 +58,12 @@ def _inputs(spec: Any, images: Any) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def _one(captured: Any, file: Path, name: str, array: np.ndarray, chosen: int) -> Picture | None:
+def _one(
+    captured: Any, file: Path, name: str, shown: np.ndarray, chosen: int, pixels: Pixels | None
+) -> Picture | None:
     from instep.runtime import run, tflite_info
 
+    array = shown if pixels is None else pixels.apply(shown[0])[None].astype(shown.dtype)
     info = tflite_info(file)
     shape = info.tensors[info.inputs[0]].shape
     given = array if array.shape == shape else np.ascontiguousarray(array.transpose(0, 2, 3, 1))
@@ -74,7 +81,7 @@ def _one(captured: Any, file: Path, name: str, array: np.ndarray, chosen: int) -
     amplification = scale / largest if largest > 0 else 1.0
     return Picture(
         name,
-        _png(array[0]),
+        _png(shown[0]),
         _png(truth[0] / scale),
         _png(np.asarray(result[0], np.float64) / scale),
         _png(difference[0] * amplification / scale),
