@@ -402,3 +402,14 @@ def test_timm_networks_have_seeded_weights_in_which_everything_matters() -> None
     assert 0.01 < out.std() < 100
     with pytest.raises(CaptureError, match=r"near names: .*resnet18"):
         capture("timm:resnet18x")
+
+
+def test_a_file_inside_a_package_may_import_its_neighbours_relatively(tmp_path):
+    folder = tmp_path / "house_of_blocks" / "nets"
+    folder.mkdir(parents=True)
+    for place in (folder.parent, folder):
+        (place / "__init__.py").write_text("")
+    (folder / "block.py").write_text("import torch\n\n\nclass Block(torch.nn.Conv2d):\n    pass\n")
+    (folder / "net.py").write_text("from .block import Block\n\n\ndef net():\n    return Block(3, 4, 1)\n")
+    captured = capture(f"{folder / 'net.py'}:net", inputs=[(1, 3, 5, 5)])
+    assert [n.op.name for n in captured.graph.nodes] == ["Conv2d"]

@@ -113,14 +113,15 @@ def _import_file(path: str) -> ModuleType:
     file = Path(path).resolve()
     if not file.is_file():
         raise CaptureError(f"there is no file {path}")
-    name = f"_instep_source_{file.stem}_{abs(hash(str(file))):x}"
+    package, root = _package_of(file)
+    name = f"{package}.{file.stem}" if package else f"_instep_source_{file.stem}_{abs(hash(str(file))):x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise CaptureError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    # the file's neighbours are importable, as when Python runs it
-    sys.path.insert(0, str(file.parent))
+    # the file's neighbours are importable, as when Python runs it; in a package, so that ``from .block import …`` works
+    sys.path.insert(0, str(root))
     try:
         try:
             spec.loader.exec_module(module)
@@ -134,8 +135,18 @@ def _import_file(path: str) -> ModuleType:
         sys.modules.pop(name, None)
         raise CaptureError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(str(file.parent))
+        sys.path.remove(str(root))
     return module
+
+
+def _package_of(file: Path) -> tuple[str, Path]:
+    """The dotted name of the package that ``file`` lies in ("" outside any), and the folder that holds the package."""
+    parts: list[str] = []
+    root = file.parent
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    return ".".join(parts), root
 
 
 def _import_module(name: str) -> ModuleType:
