@@ -46,12 +46,13 @@ FINDINGS = (
     ),
     (
         "a convolution to 1 … 8 channels leaves lanes idle",
-        "`_side_by_side`: 2 to 16 columns as channels of a wider kernel (ARM's kernels of 8 lanes "
-        "gain less; from 5 channels on they may lose)",
+        "with `--tune avx512` alone (`tune/lanes.py`): 2 to 16 columns as channels of a wider kernel "
+        "(ARM's kernels of 8 lanes gain less; from 5 channels on they may lose)",
     ),
     (
         "convolutions to 17 … 31 channels take longer than to 32, and each begun 32 counts in full beyond",
-        "`whole_lanes`: 25 to 31 channels as 32 and a slice; else the rest apart and joined, where that saves 8 %",
+        "with `--tune avx512` alone: 25 to 31 channels as 32 and a slice; else the rest apart and joined, where that "
+        "saves 8 %",
     ),
     (
         "MUL and ADD per channel are two passes",

@@ -16,8 +16,8 @@ from instep.rewrite.edit import Editor
 from instep.rewrite.fold.weights import channel_axis, shrink
 
 __all__ = [
-    "DEPTH", "Affine", "Plan", "both", "fits", "forget", "keeps", "pull", "push", "read_affine", "spatially_constant",
-    "unreduced", "along",
+    "DEPTH", "Affine", "Plan", "both", "fits", "forget", "keeps", "pull", "push", "read_affine", "scalar_line",
+    "spatially_constant", "unreduced", "along",
 ]  # fmt: skip
 
 #: Changes to make, once all of them are known to be possible.
@@ -97,6 +97,19 @@ def read_affine(edit: Editor, node: Node, *, active: bool = False) -> tuple[Valu
         case ops.Div() if index == 0 and np.all(c != 0):
             return x, Affine(1 / c, zero)
     return None
+
+
+def scalar_line(edit: Editor, value: Value) -> tuple[Value, float, float]:
+    """(x, a, b) with value = a · x + b by scalar constants, x as far back as they reach."""
+    a, b = 1.0, 0.0
+    while True:
+        node = edit.maker(value)
+        read = read_affine(edit, node) if node is not None else None
+        if read is None or read[1].scale.size != 1 or read[1].shift.size != 1:
+            return value, a, b
+        scale, shift = float(read[1].scale.flat[0]), float(read[1].shift.flat[0])
+        a, b = a * scale, a * shift + b
+        value = read[0]
 
 
 def _read_scaling(edit: Editor, node: Node, op: ops.Conv2d) -> tuple[Value, Affine] | None:

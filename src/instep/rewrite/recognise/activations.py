@@ -11,7 +11,7 @@ import numpy as np
 from instep.graph import Node, Operator, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.fold.affine import read_affine
+from instep.rewrite.fold.affine import read_affine, scalar_line
 
 __all__ = ["recognise_activations"]
 
@@ -36,19 +36,6 @@ def _near(a: float, b: float) -> bool:
     return abs(a - b) <= CLOSE * max(abs(a), abs(b), 1e-30)
 
 
-def _line(edit: Editor, value: Value) -> tuple[Value, float, float]:
-    """(x, a, b) with value = a · x + b by scalar constants, x as far back as they reach."""
-    a, b = 1.0, 0.0
-    while True:
-        node = edit.maker(value)
-        read = read_affine(edit, node) if node is not None else None
-        if read is None or read[1].scale.size != 1 or read[1].shift.size != 1:
-            return value, a, b
-        scale, shift = float(read[1].scale.flat[0]), float(read[1].shift.flat[0])
-        a, b = a * scale, a * shift + b
-        value = read[0]
-
-
 def _lines(edit: Editor, value: Value) -> Iterator[tuple[Value, float, float]]:
     """As ``_line``, for every x on the way, nearest first."""
     a, b = 1.0, 0.0
@@ -65,7 +52,7 @@ def _lines(edit: Editor, value: Value) -> Iterator[tuple[Value, float, float]]:
 
 def _softplus(edit: Editor, node: Node) -> bool:
     """log(1 + exp(x))."""
-    x, a, b = _line(edit, node.inputs[0])
+    x, a, b = scalar_line(edit, node.inputs[0])
     inner = edit.maker(x, ops.Exp)
     if inner is None or a != 1.0 or b != 1.0:
         return False
@@ -75,7 +62,7 @@ def _softplus(edit: Editor, node: Node) -> bool:
 
 def _ramp(edit: Editor, value: Value) -> Iterator[tuple[Value, float]]:
     """(x, k) with value = k · hard-sigmoid(x)."""
-    clipped, a, b = _line(edit, value)
+    clipped, a, b = scalar_line(edit, value)
     node = edit.maker(clipped, ops.Clip, ops.HardSigmoid)
     if node is None:
         return
@@ -156,7 +143,7 @@ def _activation(edit: Editor, x: Value, gate: Value) -> Iterator[tuple[Operator,
     for base, k in _ramp(edit, gate):
         if base is x:
             yield ops.HardSwish(), k
-    core, a, b = _line(edit, gate)
+    core, a, b = scalar_line(edit, gate)
     node = edit.maker(core, ops.Sigmoid, ops.Tanh, ops.Erf)
     if node is None:
         return

@@ -10,7 +10,7 @@ import numpy as np
 from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.fold.affine import read_affine
+from instep.rewrite.fold.affine import read_affine, scalar_line
 from instep.rewrite.fold.weights import sole_user
 
 __all__ = ["fold_scales_into_norms", "recognise_norms"]
@@ -58,20 +58,8 @@ def _norm(edit: Editor, node: Node) -> _Norm | None:
     return None
 
 
-def _scalars(edit: Editor, value: Value) -> tuple[Value, float, float]:
-    """(y, a, b) with value = a · y + b by scalar constants."""
-    a, b = 1.0, 0.0
-    while True:
-        maker = edit.maker(value)
-        read = read_affine(edit, maker) if maker is not None else None
-        if read is None or read[1].scale.size != 1 or read[1].shift.size != 1:
-            return value, a, b
-        scale, shift = float(read[1].scale.flat[0]), float(read[1].shift.flat[0])
-        a, b, value = a * scale, b + a * shift, read[0]
-
-
 def _variance(edit: Editor, value: Value, top: Value) -> _Norm | None:
-    y, factor, eps = _scalars(edit, value)
+    y, factor, eps = scalar_line(edit, value)
     mean = edit.maker(y, ops.ReduceMean, ops.ReduceSum)
     if mean is None or factor <= 0 or eps < 0:
         return None

@@ -77,8 +77,8 @@ def _conv1d(
     return b.reshape(y, (y.shape[0], y.shape[1], y.shape[3]))
 
 
-@handles("conv1d")
-def conv1d(
+@handles("conv1d", "conv2d", "conv3d")
+def conv(
     b: Builder,
     x: Value,
     weight: Value,
@@ -88,35 +88,7 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Value:
-    return _conv(b, 1, x, weight, bias, stride, padding, dilation, groups)
-
-
-@handles("conv2d")
-def conv2d(
-    b: Builder,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Value:
-    return _conv(b, 2, x, weight, bias, stride, padding, dilation, groups)
-
-
-@handles("conv3d")
-def conv3d(
-    b: Builder,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Value:
-    return _conv(b, 3, x, weight, bias, stride, padding, dilation, groups)
+    return _conv(b, weight.rank - 2, x, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose(
@@ -179,8 +151,8 @@ def _conv_transpose3d(
     return b(ops.Conv3d((1, 1, 1), ((0, 0),) * 3, tuple(dilations), groups), y, w, *rest)  # type: ignore[arg-type]
 
 
-@handles("conv_transpose1d")
-def conv_transpose1d(
+@handles("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transpose(
     b: Builder,
     x: Value,
     weight: Value,
@@ -191,37 +163,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Value:
-    return _conv_transpose(b, 1, x, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-@handles("conv_transpose2d")
-def conv_transpose2d(
-    b: Builder,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Value:
-    return _conv_transpose(b, 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-@handles("conv_transpose3d")
-def conv_transpose3d(
-    b: Builder,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Value:
-    return _conv_transpose(b, 3, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(b, weight.rank - 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @handles("convolution", "_convolution")
