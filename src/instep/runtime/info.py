@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from instep.flatbuffer import Flatbuffer, FlatbufferError
+
 __all__ = ["OpInfo", "TFLiteError", "TFLiteInfo", "TensorInfo", "tflite_info"]
 
 
@@ -89,76 +91,17 @@ def tflite_info(path: str | Path) -> TFLiteInfo:
         raise TFLiteError(f"{path}: not a TFLite file (it does not carry the mark 'TFL3')")
     try:
         return _Parser(memoryview(data)).info(str(path))
-    except TFLiteError as error:
-        raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+    except (TFLiteError, FlatbufferError, struct.error, IndexError, OverflowError) as error:
         raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
 
 
 #: Fields of the schema's tables by their vtable slot.
 _MODEL = {"codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signatures": 7}
-_LIMIT = 1 << 20
 
 
-class _Parser:
-    """A flatbuffer reader that checks every offset and length against the file."""
+class _Parser(Flatbuffer):
+    """The tables of the schema as far as a report needs them."""
 
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.size = len(data)
-
-    def number(self, at: int, form: str) -> int:
-        if at < 0 or at + struct.calcsize(form) > self.size:
-            raise TFLiteError("an offset points outside the file")
-        return struct.unpack_from("<" + form, self.data, at)[0]
-
-    def place(self, table: int, slot: int) -> int:
-        """Where field ``slot`` of ``table`` lies; 0 when it is left out."""
-        vtable = table - self.number(table, "i")
-        length = self.number(vtable, "H")
-        entry = 4 + 2 * slot
-        if entry + 2 > length:
-            return 0
-        offset = self.number(vtable + entry, "H")
-        return table + offset if offset else 0
-
-    def scalar(self, table: int, slot: int, form: str, default: int = 0) -> int:
-        at = self.place(table, slot)
-        return self.number(at, form) if at else default
-
-    def child(self, table: int, slot: int) -> int:
-        """The table, vector or string that a field refers to; 0 when left out."""
-        at = self.place(table, slot)
-        return at + self.number(at, "I") if at else 0
-
-    def vector(self, table: int, slot: int, width: int) -> tuple[int, int]:
-        """(start, count) of a vector field of elements ``width`` bytes wide; (0, 0) when left out."""
-        at = self.child(table, slot)
-        if not at:
-            return 0, 0
-        count = self.number(at, "I")
-        if at + 4 + count * width > self.size:
-            raise TFLiteError("a vector is longer than the file")
-        return at + 4, count
-
-    def tables(self, table: int, slot: int) -> list[int]:
-        start, count = self.vector(table, slot, 4)
-        if count > _LIMIT:
-            raise TFLiteError(f"it claims {count} tables in one list")
-        return [start + 4 * i + self.number(start + 4 * i, "I") for i in range(count)]
-
-    def array(self, table: int, slot: int, dtype: str) -> np.ndarray:
-        kind = np.dtype(dtype).newbyteorder("<")
-        start, count = self.vector(table, slot, kind.itemsize)
-        return np.frombuffer(self.data, kind, count, start) if count else np.zeros(0, kind)
-
-    def text(self, table: int, slot: int) -> str:
-        start, count = self.vector(table, slot, 1)
-        if count > _LIMIT:
-            raise TFLiteError("it holds a name of more than a million letters")
-        return bytes(self.data[start : start + count]).decode("utf-8", "replace")
-
-    # -- the tables of the schema ------------------------------------------------------------------------------
     def info(self, path: str) -> TFLiteInfo:
         model = self.number(0, "I")
         buffers = [self.buffer(b) for b in self.tables(model, _MODEL["buffers"])]
@@ -188,7 +131,7 @@ class _Parser:
 
     def buffer(self, table: int) -> tuple[int, int]:
         """(start, length) of a buffer's bytes, inside the flatbuffer or behind it."""
-        start, count = self.vector(table, 0, 1)
+        start, count = self.span(table, 0, 1)
         offset, size = self.scalar(table, 1, "Q"), self.scalar(table, 2, "Q")
         if not count and offset > 1:
             if offset + size > self.size:
@@ -204,9 +147,10 @@ class _Parser:
         return name, self.scalar(table, 2, "i", 1)
 
     def tensor(self, table: int, index: int, buffers: list[tuple[int, int]]) -> TensorInfo:
-        shape = tuple(int(n) for n in self.array(table, 0, "i4"))
-        if any(n < -1 for n in shape) or len(shape) > 64:
-            raise TFLiteError(f"tensor {index} has the shape {list(shape)[:8]}")
+        dimensions = self.array(table, 0, "i4")
+        if len(dimensions) > 64 or (dimensions < -1).any():
+            raise TFLiteError(f"tensor {index} has the shape {dimensions[:8].tolist()}")
+        shape = tuple(dimensions.tolist())
         kind = self.scalar(table, 1, "b")
         buffer = self.scalar(table, 2, "I")
         if buffer >= len(buffers):
