@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from instep.graph import Graph
 from instep.graph.validate import validate
@@ -24,11 +24,12 @@ from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fold.slices import simplify_joins
+from instep.rewrite.forms import FORMS, checked
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.fuse.scales import fuse_scale_and_shift, widen_broadcasts
 from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
-from instep.rewrite.lower import lower
+from instep.rewrite.lower import lowering
 from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
@@ -37,7 +38,7 @@ from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.tune.lanes import fill_lanes
 from instep.rewrite.views import canonicalise_views, hoist_slices
 
-__all__ = ["TUNINGS", "to_tflite"]
+__all__ = ["FORMS", "TUNINGS", "to_tflite"]
 
 #: How often a group of rewrites may run before it has to be done.
 ROUNDS = 6
@@ -64,22 +65,26 @@ def to_tflite(
     *,
     io: str = "nhwc",
     tune: str = "",
+    avoid: Collection[str] = (),
     prove: Callable[[Graph, Graph, str], object] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Graph, list[PassReport]]:
     """Captured graph → lowered graph. ``io``: "nhwc" or "nchw" inputs and outputs.
 
     ``tune`` adds rewrites that pay on one kind of processor only (``TUNINGS``: "avx512"); without it the file suits
-    every processor. ``prove(before, after, name)`` is called after each change. Returns the graph and what each
-    rewrite did. Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
+    every processor. ``avoid`` names forms (``FORMS``) that suit XNNPACK but not the target: the plain form of TFLite
+    takes their place, the values stay. ``prove(before, after, name)`` is called after each change. Returns the graph
+    and what each rewrite did. Raises GraphError when a rewrite leaves an invalid graph or an operator has no lowering.
     """
     if io not in ("nhwc", "nchw"):
         raise ValueError(f"io must be 'nhwc' or 'nchw', got {io!r}")
     if tune and tune not in TUNINGS:
         raise ValueError(f"tune must be one of {', '.join(TUNINGS)}, got {tune!r}")
+    avoid = checked(avoid)
     reports: list[PassReport] = []
 
     def go(graph: Graph, rewrites: Sequence[Rewrite], rounds: int = 1) -> Graph:
+        rewrites = [r for r in rewrites if r.name not in avoid]
         graph, more = run(graph, rewrites, rounds=rounds, prove=prove, progress=progress)
         reports.extend(r for r in more if r.changed)
         return graph
@@ -94,7 +99,7 @@ def to_tflite(
     validate(graph, after="assign-layout", stage="laid out")
     graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
     graph = go(graph, (spell_scales, *TIDY), 2)
-    graph = go(graph, (fuse_activations, compose_convolutions, lower, *TUNINGS.get(tune, ())))
+    graph = go(graph, (fuse_activations, compose_convolutions, lowering(avoid), *TUNINGS.get(tune, ())))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
     graph = go(graph, (fuse_scale_and_shift, widen_broadcasts, merge_constants))
     validate(graph, after="the last rewrite", stage="lowered")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from instep.rewrite.driver import rewrite
+from instep.rewrite.driver import Rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.lower import (  # noqa: F401  (they fill the table)
     activations,
@@ -17,11 +17,21 @@ from instep.rewrite.lower import (  # noqa: F401  (they fill the table)
 )
 from instep.rewrite.lower.table import DECOMPOSITIONS, Build, decomposes
 
-__all__ = ["DECOMPOSITIONS", "Build", "decomposes", "lower"]
+__all__ = ["DECOMPOSITIONS", "Build", "decomposes", "lower", "lowering"]
+
+EXACT = "each decomposition states the operator's own formula in operators that TFLite has"
 
 
-@rewrite("each decomposition states the operator's own formula in operators that TFLite has")
-def lower(edit: Editor) -> bool:
+def lowering(avoid: frozenset[str] = frozenset()) -> Rewrite:
+    """The rewrite "lower" that uses none of the forms in ``avoid``."""
+    return Rewrite("lower", EXACT, lambda edit: _lower(edit, avoid))
+
+
+#: With every form.
+lower = lowering()
+
+
+def _lower(edit: Editor, avoid: frozenset[str]) -> bool:
     changed = False
     todo = edit.nodes(*DECOMPOSITIONS)
     seen: set[int] = set()
@@ -29,7 +39,7 @@ def lower(edit: Editor) -> bool:
         for node in todo:
             if edit.alive(node):
                 kind = type(node.op)
-                while kind in DECOMPOSITIONS and DECOMPOSITIONS[kind](Build(edit, node)):
+                while kind in DECOMPOSITIONS and DECOMPOSITIONS[kind](Build(edit, node, avoid)):
                     changed = True
                     if not edit.alive(node) or type(node.op) is kind:
                         break

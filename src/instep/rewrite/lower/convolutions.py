@@ -42,9 +42,10 @@ def conv2d(b: Build) -> bool:
         return False
     out, kh, kw, per_group = weight.shape
     if op.groups > 1 and per_group == 1:
-        if kh * kw > TAPS:
+        if kh * kw > TAPS and b.may("split-depthwise"):
             return _large_depthwise(b, weight)
-        if 1 < out // op.groups <= 4 and kh * kw > 1 and op.groups <= REPEATED_CHANNELS:
+        few = 1 < out // op.groups <= 4 and op.groups <= REPEATED_CHANNELS
+        if few and kh * kw > 1 and b.may("copy-channels"):
             return _multiplied_depthwise(b, out // op.groups)
         return False
     return False
@@ -94,7 +95,7 @@ def absorb_repeats(b: Build) -> bool:
     its kernel is the convolution's, spread over the s × s places that one source pixel fills."""
     op, weight = b.node.op, b.array(1)
     maker = b.edit.maker(b.x, ops.Resize2d)
-    if maker is None or weight is None or b.edit.only_user(b.x) is None:
+    if maker is None or weight is None or b.edit.only_user(b.x) is None or not b.may("deconvolution-phases"):
         return False
     if (op.layout, op.stride, op.dilation, op.groups) != ("NHWC", (1, 1), (1, 1), 1):
         return False
@@ -118,7 +119,10 @@ def absorb_repeats(b: Build) -> bool:
     if min(map(min, crops)) < 0:
         return False
     transposed = ops.ConvTranspose2d(
-        (factor, factor), crops, layout="NHWC", activation=op.activation  # type: ignore[arg-type]
+        (factor, factor),
+        crops,  # type: ignore[arg-type]
+        layout="NHWC",
+        activation=op.activation,
     )
     return b.done(transposed, source, b.constant(kernel, "spread"), *b.node.inputs[2:])
 
@@ -139,7 +143,7 @@ def conv_transpose2d(b: Build) -> bool:
     if op.layout != "NHWC" or weight is None:
         return False
     if op.groups == 1 and op.stride != (1, 1):
-        return _phases(b, weight)
+        return (b.may("deconvolution-phases") and _phases(b, weight)) or _undilated(b, weight)
     return _stuffed(b, weight)
 
 
@@ -172,9 +176,8 @@ def _phases(b: Build, weight: np.ndarray) -> bool:
     op, (_, h, w, _) = b.node.op, b.x.shape
     channels, *kernel, out = weight.shape
     if op.dilation != (1, 1):
-        wide = np.zeros((channels, *((k - 1) * d + 1 for k, d in zip(kernel, op.dilation, strict=True)), out))
-        wide[:, :: op.dilation[0], :: op.dilation[1]] = weight
-        weight, kernel = wide, list(wide.shape[1:3])
+        weight = _spaced(weight, op.dilation)
+        kernel = list(weight.shape[1:3])
     axes = [_Axis.best(k, s, p[0]) for k, s, p in zip(kernel, op.stride, op.padding, strict=True)]
     rows, cols = axes
     if rows.taps * cols.taps * np.prod(op.stride) * weight[..., 0, 0, :].size * 4 - weight.nbytes > HEAVIER:
@@ -202,6 +205,23 @@ def _phases(b: Build, weight: np.ndarray) -> bool:
     for axis, (a, size) in enumerate(zip(axes, sizes, strict=True), start=1):
         whole = b.slice(whole, axis, a.shift, a.shift + size)
     return b.stand(whole)
+
+
+def _spaced(weight: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
+    """The kernel of a dilated transposed convolution [I, H, W, O] with its zeros spelled out."""
+    channels, kh, kw, out = weight.shape
+    wide = np.zeros((channels, (kh - 1) * dilation[0] + 1, (kw - 1) * dilation[1] + 1, out), weight.dtype)
+    wide[:, :: dilation[0], :: dilation[1]] = weight
+    return wide
+
+
+def _undilated(b: Build, weight: np.ndarray) -> bool:
+    """TRANSPOSE_CONV has no dilation."""
+    op = b.node.op
+    if op.dilation == (1, 1):
+        return False
+    wide = b.constant(_spaced(weight, op.dilation), "spaced")
+    return b.done(op.with_(dilation=(1, 1)), b.x, wide, *b.node.inputs[2:])
 
 
 def _stuffed(b: Build, weight: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ __all__: list[str] = []
 #: The widest reflected border that is written as slices.
 WIDEST = 16
 
+
 @decomposes(ops.Pad)
 def pad(b: Build) -> bool:
     """Reflected, repeated and wrapped borders: slices joined on, axis by axis. A pad by nothing goes.
@@ -21,7 +22,8 @@ def pad(b: Build) -> bool:
     op = b.node.op
     if not any(map(any, op.pads)):
         return b.stand(b.x)
-    if op.mode == "constant" or (op.mode == "reflect" and max(map(max, op.pads)) > WIDEST):
+    wide = max(map(max, op.pads)) > WIDEST or not b.may("slice-borders")
+    if op.mode == "constant" or (op.mode == "reflect" and wide):
         return False
     x = b.x
     for axis, (before, after) in enumerate(op.pads):
@@ -123,7 +125,7 @@ def _runs(index: np.ndarray) -> list[tuple[int, int, int]]:
 def _one_hot(b: Build, index: np.ndarray) -> bool:
     channels = b.x.shape[-1]
     image = b.x.rank == 4 and b.node.op.axis == 3 and b.node.output.rank == 4 and b.x.dtype == "float32"
-    if not image or channels > FEW_CHANNELS:
+    if not image or channels > FEW_CHANNELS or not b.may("one-hot-channels"):
         return False
     weight = np.eye(channels)[index].reshape(len(index), 1, 1, channels)
     return b.done(ops.Conv2d(layout="NHWC"), b.x, b.constant(weight, "choice"))
@@ -134,7 +136,9 @@ def strided(b: Build) -> bool:
     """Every s-th row or column is a depthwise 1×1 convolution of stride s by ones; STRIDED_SLICE is 25 times slower."""
     op, x = b.node.op, b.x
     stepped = [a for a, s in enumerate(op.steps) if s > 1]
-    if x.dtype != "float32" or not stepped or (stepped[0] == 0 and x.rank == 4) or x.rank > 4:
+    if not stepped or not b.may("depthwise-strides"):
+        return False
+    if x.dtype != "float32" or (stepped[0] == 0 and x.rank == 4) or x.rank > 4:
         return False
     if stepped[-1] == x.rank - 1 or stepped[-1] - stepped[0] > 1:
         return False

@@ -36,7 +36,7 @@ def _inverse_root(b: Build, variance: Value, eps: float) -> Value:
 @decomposes(ops.Add)
 def scaled_add(b: Build) -> bool:
     """x · s + t per channel is a depthwise 1×1 convolution: XNNPACK makes one pass of it (docs/xnnpack-forms.md)."""
-    for position in (0, 1):
+    for position in (0, 1) if b.may("fuse-scale-and-shift") else ():
         maker = b.edit.maker(b.node.inputs[position], ops.Mul)
         shift = b.array(1 - position)
         if maker is None or shift is None or maker.op.activation or maker.output.shape != b.node.output.shape:

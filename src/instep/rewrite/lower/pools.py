@@ -81,7 +81,7 @@ def max_pool2d(b: Build) -> bool:
         return False
     if op.dilation == (1, 1):
         (kh, kw), (sh, sw) = op.kernel, op.stride
-        if kh * kw <= 9 or min(kh, kw) == 1 or sh > kh or sw > kw:
+        if kh * kw <= 9 or min(kh, kw) == 1 or sh > kh or sw > kw or not b.may("pool-by-axes"):
             return False
         rows = b.add(ops.MaxPool2d((kh, 1), (sh, 1), (op.padding[0], (0, 0)), layout="NHWC"), b.x)
         columns = ops.MaxPool2d((1, kw), (1, sw), ((0, 0), op.padding[1]), layout="NHWC", activation=op.activation)
@@ -181,7 +181,7 @@ def resize2d(b: Build) -> bool:
     if not _nhwc(b):
         return False
     reader = b.edit.only_user(b.node.output, ops.Conv2d)
-    if reader is not None and absorb_repeats(Build(b.edit, reader)):
+    if reader is not None and absorb_repeats(Build(b.edit, reader, b.avoid)):
         b.edit.erase(b.node)
         return True
     _, h, w, _ = b.x.shape
@@ -190,7 +190,7 @@ def resize2d(b: Build) -> bool:
         return b.stand(b.x)
     native = ops.Resize2d(op.size, op.mode, op.coordinates, layout="NHWC")
     if op.mode != "bicubic" and not op.antialias:
-        if op.mode == "nearest" and _repeats(b, rows, cols):
+        if op.mode == "nearest" and b.may("join-repeats") and _repeats(b, rows, cols):
             return True
         if op == native:
             return False

@@ -12,10 +12,11 @@ __all__ = ["spread"]
 #: Up to so many channels a one-hot 1×1 convolution reorders faster than a transpose (docs/xnnpack-forms.md).
 FEW_CHANNELS = 24
 
+
 def _swap(b: Build, x: Value, outer: int, inner: int) -> Value:
     """Channels of x from the order (outer, inner) to (inner, outer); of a few, a convolution does it faster."""
     n, h, w, channels = x.shape
-    if channels <= FEW_CHANNELS and x.dtype == "float32":
+    if channels <= FEW_CHANNELS and x.dtype == "float32" and b.may("one-hot-channels"):
         order = np.arange(channels).reshape(outer, inner).T.reshape(-1)
         weight = np.eye(channels)[order].reshape(channels, 1, 1, channels)
         return b.add(ops.Conv2d(layout="NHWC"), x, b.constant(weight, "order"))

@@ -8,16 +8,25 @@ import numpy as np
 
 from instep.graph import Node, Operator, Value, ops
 from instep.rewrite.edit import Editor
+from instep.rewrite.forms import FORMS
 
 __all__ = ["DECOMPOSITIONS", "Build", "Decomposition", "decomposes"]
 
 
 class Build:
-    """Writes what stands for ``node``: ``add`` for each step, ``done`` for the last, which keeps the node's output."""
+    """Writes what stands for ``node``: ``add`` for each step, ``done`` for the last, which keeps the node's output.
 
-    def __init__(self, edit: Editor, node: Node) -> None:
+    ``avoid`` names the forms (``FORMS``) that may not be used.
+    """
+
+    def __init__(self, edit: Editor, node: Node, avoid: frozenset[str] = frozenset()) -> None:
         self.edit = edit
         self.node = node
+        self.avoid = avoid
+
+    def may(self, form: str) -> bool:
+        """Whether the form of this name may be used. KeyError when there is none."""
+        return bool(FORMS[form]) and form not in self.avoid
 
     @property
     def x(self) -> Value:
