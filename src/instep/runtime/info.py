@@ -23,7 +23,10 @@ class TFLiteError(ValueError):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: ``constant_bytes`` is 0 for computed ones; ``scale`` and ``zero_point`` are empty when float."""
+    """One tensor: ``constant_bytes`` is 0 for computed ones; ``scale`` and ``zero_point`` are empty when float.
+
+    A negative size in ``shape`` is one that the file leaves open. ``constant_at`` is where in the file a constant lies.
+    """
 
     index: int
     name: str
@@ -32,16 +35,22 @@ class TensorInfo:
     constant_bytes: int
     scale: tuple[float, ...] = ()
     zero_point: tuple[int, ...] = ()
+    constant_at: int = 0
+    open_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class OpInfo:
-    """One operator: its name ("CONV_2D", or "CUSTOM:name"), version and tensor indices (-1: left out)."""
+    """One operator: its name ("CONV_2D", or "CUSTOM:name"), version and tensor indices (-1: left out).
+
+    ``options`` is the schema's options object, or None where the file has none that can be read.
+    """
 
     name: str
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    options: Any = None
 
 
 @dataclass
@@ -70,6 +79,19 @@ class TFLiteInfo:
         """The largest rank of any tensor, constants included."""
         return max((len(t.shape) for t in self.tensors), default=0)
 
+    def constant(self, index: int) -> np.ndarray | None:
+        """The array of a constant tensor; None for a computed one, for kinds that numpy lacks, and where the file's
+        bytes do not fit its shape."""
+        tensor = self.tensors[index]
+        if tensor.dtype not in _NUMPY or not tensor.constant_bytes:
+            return None
+        kind = np.dtype(tensor.dtype).newbyteorder("<")
+        size = int(np.prod(tensor.shape, dtype=np.int64))
+        if min(tensor.shape, default=0) < 0 or size * kind.itemsize != tensor.constant_bytes:
+            return None
+        raw = np.memmap(self.path, np.uint8, "r", tensor.constant_at, (tensor.constant_bytes,))
+        return np.asarray(raw).view(kind).reshape(tensor.shape)
+
     @property
     def instep(self) -> dict[str, Any]:
         """What Instep wrote into the file ({} for another tool's)."""
@@ -97,6 +119,7 @@ def tflite_info(path: str | Path) -> TFLiteInfo:
 
 #: Fields of the schema's tables by their vtable slot.
 _MODEL = {"codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signatures": 7}
+_NUMPY = ("float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
 
 
 class _Parser(Flatbuffer):
@@ -162,7 +185,9 @@ class _Parser(Flatbuffer):
             scale = tuple(float(s) for s in self.array(quantization, 2, "f4"))
             zero = tuple(int(z) for z in self.array(quantization, 3, "i8"))
         name = _type_names().get(kind, f"unknown_{kind}")
-        return TensorInfo(index, self.text(table, 3), shape, name, buffers[buffer][1], scale, zero)
+        start, length = buffers[buffer]
+        open_shape = tuple(int(n) for n in self.array(table, 7, "i4"))
+        return TensorInfo(index, self.text(table, 3), shape, name, length, scale, zero, start, open_shape)
 
     def indices(self, table: int, slot: int, count: int) -> tuple[int, ...]:
         result = tuple(int(i) for i in self.array(table, slot, "i4"))
@@ -174,7 +199,21 @@ class _Parser(Flatbuffer):
         code = self.scalar(table, 0, "I")
         if code >= len(codes):
             raise TFLiteError(f"an operator has code {code} of {len(codes)}")
-        return OpInfo(*codes[code], self.indices(table, 1, count), self.indices(table, 2, count))
+        inputs, outputs = (self.indices(table, slot, count) for slot in (1, 2))
+        return OpInfo(*codes[code], inputs, outputs, self.options(table))
+
+    def options(self, table: int) -> Any:
+        from ai_edge_litert.schema_py_generated import BuiltinOptionsCreator
+        from flatbuffers.table import Table
+
+        kind, at = self.scalar(table, 3, "B"), self.child(table, 4)
+        if not kind or not at:
+            return None
+        self.number(at, "i")
+        try:
+            return BuiltinOptionsCreator(kind, Table(self.data, at))
+        except (struct.error, TypeError, ValueError, IndexError, OverflowError):
+            return None
 
     def signature(
         self, model: int, inputs: tuple[int, ...], outputs: tuple[int, ...], tensors: list[TensorInfo]

@@ -201,6 +201,11 @@ class Writer:
             operator.builtinOptions = options
         self.operators.append(operator)
 
+    @property
+    def codes(self) -> list[tuple[int, int]]:
+        """(BuiltinOperator, version) by operator code index."""
+        return list(self._codes)
+
     # -- the file ----------------------------------------------------------------------------------------------
     def parts(self, metadata: dict[str, bytes]) -> Iterator[Any]:
         """The file's bytes, in pieces to write one after the other; weights are handed out as they lie in memory."""
