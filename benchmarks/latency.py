@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import report, runner
 from benchmarks.networks import Network
 
-from instep.runtime.litert import bench
+from instep.runtime import bench
 
 __all__ = ["main", "measure"]
 

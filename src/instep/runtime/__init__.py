@@ -1,9 +1,12 @@
 """Runs a file on a real engine in a child process and hands back its values. Imports no runtime itself."""
 
+from instep.runtime.bench import BenchResult, bench
+from instep.runtime.engines import COMPILERS, ENGINES, available, engine_of
 from instep.runtime.info import OpInfo, TensorInfo, TFLiteError, TFLiteInfo, tflite_info
-from instep.runtime.litert import ENGINES, BenchResult, Job, RunResult, bench, run, run_jobs, run_many
+from instep.runtime.litert import Job, RunResult, run, run_jobs, run_many
+from instep.runtime.messages import Refusal
 
 __all__ = [
-    "ENGINES", "BenchResult", "Job", "OpInfo", "RunResult", "TFLiteError", "TFLiteInfo", "TensorInfo", "bench", "run",
-    "run_jobs", "run_many", "tflite_info",
+    "COMPILERS", "ENGINES", "BenchResult", "Job", "OpInfo", "Refusal", "RunResult", "TFLiteError", "TFLiteInfo",
+    "TensorInfo", "available", "bench", "engine_of", "run", "run_jobs", "run_many", "tflite_info",
 ]  # fmt: skip

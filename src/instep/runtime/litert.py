@@ -1,35 +1,38 @@
-"""Runs TFLite files on LiteRT in a child process: their values, or their speed."""
+"""Runs TFLite files on LiteRT's engines in child processes: their values, or why there are none."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-__all__ = ["ENGINES", "BenchResult", "Job", "RunResult", "bench", "run", "run_jobs", "run_many"]
+from instep.runtime import vulkan
+from instep.runtime.child import Death, command, environment, machine_memory, watch
+from instep.runtime.engines import ENGINES, available, engine_of
+from instep.runtime.info import TFLiteError, tflite_info
+from instep.runtime.messages import Refusal, meaningful, placement, refusals, without_driver
 
-#: "xnnpack": the default interpreter, as applications use it. "builtin": TFLite's own kernels without any delegate,
-#: where every intermediate value can be read.
-ENGINES = ("xnnpack", "builtin")
+__all__ = ["ENGINES", "Job", "RunResult", "run", "run_jobs", "run_many"]
 
 
 @dataclass
 class RunResult:
     """What one run gave: ``outputs`` in the file's order, and with ``keep_all`` every computed tensor by name.
 
-    Arrays are read-only windows onto the child's results. When the runtime refused the file, crashed or ran out of
-    time, ``outputs`` is empty, ``failed`` is True and ``message`` says why; ``crashed`` tells a dead process.
-    ``quantization`` gives (scale, zero point) of each quantised tensor by name.
+    Arrays are read-only windows onto the child's results. ``outcome`` is one of "ran"; "refused": the engine does not
+    take the file (``refusals`` says which operators and why, as far as it tells); "crashed" (``signal``), "timed out",
+    "out of memory": the process died at ``stage`` ("compile", "inputs", "run"); "unavailable": this machine lacks the
+    engine; "failed": anything else, such as inputs that do not fit. Unless it ran, ``outputs`` is empty, ``failed`` is
+    True and ``message`` says why; ``crashed`` tells a dead process.
+
+    ``resident``: the whole file runs on the accelerator (None where the engine is none); ``placed``: how many
+    operators the engine would take and leave, where a refusal tells. ``log`` holds what the engine said on stderr, less
+    its noise. ``quantization`` gives (scale, zero point) of each quantised tensor by name.
     """
 
     outputs: list[np.ndarray] = field(default_factory=list)
@@ -40,6 +43,14 @@ class RunResult:
     crashed: bool = False
     failed: bool = False
     message: str = ""
+    engine: str = ""
+    outcome: str = "ran"
+    resident: bool | None = None
+    refusals: list[Refusal] = field(default_factory=list)
+    placed: tuple[int, int] | None = None
+    stage: str = ""
+    signal: str = ""
+    log: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,80 +89,191 @@ def run_many(
     timeout: float = 300.0,
     memory: int | None = None,
 ) -> list[RunResult]:
-    """Run a file on each of several input sets, in one child process and one interpreter. See ``run_jobs``."""
+    """Run a file on each of several input sets, in one child process and one session. See ``run_jobs``."""
     return run_jobs([Job(path, sets, engine, keep_all, threads)], timeout=timeout, memory=memory)[0]
 
 
 def run_jobs(jobs: Sequence[Job], *, timeout: float = 300.0, memory: int | None = None) -> list[list[RunResult]]:
-    """Run several files in one child process; for each job one result per input set.
+    """Run several files, as many in one child process as live; for each job one result per input set.
 
-    ``timeout`` (seconds) bounds the whole child, ``memory`` (bytes of address space; default three quarters of the
-    machine's memory beyond what the process maps) its size. A crash is a result, not an exception: the job that
-    crashed says so, and the jobs after it run in a new child.
+    ``timeout`` (seconds) bounds each job, ``memory`` the child's size in bytes (default three quarters of the
+    machine's memory). A crash is a result, not an exception: the job that crashed says so, and the jobs after it run in
+    a new child. A machine that lacks an engine is a result too. ValueError only for a job that no engine could do: an
+    unknown engine, one that does not run files, or ``keep_all`` where intermediate values cannot be read.
     """
-    for job in jobs:
-        if job.engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {job.engine!r}")
-        if job.keep_all and job.engine != "builtin":
+    groups: dict[str, list[int]] = {}
+    for number, job in enumerate(jobs):
+        engine = engine_of(job.engine)
+        if not engine.runs:
+            raise ValueError(f"engine {engine.name} only compiles (instep.runtime.place); to run, use {ENGINES}")
+        if job.keep_all and not engine.intermediates:
             raise ValueError("keep_all needs engine='builtin': a delegate keeps its intermediate values to itself")
-    results: list[list[RunResult]] = []
-    while len(results) < len(jobs):
-        results += _child(jobs[len(results) :], timeout, memory)
+        groups.setdefault(engine.device, []).append(number)
+    results: list[list[RunResult]] = [[] for _ in jobs]
+    for device, numbers in groups.items():
+        some = [jobs[n] for n in numbers]
+        missing = available(some[0].engine)
+        if missing is not None:
+            found = [_dead(job, "unavailable", missing) for job in some]
+        elif device == "gpu":
+            found = _on_gpu(some, timeout, memory)
+        else:
+            found = _Folder(some, timeout, memory).results()
+        for number, result in zip(numbers, found, strict=True):
+            results[number] = result
     return results
 
 
-def _child(jobs: Sequence[Job], timeout: float, memory: int | None) -> list[list[RunResult]]:
-    """Results of the first jobs, up to and including the first that killed the child."""
-    with tempfile.TemporaryDirectory(prefix="instep-run-") as name:
-        directory = Path(name)
+#: The place in ``vulkan.drivers()`` of the first driver that was not found wanting.
+_driver = 0
+
+
+def _on_gpu(jobs: Sequence[Job], timeout: float, memory: int | None) -> list[list[RunResult]]:
+    """Run on the first Vulkan driver that the delegate takes; the others are not asked again."""
+    global _driver
+    drivers = vulkan.drivers()
+    results: list[list[RunResult]] = []
+    while _driver < len(drivers):
+        results = _Folder(jobs, timeout, memory, drivers[_driver]).results()
+        if not any(r.outcome == "unavailable" for job in results for r in job):
+            return results
+        if _driver + 1 == len(drivers):
+            break
+        _driver += 1
+    return results
+
+
+def _dead(job: Job, outcome: str, message: str, **facts: Any) -> list[RunResult]:
+    crashed = outcome in ("crashed", "timed out", "out of memory")
+    engine = engine_of(job.engine).name
+    return [
+        RunResult(engine=engine, outcome=outcome, message=message, failed=True, crashed=crashed, **facts)
+        for _ in job.sets
+    ]
+
+
+class _Folder:
+    """The jobs of one kind of device, written into a folder that child after child works through."""
+
+    def __init__(
+        self, jobs: Sequence[Job], timeout: float, memory: int | None, driver: vulkan.Driver | None = None
+    ) -> None:
+        self.jobs = jobs
+        self.timeout = timeout
+        self.memory = memory
+        self.driver = driver
+
+    def results(self) -> list[list[RunResult]]:
+        """One list per job."""
+        with tempfile.TemporaryDirectory(prefix="instep-run-") as name:
+            self.directory = Path(name)
+            self._write()
+            results: list[list[RunResult]] = []
+            while len(results) < len(self.jobs):
+                results += self._child(len(results))
+            return results
+
+    def _write(self) -> None:
         saved: dict[int, str] = {}
+
+        def save(array: np.ndarray) -> str:
+            if id(array) not in saved:
+                saved[id(array)] = f"input{len(saved)}.npy"
+                np.save(self.directory / saved[id(array)], array)
+            return saved[id(array)]
+
         plan = [
             {
                 "path": str(Path(job.path).resolve()),
-                "engine": job.engine,
+                "engine": engine_of(job.engine).name,
                 "threads": job.threads,
                 "keep_all": job.keep_all,
-                "sets": [[_save(array, directory, saved) for array in arrays] for arrays in job.sets],
+                "sets": [[save(array) for array in arrays] for arrays in job.sets],
             }
-            for job in jobs
+            for job in self.jobs
         ]
-        limit = memory if memory is not None else _default_memory()
-        (directory / "jobs.json").write_text(json.dumps({"jobs": plan, "memory": limit}))
-        crash = ""
-        with open(directory / "stderr", "w+b") as log:
-            try:
-                code = subprocess.run(
-                    _command("run", str(directory)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    timeout=timeout,
-                    check=False,
-                    env=_environment(),
-                ).returncode
-                if code:
-                    crash = f"the runtime died of {_death(code)}{_last_words(log)}"
-            except subprocess.TimeoutExpired:
-                crash = f"the runtime did not finish within {timeout:g} s"
+        usual = int(machine_memory() * 0.75)
+        self.resident_memory = self.memory if self.memory is not None else usual
+        # A bound on the address space lets an allocation fail, which is kinder than a kill; but graphics drivers map
+        # far more than they use.
+        spare = self.memory if self.memory is not None else usual + (4 << 30)
+        address_space = 0 if self.driver is not None else spare
+        (self.directory / "jobs.json").write_text(json.dumps({"jobs": plan, "address_space": address_space}))
+
+    def _child(self, first: int) -> list[list[RunResult]]:
+        """Results of the jobs from ``first`` up to and including the one that killed the child."""
+        more = vulkan.environment(self.driver, self.directory) if self.driver is not None else {}
+        current = self.directory / "current"
+        current.write_text(f"{first} start")
+        with open(self.directory / "stderr", "w+b") as log:
+            arguments = command("run", str(self.directory), str(first))
+            end = watch(arguments, log, environment(more), current, self.timeout, self.resident_memory)
+        at, _, stage = current.read_text().partition(" ")
         results = []
-        for number, job in enumerate(jobs):
-            if (directory / f"error{number}").exists():
-                message = (directory / f"error{number}").read_text().strip()
-                results.append([RunResult(failed=True, message=message) for _ in job.sets])
-            elif (directory / f"result{number}.json").exists():
-                results.append(_read(directory, number))
-            else:
-                message = crash or "the runtime left no result"
-                results.append([RunResult(crashed=True, failed=True, message=message) for _ in job.sets])
+        for number in range(first, len(self.jobs)):
+            done = self._result(number)
+            if done is None:
+                if int(at or first) < number:
+                    break  # the child died closing the job before, or never came to this one
+                results.append(self._killed(number, end, stage))
                 break
+            results.append(done)
+        if not results:
+            results.append(self._killed(first, end, stage))
         return results
 
+    def _result(self, number: int) -> list[RunResult] | None:
+        """What job ``number`` left; None when it left nothing."""
+        job = self.jobs[number]
+        if (self.directory / f"error{number}").exists():
+            return self._error(number)
+        if (self.directory / f"result{number}.json").exists():
+            results = _read(self.directory, number)
+            log = meaningful(self._log(number))
+            for result in results:
+                result.engine, result.log = engine_of(job.engine).name, log
+            return results
+        return None
 
-def _save(array: np.ndarray, directory: Path, saved: dict[int, str]) -> str:
-    if id(array) not in saved:
-        saved[id(array)] = f"input{len(saved)}.npy"
-        np.save(directory / saved[id(array)], array)
-    return saved[id(array)]
+    def _error(self, number: int) -> list[RunResult]:
+        job, log = self.jobs[number], self._log(number)
+        message = (self.directory / f"error{number}").read_text().strip()
+        stage = self.directory / f"stage{number}"
+        stage = stage.read_text() if stage.exists() else ""
+        lines = meaningful(log)
+        if without_driver(log) and self.driver is not None:
+            message = f"{engine_of(job.engine).name} {vulkan.HINT} (it does not take {self.driver.name})"
+            return _dead(job, "unavailable", message, log=lines)
+        found = refusals(log, _tensor_names(job.path))
+        if stage == "compile" and engine_of(job.engine).device == "gpu":
+            reasons = meaningful(message)
+            found = found or [Refusal("", "; ".join(dict.fromkeys([*lines, *reasons])) or "no reason given")]
+            message = "; ".join(map(str, found))
+            return _dead(job, "refused", message, refusals=found, placed=placement(log), log=lines, stage=stage,
+                         resident=False)  # fmt: skip
+        outcome = "refused" if stage == "compile" else "failed"
+        return _dead(job, outcome, message, refusals=found, stage=stage, log=lines)
+
+    def _killed(self, number: int, end: Death | None, stage: str) -> list[RunResult]:
+        job, lines = self.jobs[number], meaningful(self._log(number) or self._log())
+        if end is None:
+            return _dead(job, "failed", "the runtime left no result", log=lines)
+        said = f": {lines[-1]}" if lines and end.kind == "crashed" else ""
+        return _dead(job, end.kind, end.message + said, signal=end.signal, stage=stage, log=lines)
+
+    def _log(self, number: int | str = "") -> str:
+        path = self.directory / (f"log{number}" if number != "" else "stderr")
+        try:
+            return path.read_bytes()[-200_000:].decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def _tensor_names(path: str | Path) -> set[str]:
+    try:
+        return {t.name for t in tflite_info(path).tensors}
+    except TFLiteError:
+        return set()
 
 
 def _read(directory: Path, number: int) -> list[RunResult]:
@@ -165,7 +287,8 @@ def _read(directory: Path, number: int) -> list[RunResult]:
         return np.asarray(blob[at : at + size]).view(dtype).reshape(shape)
 
     results = []
-    for entry in json.loads((directory / f"result{number}.json").read_text())["sets"]:
+    found = json.loads((directory / f"result{number}.json").read_text())
+    for entry in found["sets"]:
         everything = [*entry["outputs"], *entry["tensors"]]
         results.append(
             RunResult(
@@ -174,128 +297,7 @@ def _read(directory: Path, number: int) -> list[RunResult]:
                 output_names=[e[0] for e in entry["outputs"]],
                 quantization={e[0]: (e[4], e[5]) for e in everything if e[4]},
                 seconds=entry["seconds"],
+                resident=found["resident"],
             )
         )
     return results
-
-
-def _command(*arguments: str) -> list[str]:
-    # -P: what lies in the current folder never stands in for a module of the child
-    return [sys.executable, "-P", "-m", "instep.runtime.worker", *arguments]
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a child that finds the same ``instep`` as this process."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-
-
-def _default_memory() -> int:
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.75) + (4 << 30)
-
-
-def _death(code: int) -> str:
-    if code < 0:
-        try:
-            return f"signal {signal.Signals(-code).name}"
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit status {code}"
-
-
-def _last_words(log: IO[bytes]) -> str:
-    log.seek(0)
-    lines = log.read()[-4000:].decode(errors="replace").splitlines()
-    lines = [line.strip() for line in lines if line.strip() and not line.startswith(("INFO", "WARNING", "W0000"))]
-    return f": {lines[-1]}" if lines else ""
-
-
-@dataclass
-class BenchResult:
-    """Latencies: ``median`` milliseconds per file and all ``samples``; ``failed`` says why a file has none.
-
-    ``cpu`` holds the processor time of each sample: with one thread it is the latency without what other programs
-    took, so it tells small differences apart on a busy machine.
-    """
-
-    median: dict[str, float] = field(default_factory=dict)
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    cpu: dict[str, list[float]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-class _Runner:
-    """One child with one file loaded, timed on request."""
-
-    def __init__(self, path: str, threads: int) -> None:
-        self.path = path
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (the child writes to it until close)
-        self.process = subprocess.Popen(
-            _command("bench", str(Path(path).resolve()), str(threads)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            env=_environment(),
-        )
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def sample(self, count: int) -> tuple[float, float] | None:
-        """Mean milliseconds (elapsed, processor) over ``count`` invocations, or None when the child died."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(f"{count}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        numbers = self.line().split()
-        return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 else None
-
-    def reason(self) -> str:
-        return f"the runtime died of {_death(self.process.wait())}{_last_words(self.log)}"
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.log.close()
-
-
-def bench(
-    paths: Iterable[str | Path], *, repeats: int = 15, threads: int = 1, target_ms: float = 20.0
-) -> BenchResult:
-    """Latency of several files on XNNPACK, in interleaved rounds: what slows the machine slows all of them.
-
-    Each round times every file once, in turn, one after the other; a sample is the mean over as many invocations
-    as fill ``target_ms``. Each file lives in a child process of its own.
-    """
-    result = BenchResult()
-    runners: list[_Runner] = []
-    counts: dict[str, int] = {}
-    try:
-        for path in map(str, paths):
-            runner = _Runner(path, threads)
-            runners.append(runner)
-            first = runner.sample(1) if runner.line().strip() == "ready" else None
-            if first is None:
-                result.failed[path] = runner.reason()
-                continue
-            counts[path] = max(1, min(1000, round(target_ms / max(first[0], 1e-3))))
-        for round_ in range(repeats):
-            for runner in runners if round_ % 2 == 0 else reversed(runners):
-                if runner.path in result.failed:
-                    continue
-                sample = runner.sample(counts[runner.path])
-                if sample is None:
-                    result.failed[runner.path] = runner.reason()
-                else:
-                    result.samples.setdefault(runner.path, []).append(sample[0])
-                    result.cpu.setdefault(runner.path, []).append(sample[1])
-    finally:
-        for runner in runners:
-            runner.close()
-    result.median = {p: statistics.median(s) for p, s in result.samples.items() if p not in result.failed}
-    return result

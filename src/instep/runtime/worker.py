@@ -1,18 +1,21 @@
 """The child process that holds a runtime: a crash, a hang or a leak of native code stays in here.
 
-Two modes, both driven by ``litert.py``: ``run DIRECTORY`` does the jobs listed in ``DIRECTORY/jobs.json`` and writes
+Two modes: ``run DIRECTORY FIRST`` does the jobs listed in ``DIRECTORY/jobs.json`` from number FIRST on and writes
 ``result<i>.json`` and ``result<i>.bin`` beside it; ``bench`` loads one file and times invocations on request.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from instep.runtime.sessions import Readable, open_session, timed
 
 __all__ = ["main"]
 
@@ -24,112 +27,102 @@ def _limit_memory(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _interpreter(path: str, engine: str, threads: int, keep_all: bool) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+class _Place:
+    """Where the child is: the parent reads it to bound the time of each job, and to say at what a crash happened."""
 
-    resolver = {
-        "xnnpack": OpResolverType.AUTO,
-        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    }[engine]
-    interpreter = Interpreter(
-        model_path=path,
-        num_threads=threads,
-        experimental_op_resolver_type=resolver,
-        experimental_preserve_all_tensors=keep_all,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "current"
+        self.number = 0
+
+    def at(self, stage: str) -> None:
+        self.file.write_text(f"{self.number} {stage}")
 
 
-def _set_inputs(interpreter: Any, arrays: list[np.ndarray]) -> None:
-    details = interpreter.get_input_details()
-    if len(details) != len(arrays):
-        raise ValueError(f"the file has {len(details)} inputs, {len(arrays)} were given")
-    for detail, array in zip(details, arrays, strict=True):
-        shape = detail["shape"].tolist()
-        if shape != list(array.shape):
-            raise ValueError(f"input '{detail['name']}' is {shape}, got {list(array.shape)}")
-        interpreter.set_tensor(detail["index"], array.astype(detail["dtype"], copy=False))
+def _job(job: dict[str, Any], directory: Path, place: _Place) -> None:
+    place.at("compile")
+    session = open_session(job["path"], job["engine"], job["threads"], job["keep_all"])
+    index: dict[str, Any] = {"resident": session.resident, "sets": []}
+    with open(directory / f"result{place.number}.bin", "wb") as blob:
 
-
-def _kept(interpreter: Any) -> list[dict[str, Any]]:
-    """Details of the tensors that operators make, and of the inputs."""
-    made = {int(i) for op in interpreter._get_ops_details() for i in op["outputs"] if i >= 0}
-    made |= {d["index"] for d in interpreter.get_input_details()}
-    return [d for d in interpreter.get_tensor_details() if d["index"] in made]
-
-
-def _job(job: dict[str, Any], directory: Path, number: int) -> None:
-    interpreter = _interpreter(job["path"], job["engine"], job["threads"], job["keep_all"])
-    outputs = interpreter.get_output_details()
-    kept = _kept(interpreter) if job["keep_all"] else []
-    index: dict[str, Any] = {"sets": []}
-    with open(directory / f"result{number}.bin", "wb") as blob:
-
-        def put(detail: dict[str, Any]) -> list[Any]:
-            array = np.asarray(interpreter.get_tensor(detail["index"]), order="C")
+        def put(tensor: Readable) -> list[Any]:
+            array = np.asarray(session.read(tensor), order="C")
             blob.write(bytes(-blob.tell() % 64))
             at = blob.tell()
             blob.write(array.reshape(-1).view(np.uint8).data)
-            scale, zero = detail["quantization"]
-            return [detail["name"], str(array.dtype), list(array.shape), at, float(scale), int(zero)]
+            return [tensor.name, str(array.dtype), list(array.shape), at, tensor.scale, tensor.zero_point]
 
         for names in job["sets"]:
             arrays = [np.load(directory / name, mmap_mode="r") for name in names]
-            _set_inputs(interpreter, arrays)
-            start = time.perf_counter()
-            interpreter.invoke()
-            seconds = time.perf_counter() - start
-            entry = {"outputs": [put(d) for d in outputs], "tensors": [], "seconds": seconds}
-            for detail in kept:
+            place.at("inputs")
+            session.give(arrays)
+            place.at("run")
+            seconds = timed(session)
+            entry = {"outputs": [put(t) for t in session.outputs], "tensors": [], "seconds": seconds}
+            for tensor in session.kept:
                 try:
-                    entry["tensors"].append(put(detail))
+                    entry["tensors"].append(put(tensor))
                 except ValueError:
                     continue  # a tensor that the runtime left without memory (unused outputs)
             index["sets"].append(entry)
-    (directory / f"result{number}.json").write_text(json.dumps(index))
+    (directory / f"result{place.number}.json").write_text(json.dumps(index))
+    place.at("close")
 
 
-def run(directory: Path) -> None:
-    """Do every job of ``directory/jobs.json``; a job that fails leaves its one-line reason in ``error<i>``."""
+def run(directory: Path, first: int) -> None:
+    """Do the jobs of ``directory/jobs.json`` from ``first`` on; a job that fails leaves its reason in ``error<i>``.
+
+    What a job makes native code print goes into ``log<i>``.
+    """
     plan = json.loads((directory / "jobs.json").read_text())
-    _limit_memory(plan["memory"])
-    for number, job in enumerate(plan["jobs"]):
-        (directory / "current").write_text(str(number))
+    _limit_memory(plan["address_space"])
+    place = _Place(directory)
+    for number, job in list(enumerate(plan["jobs"]))[first:]:
+        log = os.open(directory / f"log{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        place.number = number
         try:
-            _job(job, directory, number)
+            _job(job, directory, place)
         except MemoryError:
             (directory / f"error{number}").write_text("out of memory")
         except (RuntimeError, ValueError, OSError) as error:
             (directory / f"error{number}").write_text(str(error))
+            (directory / f"stage{number}").write_text(place.file.read_text().partition(" ")[2])
+    place.number = len(plan["jobs"])
+    place.at("end")
 
 
-def bench(path: str, threads: int) -> None:
+def bench(path: str, engine: str, threads: int) -> None:
     """Load ``path``; for each line ``n`` on stdin invoke n times, print the mean milliseconds: elapsed, processor."""
-    interpreter = _interpreter(path, "xnnpack", threads, False)
+    from instep.runtime.info import tflite_info
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # native code may print; only our answers go to the parent
+    session = open_session(path, engine, threads)
     rng = np.random.default_rng(0)
+    info = tflite_info(path)
     arrays = []
-    for detail in interpreter.get_input_details():
-        shape = tuple(detail["shape"])
-        real = np.dtype(detail["dtype"]).kind == "f"
-        arrays.append(rng.standard_normal(shape) if real else np.zeros(shape))
-    _set_inputs(interpreter, arrays)
-    interpreter.invoke()
-    print("ready", flush=True)
+    for tensor in (info.tensors[i] for i in info.inputs):
+        real = np.dtype(tensor.dtype).kind == "f"
+        arrays.append((rng.standard_normal(tensor.shape) if real else np.zeros(tensor.shape)).astype(tensor.dtype))
+    session.give(arrays)
+    session.invoke()
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         count = int(line)
         start, spent = time.perf_counter(), time.process_time()
         for _ in range(count):
-            interpreter.invoke()
+            session.invoke()
         spent, elapsed = time.process_time() - spent, time.perf_counter() - start
-        print(elapsed / count * 1e3, spent / count * 1e3, flush=True)
+        print(elapsed / count * 1e3, spent / count * 1e3, file=answers, flush=True)
 
 
 def main(arguments: list[str]) -> None:
     if arguments[0] == "run":
-        run(Path(arguments[1]))
+        run(Path(arguments[1]), int(arguments[2]))
     else:
-        bench(arguments[1], int(arguments[2]))
+        bench(arguments[1], arguments[2], int(arguments[3]))
 
 
 if __name__ == "__main__":
