@@ -1,8 +1,7 @@
-"""The verbs as functions, with the names of the command line: capture, convert, verify, show, bench."""
+"""The verbs as functions, with the names of the command line; those about targets come from ``targeting``."""
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 import time
@@ -11,21 +10,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instep.collector import importing
 from instep.report.results import Bench, Conversion, Verification
+from instep.targeting import Check, check
 
 if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.report.table import Table
+    from instep.rewrite.driver import PassReport
     from instep.verify import Verdict
     from instep.verify.inputs import Picture
 
 __all__ = [
     "Bench",
+    "Check",
     "Conversion",
     "InstepError",
     "Verification",
     "bench",
     "capture",
+    "check",
     "convert",
     "show",
     "verify",
@@ -97,6 +101,8 @@ def convert(
     ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
     "top1", "top5".
 
+    Where the proof fails, the pipeline is run again and the step to blame is named (``.verdict.culprit``).
+
     The file appears whole when all is done, or not at all; a file whose proof fails is written too (look at
     ``.ok``), so that it can be examined. Raises CaptureError, EmitError, InstepError or OSError.
     """
@@ -123,10 +129,12 @@ def convert(
     seconds["capture"] = time.perf_counter() - start
 
     start = time.perf_counter()
-    prove = _prover(captured, seed) if prove_each else None
-    graph, passes = to_tflite(
-        captured.graph, io=io, tune=tune, prove=prove, progress=lambda name: tell("rewrite", name)
-    )
+    prove = _proving().prover(captured, seed) if prove_each else None
+
+    def pipeline(prove: Callable[[Any, Any, str], object] | None) -> tuple[Any, list[PassReport]]:
+        return to_tflite(captured.graph, io=io, tune=tune, prove=prove, progress=lambda name: tell("rewrite", name))
+
+    graph, passes = pipeline(prove)
     seconds["rewrite"] = time.perf_counter() - start
 
     facts: dict[str, Any] = {"source": captured.source, "io": io, "half": half}
@@ -143,6 +151,12 @@ def convert(
             start = time.perf_counter()
             verdict = _proof(captured, draft, images=images, picture=picture, seed=seed, thresholds=thresholds)
             seconds["verify"] = time.perf_counter() - start
+            if not verdict.ok and verdict.verdict in ("drifting", "out of step"):
+                tell("verify", "which step is to blame")
+                start = time.perf_counter()
+                asked = {"images": images, "picture": picture, "seed": seed}
+                _proving().blame(captured, pipeline, draft, verdict, half=half, **asked)
+                seconds["blame"] = time.perf_counter() - start
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)
         start = time.perf_counter()
@@ -274,16 +288,10 @@ def bench(files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads
 
 
 def _load() -> None:
-    """Import what captures. The garbage collector sleeps meanwhile: walking the growing heap again and again takes a
-    fifth of the time that importing PyTorch takes."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    """Import what captures."""
+    with importing():
         import_module("instep.capture.torch.capture")
         import_module("instep.extensions").load_extensions()
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _proof(
@@ -308,6 +316,11 @@ def _proof(
     )
 
 
+def _proving() -> Any:
+    """The room of both ways to put the pipeline on trial; it brings the whole proof with it."""
+    return import_module("instep.proving")
+
+
 def _figures(thresholds: Mapping[str, float] | None) -> Any:
     if not thresholds:
         return None
@@ -318,50 +331,6 @@ def _figures(thresholds: Mapping[str, float] | None) -> Any:
     except TypeError:
         known = ", ".join(Figures.__dataclass_fields__)
         raise InstepError(f"thresholds are {known}; got {', '.join(thresholds)}") from None
-
-
-def _prover(captured: Captured, seed: int) -> Callable[[Any, Any, str], float]:
-    """For ``prove_each``: runs the graph after each rewrite in float64 and compares it with the captured one.
-
-    The result is the largest change of any output in units of that output's float32 rounding noise, so that 1 is
-    what single precision does to the network anyway.
-    """
-    import numpy as np
-
-    from instep.verify.inputs import index_bounds, make_inputs
-    from instep.verify.mapping import mapping_of
-    from instep.verify.subject import shown_inputs, to_source
-
-    first = captured.graph
-    names = [v.name for v in first.inputs]
-    shapes = {v.name: v.shape for v in first.values()}
-    given = make_inputs([v.spec for v in first.inputs], seed=seed, bounds=index_bounds(first), kinds=("noise",))[0]
-
-    def outputs(graph: Any, dtype: str) -> dict[str, np.ndarray]:
-        mapping = mapping_of(graph)
-        arrays = [a.astype(dtype) if a.dtype.kind == "f" else a for a in shown_inputs(mapping, names, given.arrays)]
-        table = graph.run(arrays, keep=())
-        shown = zip(graph.outputs, first.outputs, mapping.outputs, strict=True)
-        return {
-            f"{i}": table[made] if view is None else to_source(table[made], view, shapes[view.name])
-            for i, (made, _, view) in enumerate(shown)
-        }
-
-    truth, single = outputs(first, "float64"), outputs(first, "float32")
-    floor = float(np.finfo(np.float32).eps)
-
-    def prove(before: Any, after: Any, name: str) -> float:
-        worst = 0.0
-        for key, now in outputs(after, "float64").items():
-            was = np.asarray(truth[key], np.float64)
-            if now.size != was.size:
-                raise InstepError(f"rewrite {name!r} changed the shape of output {key}: please report this network")
-            size = float(np.max(np.abs(was), initial=0.0))
-            noise = max(float(np.max(np.abs(single[key] - was), initial=0.0)), floor * size, 1e-30)
-            worst = max(worst, float(np.max(np.abs(now.reshape(was.shape) - was), initial=0.0)) / noise)
-        return worst
-
-    return prove
 
 
 def _summary(verdict: Verdict) -> dict[str, Any]:

@@ -64,6 +64,10 @@ def facts_of_fault(verdict: Any) -> list[tuple[str, str]]:
             facts.append(("or", ", ".join(cause.also)))
     elif verdict.suspects:
         facts.append(("suspects", "; ".join(verdict.suspects[:6])))
+    if verdict.culprit is not None:
+        facts.append(("culprit", str(verdict.culprit)))
+        if verdict.culprit.exact:
+            facts.append(("said to be exact", verdict.culprit.exact))
     return facts
 
 

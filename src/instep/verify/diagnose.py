@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from instep.verify.noise import distance
 from instep.verify.subject import Run, to_source
 from instep.verify.verdict import Diagnosis, Row
 
-__all__ = ["GROWN", "Case", "diagnose", "surroundings"]
+__all__ = ["GROWN", "MISREAD", "Case", "diagnose", "surroundings"]
 
 #: The cause of a value that is what the source makes of the result's own inputs.
 GROWN = "grown rounding"
+#: The cause of a value that is what the captured graph says, but not what the source computes.
+MISREAD = "misread at capture"
 #: A cause fits when it leaves at most this share of the error ...
 FITS = 0.02
 #: ... or at most this many times the value's rounding noise and clearly less than the error.
@@ -287,7 +289,14 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
         healthy = distance(case.bad[0], bases[0][case.target])
         error = distance(case.bad[0], case.truth[0])
         producer = next(n for n in case.suspects if case.target in n.outputs)
-        if healthy.rms <= max(2 * case.levels[0], 0.05 * error.rms) and not healthy.broken:
+        close = max(2 * case.levels[0], 0.05 * error.rms)
+        if healthy.rms <= close and not healthy.broken:
+            if _misread(case) > close:
+                return Diagnosis(
+                    MISREAD, producer.describe(), producer.scope, producer.origin,
+                    "the result computes what the captured graph says, but from the same inputs PyTorch computes "
+                    "something else", 1.0, case.target.name,
+                )  # fmt: skip
             return Diagnosis(
                 GROWN, producer.describe(), producer.scope, producer.origin,
                 "from the result's own inputs the source computes the same value: the difference came in before, "
@@ -324,6 +333,15 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
     return Diagnosis(
         chosen.variant.cause, node.describe(), node.scope, node.origin, evidence, chosen.left, node.output.name, also
     )
+
+
+def _misread(case: Case) -> float:
+    """How far the suspects' own meaning, from the source's inputs, is from what the source computes there (RMS)."""
+    truth = case.around[0] if case.around else {}
+    inputs = {v: _wide(truth[v.name]) if v.name in truth else a for v, a in case.known[0].items()}
+    made = replace(case, known=[inputs]).evaluate(0)[case.target]
+    found = distance(made, case.truth[0])
+    return math.inf if found.broken else found.rms
 
 
 def _confirmed(case: Case, bases: list[dict[Value, np.ndarray]], fits: list[_Fit]) -> list[_Fit]:

@@ -37,7 +37,8 @@ class Witness:
     def hear(self, sets: Sequence[InputSet], keep: list[str] | None) -> tuple[list[dict[str, np.ndarray]], list[Run]]:
         """Truths and runs of ``sets``; the truths hold at least ``keep`` (all values when None)."""
         fresh = [s for s in sets if s.name not in self.runs]
-        self.runs.update(zip((s.name for s in fresh), self.subject.runs([s.arrays for s in fresh]), strict=True))
+        if fresh:
+            self.runs.update(zip((s.name for s in fresh), self.subject.runs([s.arrays for s in fresh]), strict=True))
         for given in sets:
             known = self.truths.get(given.name)
             if known is None or (keep is not None and not known.keys() >= set(keep)):

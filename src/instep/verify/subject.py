@@ -51,19 +51,27 @@ def shown_inputs(mapping: Mapping, names: Sequence[str], arrays: Sequence[np.nda
 
 
 class GraphSubject:
-    """A Graph (captured, rewritten or lowered) run by its numpy meaning in ``dtype``."""
+    """A Graph (captured, rewritten or lowered) run by its numpy meaning in ``dtype``.
 
-    def __init__(self, graph: Graph, input_values: Sequence[str], *, dtype: str = "float32") -> None:
+    ``only`` names the source values to show beside the outputs; None shows all.
+    """
+
+    def __init__(
+        self, graph: Graph, input_values: Sequence[str], *, dtype: str = "float32", only: set[str] | None = None
+    ) -> None:
         self.graph = graph
         self.dtype = dtype
         self.input_values = list(input_values)
         self.mapping = mapping_of(graph)
+        if only is not None:
+            self.mapping.values = {t: view for t, view in self.mapping.values.items() if view.name in only}
+        self.keep = None if only is None else [v for v in graph.values() if v.name in self.mapping.values]
         self.output_tensors = [v.name for v in graph.outputs]
 
     def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
         for arrays in sets:
             given = shown_inputs(self.mapping, self.input_values, arrays)
             cast = [a.astype(self.dtype) if a.dtype.kind == "f" else a for a in given]
-            table = self.graph.run(cast)
+            table = self.graph.run(cast, keep=self.keep)
             tensors = {v.name: a for v, a in table.items() if v not in self.graph.weights}
             yield Run(tensors, {"numpy": [table[v] for v in self.graph.outputs]})

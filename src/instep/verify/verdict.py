@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Diagnosis", "Row", "Verdict"]
+__all__ = ["Culprit", "Diagnosis", "Row", "Verdict"]
 
 
 @dataclass
@@ -28,6 +28,45 @@ class Diagnosis:
     def __str__(self) -> str:
         place = f" at {self.node}" if self.node else ""
         return f"{self.cause}{place}: {self.evidence}"
+
+
+@dataclass
+class Culprit:
+    """The step of a conversion after which the result's values leave the source's.
+
+    ``stage`` is "capture", "rewrite", "emit" or "runtime"; ``name`` the rewrite, the operator as it was captured or
+    written, or the engine.
+    """
+
+    stage: str
+    name: str
+    #: the operator that the step touched, where it is in the source, and the value that left
+    operator: str
+    scope: str
+    origin: str
+    value: str
+    ratio: float
+    evidence: str
+    #: why the rewrite should be exact, and which of the ``steps`` that changed the graph it was
+    exact: str = ""
+    step: int = 0
+    steps: int = 0
+    #: how many graphs and files were run to find it
+    evaluations: int = 0
+
+    @property
+    def place(self) -> str:
+        """``Conv2d 'backbone.stem' (model.py:41)``."""
+        return f"{self.operator} '{self.scope}'" + (f" ({self.origin})" if self.origin else "")
+
+    def __str__(self) -> str:
+        title = {"rewrite": f"the rewrite '{self.name}'", "emit": f"the emitter, writing {self.name}",
+                 "runtime": f"the engine {self.name}", "capture": "capture"}[self.stage]  # fmt: skip
+        return f"{title}, at {self.place}: {self.evidence}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data under the keys of the command line's JSON."""
+        return {**vars(self), "ratio": number(self.ratio)}
 
 
 @dataclass
@@ -88,6 +127,8 @@ class Verdict:
     suspects: list[str] = field(default_factory=list)
     #: the names of the values that those nodes make
     suspect_values: list[str] = field(default_factory=list)
+    #: of a conversion out of step: the step that is to blame
+    culprit: Culprit | None = None
     not_comparable: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -132,6 +173,7 @@ class Verdict:
                 "also": list(self.diagnosis.also),
             },
             "suspects": self.suspects,
+            "culprit": None if self.culprit is None else self.culprit.to_json(),
             "inputs": self.inputs,
             "notes": self.notes,
             "worst": [r.to_json() for r in self.worst(count)],
@@ -149,6 +191,8 @@ class Verdict:
             lines.append(f"first value out of step: {r.operator} '{r.scope or r.source}'{place}, ratio {r.ratio:.3g}")
         if self.diagnosis is not None:
             lines.append(f"likely cause: {self.diagnosis}")
+        if self.culprit is not None:
+            lines.append(f"culprit: {self.culprit}")
         return "\n".join(lines)
 
 
