@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import nn
 
-import instep  # noqa: E402
-from instep.emit.tflite import LOWERINGS  # noqa: E402
-from instep.graph import Node, ops  # noqa: E402
-from instep.rewrite import pipelines  # noqa: E402
-from instep.rewrite.driver import Rewrite, rewrite  # noqa: E402
-from instep.rewrite.edit import Editor  # noqa: E402
+import instep
+from instep.emit.tflite import LOWERINGS
+from instep.graph import Node, ops
+from instep.rewrite import pipelines
+from instep.rewrite.driver import Rewrite, rewrite
+from instep.rewrite.edit import Editor
 
 
 class Net(nn.Module):
