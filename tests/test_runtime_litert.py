@@ -41,6 +41,14 @@ def test_intermediate_values_come_by_name(net: Path) -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-result.tensors["conv"])), result.outputs[0], rtol=1e-5)
 
 
+def test_only_the_tensors_asked_for_are_handed_back(net: Path) -> None:
+    job = Job(net, [[picture(0)]], "builtin", keep_all=True, handed=frozenset({"conv"}))
+    result = run_jobs([job])[0][0]
+    assert set(result.tensors) == {"conv"}
+    whole = run(net, [picture(0)], engine="builtin", keep_all=True)
+    np.testing.assert_array_equal(result.tensors["conv"], whole.tensors["conv"])
+
+
 def test_many_sets_in_one_child_are_each_their_own(net: Path) -> None:
     sets = [[picture(i)] for i in range(4)]
     together = run_many(net, sets)

@@ -55,13 +55,15 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Job:
-    """One file with the input sets to run it on."""
+    """One file with the input sets to run it on. Of what ``keep_all`` keeps, ``handed`` names what is handed back
+    (None: all); a large network's values take minutes to write and read."""
 
     path: str | Path
     sets: Sequence[Sequence[np.ndarray]]
     engine: str = "xnnpack"
     keep_all: bool = False
     threads: int = 1
+    handed: frozenset[str] | None = None
 
 
 def run(
@@ -188,6 +190,7 @@ class _Folder:
                 "engine": engine_of(job.engine).name,
                 "threads": job.threads,
                 "keep_all": job.keep_all,
+                "handed": None if job.handed is None else sorted(job.handed),
                 "sets": [[save(array) for array in arrays] for arrays in job.sets],
             }
             for job in self.jobs

@@ -36,7 +36,12 @@ class Picture:
     std: tuple[float, ...] = (1.0,)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """``pixels`` [C, H, W] in [0, 1] → float32 [C, H, W]."""
+        """``pixels`` [C, H, W] in [0, 1] → float32 [C, H, W].
+
+        A mean per colour says nothing of an input with another number of channels: that one is scaled only.
+        """
+        if not {len(self.mean), len(self.std)} <= {1, len(pixels)}:
+            return (pixels * self.scale).astype(np.float32)
         mean, std = (np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (self.mean, self.std))
         return ((pixels * self.scale - mean) / std).astype(np.float32)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from instep.emit.tflite.metadata import unpack_views
 from instep.graph import Graph
-from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
+from instep.runtime import Job, RunResult, TFLiteInfo, engine_of, run_jobs, tflite_info
 from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
 from instep.verify.reference import Reference
@@ -20,8 +20,16 @@ from instep.verify.subject import Run, shown_inputs
 __all__ = ["EngineError", "TfliteSubject", "floats_of"]
 
 
+#: The engines that a proof runs on when none is named: the one shows every value, the other is what applications use.
+USUAL = ("builtin", "xnnpack")
+
+
 class EngineError(RuntimeError):
-    """A file that the runtime refuses or dies of; the message is the runtime's."""
+    """A file that the runtime refuses or dies of; the message is the runtime's. ``result`` has the particulars."""
+
+    def __init__(self, message: str, result: RunResult | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 def floats_of(array: np.ndarray, name: str, result: RunResult) -> np.ndarray:
@@ -43,6 +51,10 @@ class TfliteSubject:
         self.output_tensors = [info.tensors[i].name for i in info.outputs]
         self.notes: list[str] = []
         self.threads = 1
+        self.engines: tuple[str, ...] = USUAL
+        #: the file that is run: ``path``, or a copy of it whose further outputs are the tensors ``shown``
+        self.ran: str | Path = path
+        self.shown: tuple[str, ...] = ()
         self._begun: tuple[tuple[int, ...], threading.Thread, dict[str, Any]] | None = None
 
     @classmethod
@@ -80,17 +92,15 @@ class TfliteSubject:
         )
         return subject
 
-    def start(self, sets: Sequence[Sequence[np.ndarray]]) -> None:
-        """Begin running ``sets`` in the background."""
+    def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
+        """Begin running ``sets`` in the background, to show ``tensors`` (all when None) beside the outputs."""
         given = [shown_inputs(self.mapping, self.input_values, arrays) for arrays in sets]
         box: dict[str, Any] = {}
+        handed = None if tensors is None else frozenset(tensors)
 
         def work() -> None:
             try:
-                jobs = [
-                    Job(self.path, given, "builtin", keep_all=True, threads=self.threads),
-                    Job(self.path, given, "xnnpack", threads=self.threads),
-                ]
+                jobs = [self._job(engine, given, handed) for engine in self.engines]
                 box["results"] = run_jobs(jobs)
             except Exception as error:
                 box["error"] = error
@@ -99,10 +109,14 @@ class TfliteSubject:
         thread.start()
         self._begun = (tuple(id(a) for arrays in sets for a in arrays), thread, box)
 
-    def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
-        """One Run per set: all tensors from the built-in kernels, outputs from those and from XNNPACK.
+    def _job(self, engine: str, given: list[list[np.ndarray]], handed: frozenset[str] | None) -> Job:
+        keep = engine_of(engine).intermediates
+        return Job(self.ran, given, engine, keep, self.threads, handed if keep else None)
 
-        Raises EngineError when the file does not run on either engine.
+    def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
+        """One Run per set: the outputs of every engine, and the tensors of those that show them.
+
+        Raises EngineError when the file does not run on any.
         """
         key = tuple(id(a) for arrays in sets for a in arrays)
         if self._begun is None or self._begun[0] != key:
@@ -113,20 +127,21 @@ class TfliteSubject:
         self._begun = None
         if "error" in box:
             raise box["error"]
-        builtin, deployed = box["results"]
-        if all(r.failed for r in (builtin[0], deployed[0])):
-            raise EngineError(f"{self.path} does not run: {deployed[0].message or builtin[0].message}")
-        for engine, results in (("builtin", builtin), ("xnnpack", deployed)):
-            if results[0].failed:
-                self.notes.append(f"engine {engine} refuses the file: {results[0].message}")
-        for one, two in zip(builtin, deployed, strict=True):
-            tensors = {name: floats_of(array, name, one) for name, array in one.tensors.items()}
-            outputs: dict[str, list[np.ndarray]] = {}
-            for engine, result in (("builtin", one), ("xnnpack", two)):
-                if not result.failed:
-                    outputs[engine] = [
-                        floats_of(a, n, result) for a, n in zip(result.outputs, result.output_names, strict=True)
-                    ]
-            yield Run(tensors, outputs)
+        results: dict[str, list[RunResult]] = dict(zip(self.engines, box["results"], strict=True))
+        failed = {engine: found[0] for engine, found in results.items() if found[0].failed}
+        if len(failed) == len(results):
+            last = list(failed.values())[-1]
+            raise EngineError(f"{self.path} does not run: {last.message}", last)
+        self.notes += [f"engine {engine} refuses the file: {one.message}" for engine, one in failed.items()]
+        for number in range(len(sets)):
+            run = Run({}, {})
+            for engine in (e for e in self.engines if e not in failed):
+                self._gather(run, engine, results[engine][number])
+            yield run
 
-
+    def _gather(self, run: Run, engine: str, result: RunResult) -> None:
+        """Put what one engine gave into ``run``."""
+        everything = [floats_of(a, n, result) for a, n in zip(result.outputs, result.output_names, strict=True)]
+        run.outputs[engine] = everything[: len(self.output_tensors)]
+        run.tensors.update({name: floats_of(array, name, result) for name, array in result.tensors.items()})
+        run.tensors.update(zip(self.shown, everything[len(self.output_tensors) :], strict=True))

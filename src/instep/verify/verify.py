@@ -143,7 +143,8 @@ def judge(
     arrays_of = [s.arrays for s in sets]
     begin = getattr(subject, "start", None)
     if begin is not None:
-        begin(arrays_of)
+        few = keep is not None and (thinned or only is not None)
+        begin(arrays_of, {f.tensor for f in founds} if few else None)
     runs: Any = None
     for number, given in enumerate(sets):
         arrays = list(given.arrays)
