@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from instep.capture.base import Captured, CaptureError, Reference
@@ -20,7 +21,7 @@ def capture(
     """Capture ``source`` as a Graph in its own layout, with a reference that runs the source framework.
 
     ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given) or a ``.pt2`` file.
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2`` or a ``.tflite`` file.
     ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors.
     ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
     such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
@@ -28,6 +29,10 @@ def capture(
 
     Raises CaptureError with the scope, the source line and what to do.
     """
+    if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".tflite"):
+        from instep.capture.tflite.capture import capture_tflite
+
+        return capture_tflite(source, weights=weights, inputs=inputs, args=args, seed=seed)
     from instep.capture.torch.capture import capture_torch
 
     return capture_torch(source, weights=weights, inputs=inputs, args=args, seed=seed)

@@ -1,4 +1,4 @@
-"""Something to run as the truth: the protocol every source fulfils, and a Graph as such a source."""
+"""Something to run as the truth: the protocol every source fulfils."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from instep.graph import Graph, Spec
+from instep.graph import Spec
+from instep.graph.reference import GraphReference
 
 __all__ = ["GraphReference", "Reference"]
 
@@ -25,25 +26,3 @@ class Reference(Protocol):
     def run(
         self, inputs: Sequence[np.ndarray], *, dtype: str, keep: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]: ...
-
-
-class GraphReference:
-    """A Graph as the source, run by its operators' numpy meaning.
-
-    Good for tests and for sources that have no runtime of their own here (a network as text). It shares the
-    operators' meaning with the rewrites: a captured PyTorch network's own reference does not.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.input_specs = [v.spec for v in graph.inputs]
-        self.input_names = list(graph.input_names)
-
-    def run(
-        self, inputs: Sequence[np.ndarray], *, dtype: str = "float64", keep: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
-        cast = [a.astype(dtype) if a.dtype.kind == "f" else a for a in inputs]
-        names = None if keep is None else set(keep)
-        kept = None if names is None else [v for v in self.graph.values() if v.name in names]
-        table = self.graph.run(cast, keep=kept)
-        return {v.name: a for v, a in table.items() if v not in self.graph.weights}

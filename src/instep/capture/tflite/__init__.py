@@ -1,0 +1,1 @@
+"""Reads TFLite files of any origin into a Graph; one handler per builtin operator, in files that mirror graph/ops/."""

@@ -1,0 +1,335 @@
+"""TfliteFile → Graph: runs the handler of each operator, and names, types and bounds what it made."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from instep.capture.base import CaptureError
+from instep.capture.tflite import handlers
+from instep.capture.tflite.builder import Builder
+from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
+from instep.capture.tflite.registry import HANDLERS, Unsupported
+from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
+from instep.graph.operator import Spec
+
+__all__ = ["convert"]
+
+handlers.load()
+
+#: Integer arithmetic on constants (shapes, indices) is done at once while its results stay below this many bytes.
+FOLD_LIMIT = 1 << 24
+#: Subgraphs inside subgraphs, and operators in all.
+_MAX_DEPTH, _MAX_OPERATORS = 8, 1 << 17
+_HELD = {"float32", "int8", "uint8", "int16", "int32", "int64", "bool"}
+_CONTROL = {"IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE"}
+#: What reading an untrusted file, or an operator whose fields contradict each other, may raise.
+_FAULTS = (
+    GraphError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError,
+    AssertionError, struct.error, MemoryError,
+)  # fmt: skip
+#: Operators that only move what they are given: on constants they are done at once, exactly.
+_MOVES = (
+    ops.Reshape, ops.Permute, ops.Slice, ops.Concat, ops.Pad, ops.Expand, ops.Flip, ops.Gather, ops.Cast,
+)  # fmt: skip
+
+
+def convert(file: TfliteFile, specs: Mapping[int, Spec] | None = None) -> tuple[Graph, dict[str, int], list[str]]:
+    """The graph of the file's main subgraph, its values' tensor indices by name, and notes for the user.
+
+    ``specs`` gives input tensors (by index) other shapes where the file leaves them open. Raises CaptureError.
+    """
+    return _Converter(file).run(dict(specs or {}))
+
+
+class _Converter:
+    def __init__(self, file: TfliteFile) -> None:
+        self.file = file
+        self.graph = Graph()
+        self.build = Builder(self.graph)
+        self.tensors: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.reshaped: list[str] = []
+        self.constants: dict[tuple[int, int], Value] = {}
+        self.folded = 0
+        self.count = 0
+        self.ours = bool(file.instep)
+
+    def run(self, specs: dict[int, Spec]) -> tuple[Graph, dict[str, int], list[str]]:
+        main, graph = self.file.subgraphs[0], self.graph
+        values: dict[int, Value] = {}
+        for index, name in zip(main.inputs, self.file.input_names, strict=True):
+            if index in values:
+                raise CaptureError(f"{self.file.path}: tensor '{main.tensors[index].name}' is an input twice")
+            value = self.input(main.tensors[index], specs.get(index), name)
+            values[index] = value
+            graph.inputs.append(value)
+        graph.input_names = _distinct(self.file.input_names)
+        self.walk(0, values, 0)
+        for index in main.outputs:
+            graph.outputs.append(self.read(0, index, values, "the network's outputs"))
+        graph.output_names = _distinct(self.file.output_names)
+        self.remark(main)
+        return graph, self.tensors, self.notes
+
+    def input(self, tensor: Tensor, spec: Spec | None, name: str) -> Value:
+        if min(tensor.shape, default=1) < 1 and spec is None:
+            raise CaptureError(
+                f"{self.file.path}: input '{name}' has the open shape {list(tensor.shape)}; give its sizes with --input"
+            )
+        sizes = spec.shape if spec is not None else tensor.shape
+        if min(sizes, default=1) < 1:
+            raise CaptureError(f"{self.file.path}: input '{name}' cannot have the shape {list(sizes)}")
+        self.hold(tensor)
+        value = Value(self.build.unique(tensor.name or name or "input"), sizes, tensor.meaning)
+        value.source = SourceView.whole(value.name, value.shape)
+        self.tensors[value.name] = tensor.index
+        return value
+
+    def hold(self, tensor: Tensor) -> None:
+        """Refuse what a Graph's values cannot be."""
+        if tensor.meaning not in _HELD:
+            raise CaptureError(
+                f"{self.file.path}: tensor '{tensor.name}' is {tensor.dtype}, which Instep does not handle"
+            )
+        if tensor.variable:
+            raise CaptureError(
+                f"{self.file.path}: tensor '{tensor.name}' keeps its value between runs; Instep captures networks "
+                "without such state"
+            )
+
+    # -- reading -------------------------------------------------------------------------------------------------
+    def read(self, number: int, index: int, values: dict[int, Value], who: str) -> Value:
+        """The Value of tensor ``index`` of subgraph ``number``; constants enter the graph when they are first read."""
+        if index in values:
+            return values[index]
+        tensor = self.file.subgraphs[number].tensors[index]
+        known = self.constants.get((number, index))
+        if known is not None:
+            return known
+        if not tensor.span[1] and 0 not in tensor.shape:
+            raise CaptureError(
+                f"{self.file.path}: {who} read tensor {index} '{tensor.name}', which nothing before them makes"
+            )
+        value = self.constants[number, index] = self.constant(tensor)
+        return value
+
+    def constant(self, tensor: Tensor) -> Value:
+        self.hold(tensor)
+        if tensor.sparse:
+            raise CaptureError(f"{self.file.path}: constant '{tensor.name}' is sparse, which Instep does not read")
+        try:
+            array = self.file.raw(tensor)
+            if tensor.quantized:
+                array = _dequantized(tensor, array)
+            elif array.dtype != tensor.meaning:
+                array = array.astype(tensor.meaning)
+        except _FAULTS as error:
+            raise CaptureError(f"{self.file.path}: constant '{tensor.name}': {error}") from None
+        return self.graph.constant(array, self.build.unique(tensor.name or f"constant{tensor.index}"))
+
+    # -- translating ---------------------------------------------------------------------------------------------
+    def walk(self, number: int, values: dict[int, Value], depth: int) -> None:
+        """Capture every operator of subgraph ``number``; ``values`` holds its inputs and gains what is made."""
+        subgraph = self.file.subgraphs[number]
+        for operation in subgraph.operations:
+            self.count += 1
+            if self.count > _MAX_OPERATORS:
+                raise CaptureError(f"{self.file.path}: more than {_MAX_OPERATORS} operators")
+            results = self.translate(number, operation, values, depth)
+            for index, value in zip(operation.outputs, results, strict=False):
+                if index == -1:
+                    continue
+                if index in values or subgraph.tensors[index].span[1]:
+                    tensor = subgraph.tensors[index]
+                    raise CaptureError(f"{self.place(subgraph, operation)} makes '{tensor.name}' a second time")
+                values[index] = self.settle(number, subgraph.tensors[index], value, operation)
+
+    def translate(self, number: int, operation: Operation, values: dict[int, Value], depth: int) -> Sequence[Value]:
+        subgraph, build = self.file.subgraphs[number], self.build
+        place = self.place(subgraph, operation)
+        if not operation.outputs:
+            raise CaptureError(f"{place} has no output: {_why(operation.name)}")
+        first = subgraph.tensors[operation.outputs[0]] if operation.outputs[0] >= 0 else None
+        name = (first.name if first is not None else "") or f"{operation.name.lower()}{operation.index}"
+        build.stem = name
+        build.scope = (name.rpartition("/")[0] if self.ours else name) or name
+        build.origin = f"{self.file.label}:{operation.index}"
+        build.declared = [subgraph.tensors[i] for i in operation.outputs]
+        for tensor in build.declared:
+            self.hold(tensor)
+        inputs = [None if i < 0 else self.read(number, i, values, place) for i in operation.inputs]
+        if operation.name in ("STABLEHLO_COMPOSITE", "CALL"):
+            return self.inline(operation, inputs, place, depth)
+        handler = HANDLERS.get(operation.name)
+        if handler is None:
+            raise CaptureError(f"{place} is not an operator that Instep captures: {_why(operation.name)}")
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        count = len(self.graph.nodes)
+        try:
+            build.options = self.options(handler.options, operation)
+            result = handler.function(build, *inputs)
+            self.fold(count)
+        except Unsupported as error:
+            raise CaptureError(f"{place} is not supported here: {error}") from None
+        except _FAULTS as error:
+            raise CaptureError(f"{place} could not be captured: {_said(error)}") from error
+        return result if isinstance(result, tuple) else (result,)
+
+    def options(self, name: str, operation: Operation) -> Any:
+        """The schema's reader of the operator's options, on a table that is known to lie inside the file."""
+        kind, at = operation.options
+        if not name or not at:
+            return None
+        if kind != getattr(schema.BuiltinOptions, name):
+            raise Unsupported(f"its options are of kind {kind}, not {name}")
+        options = getattr(schema, name)()
+        options.Init(self.file.data, at)
+        return options
+
+    def inline(self, operation: Operation, inputs: list[Value | None], place: str, depth: int) -> list[Value]:
+        """The operators of the subgraph that a composite or a call stands for."""
+        composite = operation.name == "STABLEHLO_COMPOSITE"
+        kind, at = operation.options2 if composite else operation.options
+        wanted = schema.BuiltinOptions2.StableHLOCompositeOptions if composite else schema.BuiltinOptions.CallOptions
+        if not at or kind != wanted:
+            raise CaptureError(f"{place} does not say which subgraph it stands for")
+        options = schema.StableHLOCompositeOptions() if composite else schema.CallOptions()
+        options.Init(self.file.data, at)
+        try:
+            number = options.DecompositionSubgraphIndex() if composite else options.Subgraph()  # type: ignore[union-attr]
+        except _FAULTS as error:
+            raise CaptureError(f"{place} could not be captured: {_said(error)}") from None
+        if not 0 < number < len(self.file.subgraphs) or depth >= _MAX_DEPTH:
+            raise CaptureError(f"{place} stands for subgraph {number} of {len(self.file.subgraphs)}, {depth} deep")
+        inner = self.file.subgraphs[number]
+        if len(inner.inputs) != len(inputs) or len(inner.outputs) != len(operation.outputs):
+            raise CaptureError(f"{place} does not fit the subgraph '{inner.name}' that it stands for")
+        values = {index: value for index, value in zip(inner.inputs, inputs, strict=True) if value is not None}
+        self.walk(number, values, depth + 1)
+        results = [self.read(number, index, values, place) for index in inner.outputs]
+        self.build.stem = inner.name or operation.name.lower()
+        return results
+
+    def fold(self, count: int) -> None:
+        """Do what the new nodes do to constants at once, where that is exact: moves, and arithmetic of integers."""
+        nodes, weights = self.graph.nodes, self.graph.weights
+        kept = []
+        for node in nodes[count:]:
+            size = sum(v.nbytes for v in node.outputs)
+            if not _exact(node) or any(v not in weights for v in node.inputs) or size + self.folded > self.room():
+                kept.append(node)
+                continue
+            self.folded += size
+            with np.errstate(all="ignore"):
+                results = node.op.evaluate(*(weights[v] for v in node.inputs))
+            for value, array in zip(node.outputs, results, strict=True):
+                weights[value] = np.asarray(array, order="C").astype(value.dtype, copy=False)
+        nodes[count:] = kept
+
+    def room(self) -> int:
+        return FOLD_LIMIT + 2 * len(self.file.data)
+
+    def settle(self, number: int, tensor: Tensor, value: Value, operation: Operation) -> Value:
+        """Give a result its tensor's dtype and name, and the source view of what it is."""
+        want = tensor.meaning
+        if value.dtype != want:
+            if "bool" in (value.dtype, want) or np.dtype(value.dtype).kind != np.dtype(want).kind:
+                place = self.place(self.file.subgraphs[number], operation)
+                raise CaptureError(f"{place} makes {value.dtype}, but its tensor is declared {want}")
+            value = self.build.cast(value, want)
+        if 0 in value.shape and value not in self.graph.weights:
+            raise CaptureError(f"{self.place(self.file.subgraphs[number], operation)} makes an empty tensor")
+        if value.shape != tensor.shape:
+            self.reshaped.append(tensor.name)
+        if value in self.graph.weights or value.source is not None or not tensor.name:
+            return value
+        self.build.names.discard(value.name)
+        value.name = self.build.unique(tensor.name)
+        value.source = SourceView.whole(value.name, value.shape)
+        if number == 0:
+            self.tensors[value.name] = tensor.index
+        return value
+
+    # -- messages ------------------------------------------------------------------------------------------------
+    def place(self, subgraph: Subgraph, operation: Operation) -> str:
+        name = next((subgraph.tensors[i].name for i in operation.outputs if i >= 0), "")
+        return f"{operation.name} '{name[:120]}' ({self.file.label}:{operation.index})"
+
+    def remark(self, main: Subgraph) -> None:
+        """What the user should know about how the file was read."""
+        made = [main.tensors[i] for o in main.operations for i in o.outputs if i >= 0]
+        integers = [t for t in (*made, *(main.tensors[i] for i in main.inputs)) if t.quantized]
+        if integers:
+            self.notes.append(
+                f"{len(integers)} tensors are quantised ({integers[0].dtype} '{integers[0].name[:80]}' …): they are "
+                "read as the numbers they stand for; their rounding and saturation are not captured"
+            )
+        narrow = [t for t in main.tensors if t.dtype in ("float16", "bfloat16") and t.span[1]]
+        if narrow:
+            self.notes.append(f"{len(narrow)} weights are stored as {narrow[0].dtype}; they are read as float32")
+        packed = [t for t in main.tensors if t.quantized and t.span[1] and t.dtype != "int32"]
+        if packed:
+            self.notes.append(f"{len(packed)} weights are stored as {packed[0].dtype} with scales; read as float32")
+        if len(self.reshaped) > 0:
+            self.notes.append(
+                f"{len(self.reshaped)} tensors have other shapes than the file declares ('{self.reshaped[0][:80]}' …); "
+                "the operators' own count"
+            )
+        if self.file.signatures > 1:
+            self.notes.append(f"the file has {self.file.signatures} signatures; the first subgraph is captured")
+
+
+def _exact(node: Node) -> bool:
+    if isinstance(node.op, _MOVES):
+        return True
+    integers = all(np.dtype(v.dtype).kind in "iub" for v in (*node.inputs, *node.outputs))
+    return integers and (node.op.elementwise or isinstance(node.op, ops.REDUCTIONS))
+
+
+def _dequantized(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
+    """(stored - zero point) · scale, per tensor or along one axis."""
+    scale, zero = tensor.scale.astype(np.float32), tensor.zero_point.astype(np.float32)
+    if zero.size == 0:
+        zero = np.zeros(1, np.float32)
+    if scale.size > 1:
+        if not 0 <= tensor.axis < stored.ndim or scale.size != stored.shape[tensor.axis]:
+            raise ValueError(f"{scale.size} scales do not fit axis {tensor.axis} of {list(stored.shape)}")
+        along = [-1 if a == tensor.axis else 1 for a in range(stored.ndim)]
+        scale = scale.reshape(along)
+        zero = zero.reshape(along) if zero.size > 1 else zero
+    with np.errstate(all="ignore"):
+        return ((stored.astype(np.float32) - zero) * scale).astype(np.float32).reshape(stored.shape)
+
+
+def _why(name: str) -> str:
+    if name.startswith("CUSTOM:Flex"):
+        return "it runs TensorFlow itself (a Flex operator); export the network with TFLite's own operators"
+    if name.startswith("CUSTOM:"):
+        return "a custom operator's meaning is not in the file"
+    if name in _CONTROL:
+        return "control flow has no place in a static graph; export the network without it"
+    return "say what it means with a handler (docs/architecture.md), or export the network without it"
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).splitlines()
+    return f"{text[0][:300] if text else type(error).__name__}"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """``names`` with what came before numbered on."""
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        unique, i = name, 1
+        while unique in seen:
+            unique, i = f"{name}.{i}", i + 1
+        seen.add(unique)
+        result.append(unique)
+    return result
