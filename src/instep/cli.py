@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from instep.collector import one_command
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -375,7 +377,8 @@ def main() -> int:
     """The entry point: the exit status. Ctrl-C gives 130 and leaves nothing behind."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        status = app(standalone_mode=False)
+        with one_command():
+            status = app(standalone_mode=False)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -392,3 +395,6 @@ def main() -> int:
         show()
         return int(getattr(error, "exit_code", USAGE))
     return status if isinstance(status, int) else OK
+
+
+from instep import cli_targets  # noqa: E402, F401  (it adds its commands to ``app``, which has to be there first)

@@ -1,0 +1,105 @@
+"""What a person sees of targets: the list of profiles, one profile with its rules, the violations of a check."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+__all__ = ["judgement", "profile", "profiles"]
+
+_STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
+#: Violations of one code beyond this many are counted, not listed.
+SHOWN = 8
+
+
+def profiles(found: Sequence[Any]) -> RenderableType:
+    """One row per profile: what it is, what happens to what it refuses, what it rests on."""
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("target", no_wrap=True, style="bold")
+    grid.add_column("what it is", overflow="fold")
+    grid.add_column("fallback", no_wrap=True)
+    grid.add_column("rules", justify="right", no_wrap=True)
+    grid.add_column("evidence", overflow="fold", style="dim")
+    for one in found:
+        grades = Counter(e.grade for e in one.evidence)
+        grid.add_row(
+            one.name, one.description, one.fallback, str(len(one.rules) + (one.operators.names is not None)),
+            ", ".join(grades),
+        )  # fmt: skip
+    return grid
+
+
+def profile(one: Any) -> RenderableType:
+    """A profile's facts, its evidence and its rules."""
+    facts = Grid.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("target", Text(one.name, style="bold"))
+    facts.add_row("what it is", Text(one.description))
+    if one.extends:
+        facts.add_row("extends", ", ".join(one.extends))
+    facts.add_row("fallback", one.fallback)
+    facts.add_row("computes in", one.arithmetic)
+    if one.engine:
+        facts.add_row("engine", one.engine)
+    facts.add_row("operators", "any" if one.operators.names is None else ", ".join(sorted(one.operators.names)))
+    for evidence in one.evidence:
+        version = f" ({evidence.runtime})" if evidence.runtime else ""
+        facts.add_row(evidence.grade, Text(evidence.what + version))
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("code", no_wrap=True)
+    grid.add_column("on", overflow="fold")
+    grid.add_column("must hold", overflow="fold")
+    grid.add_column("else", no_wrap=True)
+    grid.add_column("cleared by", overflow="fold")
+    for rule in one.rules:
+        on = ", ".join(sorted(rule.operators)) or (f"{rule.of} tensor" if rule.scope == "tensor" else rule.scope)
+        holds = rule.require.text if rule.require else "never"
+        grid.add_row(rule.code, on, Text(holds), rule.severity, ", ".join(rule.clears))
+    return Group(facts, Text(""), grid)
+
+
+def _short(scope: str) -> str:
+    """Of the names that other tools join with semicolons, the first."""
+    return scope.partition(";")[0]
+
+
+def judgement(one: Any) -> RenderableType:
+    """The verdict of one target, then its violations: errors first, of each code the first few."""
+    errors, warnings = one.of("error"), one.of("warning")
+    place = one.placement
+    mark, style = ("✕", "bold red") if errors else ("≈", "bold yellow") if warnings else ("✓", "bold green")
+    said = ", ".join(
+        f"{len(of)} {what}{'s' * (len(of) != 1)}" for of, what in ((errors, "error"), (warnings, "warning")) if of
+    )
+    pieces = f" in {place.partitions} pieces" if place.partitions > 1 else ""
+    head = Text(f"{mark} {one.target}", style=style)
+    head.append(f"  {said or 'nothing to object'}; ", style="default not bold")
+    head.append(f"{place.on_target} of {place.operators} operators run there{pieces}", style="default not bold")
+    if not one.violations:
+        return head
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("code", no_wrap=True)
+    grid.add_column("operator", no_wrap=True)
+    grid.add_column("scope", overflow="fold")
+    grid.add_column("why", overflow="fold", ratio=2)
+    grid.add_column("cleared by", overflow="fold")
+    order = sorted(one.violations, key=lambda v: list(_STYLES).index(v.level))
+    seen: Counter[str] = Counter()
+    totals = Counter(v.code for v in order)
+    for v in order:
+        seen[v.code] += 1
+        if seen[v.code] <= SHOWN:
+            clears = " or ".join(v.clears)
+            grid.add_row(
+                Text(v.code, style=_STYLES[v.level]), v.operator, Text(_short(v.scope)), Text(v.message), clears
+            )
+        elif seen[v.code] == totals[v.code]:
+            grid.add_row(Text(v.code, style=_STYLES[v.level]), "", "", f"… and {totals[v.code] - SHOWN} more", "")
+    return Group(head, grid)

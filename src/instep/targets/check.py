@@ -1,0 +1,182 @@
+"""Judges a file's facts by a profile: every violation with its place, its reason and the rewrite that clears it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from instep.graph import Node
+from instep.graph.expression import ExpressionError, fill
+from instep.targets.facts import Facts, Operation, Tensor
+from instep.targets.profile import Profile, Rule
+from instep.targets.rewrites import clearings_for
+
+__all__ = ["Placement", "Violation", "check_facts", "place"]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that the target does not take, or computes wrongly.
+
+    ``level``: "error" (the file does not run there, or runs wrongly), "warning" (that part runs on the processor, or
+    may come out wrong) or "note" (it costs more than it needs to). ``index`` is the operator's number in the file
+    (-1: the file as a whole), ``tensor`` the tensor's name where one is meant.
+    """
+
+    target: str
+    code: str
+    severity: str
+    level: str
+    scope: str
+    operator: str
+    index: int
+    tensor: str
+    message: str
+    clears: tuple[str, ...]
+    source: str
+    node: Node | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as in ``instep check --json``."""
+        return {
+            "target": self.target,
+            "code": self.code,
+            "severity": self.severity,
+            "level": self.level,
+            "scope": self.scope,
+            "operator": self.operator,
+            "index": self.index,
+            "tensor": self.tensor or None,
+            "message": self.message,
+            "clears": list(self.clears),
+            "source": self.source,
+        }
+
+    def __str__(self) -> str:
+        hint = f"; the rewrite {' or '.join(self.clears)} clears it" if self.clears else ""
+        return f"{self.operator} '{self.scope}': {self.message} [{self.code}]{hint}"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How much of a file runs on the target: ``on_target`` of ``operators``, in ``partitions`` pieces."""
+
+    on_target: int
+    operators: int
+    partitions: int
+
+
+def level_of(severity: str, fallback: str) -> str:
+    """What a severity means on a target with that fallback."""
+    if severity == "refused":
+        return "error" if fallback == "none" else "warning"
+    return {"wrong": "error", "risk": "warning", "slow": "note"}[severity]
+
+
+def check_facts(facts: Facts, profile: Profile) -> list[Violation]:
+    """Every violation, in the file's order; those of the file as a whole come first."""
+    judge = _Judge(facts, profile)
+    return [*judge.model(), *judge.tensors(), *judge.operators()]
+
+
+def place(facts: Facts, profile: Profile, violations: Iterable[Violation]) -> Placement:
+    """Where the operators run, by the profile's fallback rule."""
+    refused = {v.index for v in violations if v.target == profile.name and v.severity == "refused"}
+    total = len(facts.operations)
+    if -1 in refused or (profile.fallback == "none" and refused):
+        return Placement(0, total, 0)
+    if profile.fallback == "suffix":
+        first = min(refused, default=total)
+        return Placement(first, total, int(first > 0))
+    runs = [i not in refused for i in range(total)]
+    starts = [now and not before for before, now in zip([False, *runs], runs, strict=False)]
+    return Placement(sum(runs), total, sum(starts))
+
+
+class _Judge:
+    """One file against one profile."""
+
+    def __init__(self, facts: Facts, profile: Profile) -> None:
+        self.facts = facts
+        self.profile = profile
+        self.reader: dict[int, Operation] = {}
+        self.maker: dict[int, Operation] = {}
+        for op in facts.operations:
+            for tensor in op.inputs:
+                if tensor is not None:
+                    self.reader.setdefault(tensor.index, op)
+            for tensor in op.outputs:
+                self.maker[tensor.index] = op
+
+    def violation(self, rule: Rule, message: str, op: Operation | None, tensor: Tensor | None = None) -> Violation:
+        clears = rule.clears
+        if not clears and op is not None and rule.require is None and rule.scope == "operator":
+            clears = clearings_for(op.code)
+        scope = op.scope if op is not None else tensor.name if tensor is not None else self.facts.name
+        return Violation(
+            self.profile.name,
+            rule.code,
+            rule.severity,
+            level_of(rule.severity, self.profile.fallback),
+            scope,
+            op.code if op is not None else "",
+            op.index if op is not None else -1,
+            tensor.name if tensor is not None else "",
+            message,
+            clears,
+            rule.source,
+            op.node if op is not None else None,
+        )
+
+    def model(self) -> Iterable[Violation]:
+        for rule in self.profile.rules:
+            if rule.scope == "model" and (why := _broken(rule, self.facts.model)) is not None:
+                yield self.violation(rule, why, None)
+
+    def tensors(self) -> Iterable[Violation]:
+        rules = [r for r in self.profile.rules if r.scope == "tensor"]
+        ports = {"input": {t.index for t in self.facts.inputs}, "output": {t.index for t in self.facts.outputs}}
+        for tensor in self.facts.tensors:
+            op = self.maker.get(tensor.index) or self.reader.get(tensor.index)
+            if op is None and not any(tensor.index in p for p in ports.values()):
+                continue
+            shown = {**tensor.record, "model": self.facts.model, "op": op.code if op is not None else ""}
+            for rule in rules:
+                if not _meant(rule, tensor, ports):
+                    continue
+                if (why := _broken(rule, shown)) is not None:
+                    yield self.violation(rule, why, op, tensor)
+
+    def operators(self) -> Iterable[Violation]:
+        table, names = self.profile.by_operator, self.profile.operators
+        for op in self.facts.operations:
+            if names.names is not None and op.code not in names.names:
+                rule = Rule(names.code, names.says, names.source, operators=frozenset({op.code}))
+                yield self.violation(rule, fill(names.says, {"op": op.code}), op)
+                continue
+            rules: Sequence[Rule] = (*table.get("", ()), *table.get(op.code, ()))
+            if not rules:
+                continue
+            shown = op.environment(self.facts.model)
+            for rule in rules:
+                if (why := _broken(rule, shown)) is not None:
+                    yield self.violation(rule, why, op)
+
+
+def _meant(rule: Rule, tensor: Tensor, ports: Mapping[str, set[int]]) -> bool:
+    if rule.of in ports:
+        return tensor.index in ports[rule.of]
+    return rule.of == "any" or tensor.constant == (rule.of == "constant")
+
+
+def _broken(rule: Rule, values: Mapping[str, Any]) -> str | None:
+    """The rule's message when it is broken. What cannot be judged (a computed axis, say) counts as broken."""
+    try:
+        if rule.when is not None and not rule.when.evaluate(values):
+            return None
+        if rule.require is not None and rule.require.evaluate(values):
+            return None
+        return fill(rule.says, values)
+    except ExpressionError:
+        return f"cannot be judged: {rule.require.text if rule.require else rule.says}"

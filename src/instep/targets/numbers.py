@@ -1,0 +1,143 @@
+"""Values against what a target computes with: what overflows float16, what vanishes in it, from real runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from instep.graph import Spec
+from instep.runtime import run_many
+from instep.targets.check import Violation, level_of
+from instep.targets.facts import Facts, Operation
+from instep.targets.profile import Limits, Profile
+from instep.verify.inputs import Picture, make_inputs
+
+__all__ = ["Numbers", "check_numbers", "measure"]
+
+_SUMS = ("SUM", "MEAN")
+#: Operators that are one more operator away from a root: a norm adds up squares.
+_SQUARES = ("SQUARE", "MUL", "SQUARED_DIFFERENCE")
+
+
+@dataclass
+class Numbers:
+    """What a file's values reach on some inputs: the largest magnitude of each tensor, and the largest sum that a
+    reduction adds up (by the operator's index, and as ``energy`` by the name of the tensor that it reads). ``failed``
+    says why a file did not run."""
+
+    largest: dict[str, float] = field(default_factory=dict)
+    sums: dict[int, float] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    failed: str = ""
+
+
+def measure(
+    path: str | Path,
+    facts: Facts,
+    *,
+    images: str | Path | Sequence[str | Path] | None = None,
+    picture: Picture | None = None,
+    seed: int = 0,
+    timeout: float = 300.0,
+) -> Numbers:
+    """Run the file on TFLite's own kernels with every value kept; on noise, a picture-like input and ``images``."""
+    numbers = Numbers()
+    if any(n <= 0 for t in facts.inputs for n in t.shape):
+        return Numbers(failed="an input has an open shape")
+    if any(t.scale for t in facts.inputs):
+        return Numbers(failed="the inputs are quantised")
+    specs = [Spec(t.shape, t.dtype) for t in facts.inputs]
+    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
+    for given in sets:
+        result = run_many(path, [given.arrays], engine="builtin", keep_all=True, timeout=timeout)[0]
+        if result.failed:
+            numbers.failed = result.message
+            break
+        numbers.inputs.append(given.name)
+        _add(numbers, facts, result.tensors)
+    return numbers
+
+
+def _add(numbers: Numbers, facts: Facts, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and array.size:
+            finite = np.abs(array[np.isfinite(array)])
+            numbers.largest[name] = max(numbers.largest.get(name, 0.0), float(finite.max(initial=0.0)))
+    for op in facts.operations:
+        total = _sum(op, tensors)
+        if total is None:
+            continue
+        numbers.sums[op.index] = max(numbers.sums.get(op.index, 0.0), total)
+        source = op.inputs[0]
+        if source is not None:
+            numbers.energy[source.name] = max(numbers.energy.get(source.name, 0.0), total)
+
+
+def _sum(op: Operation, tensors: Mapping[str, np.ndarray]) -> float | None:
+    """The largest sum of magnitudes that a reduction adds up."""
+    if op.code not in _SUMS or len(op.inputs) < 2:
+        return None
+    source, axes = op.inputs[0], op.inputs[1]
+    if source is None or axes is None or axes.array is None or source.name not in tensors:
+        return None
+    array = tensors[source.name]
+    if array.dtype.kind != "f" or not array.size:
+        return None
+    chosen = tuple(int(a) for a in axes.array.reshape(-1))
+    return float(np.abs(array.astype(np.float64)).sum(chosen).max(initial=0.0))
+
+
+def check_numbers(facts: Facts, profile: Profile, numbers: Numbers) -> list[Violation]:
+    """What overflows or vanishes on the target, as violations; none when the profile states no limits."""
+    limits = profile.limits
+    return [] if limits is None else list(_beyond(facts, profile, limits, numbers))
+
+
+def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) -> Iterator[Violation]:
+    makers = {t.index: op for op in facts.operations for t in op.outputs}
+
+    def violation(op: Operation, tensor: str, message: str, clears: tuple[str, ...]) -> Violation:
+        return Violation(
+            profile.name, limits.code, limits.severity, level_of(limits.severity, profile.fallback), op.scope, op.code,
+            op.index, tensor, message, clears, limits.source, op.node,
+        )  # fmt: skip
+
+    on = f"on {', '.join(numbers.inputs)}"
+    for op in facts.operations:
+        for tensor in op.outputs:
+            value = numbers.largest.get(tensor.name, 0.0)
+            if value > limits.largest:
+                clears = ("scale-before-square",) if op.code in _SQUARES else ()
+                message = f"reaches {value:.3g} {on}; beyond {limits.largest:g} is infinity"
+                yield violation(op, tensor.name, message, clears)
+        total = numbers.sums.get(op.index, 0.0)
+        if total > limits.largest:
+            source = op.inputs[0]
+            maker = makers.get(source.index) if source is not None else None
+            squares = maker is not None and maker.code in _SQUARES
+            what = "squares" if squares else "magnitudes"
+            message = f"adds up {what} to {total:.3g} {on}; float16 ends at {limits.largest:g}"
+            if squares and maker is not None:
+                yield violation(maker, maker.outputs[0].name, message, ("scale-before-square",))
+            else:
+                yield violation(op, op.outputs[0].name, message, ("split-mean",))
+    for op, tensor, message in _vanishing(facts.operations, limits):
+        yield violation(op, tensor, message, ())
+
+
+def _vanishing(operations: Iterable[Operation], limits: Limits) -> Iterator[tuple[Operation, str, str]]:
+    """An eps that float16 rounds to nothing guards no division."""
+    for op in operations:
+        if op.code not in ("ADD", "MAXIMUM"):
+            continue
+        for tensor in op.inputs:
+            if tensor is None or tensor.array is None or tensor.array.size != 1 or tensor.array.dtype.kind != "f":
+                continue
+            value = abs(float(tensor.array.reshape(-1)[0]))
+            if 0 < value < limits.smallest:
+                message = f"the constant {value:.3g} is 0 in float16, whose least number is {limits.smallest:g}"
+                yield op, op.outputs[0].name, message

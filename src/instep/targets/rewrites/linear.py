@@ -1,0 +1,94 @@
+"""Matrix products in the shapes that targets take."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from instep.graph import ops
+from instep.rewrite.lower.table import Build
+from instep.targets.rewrites.table import Target, clearing
+
+__all__: list[str] = []
+
+
+@clearing("a fully connected layer is a 1×1 convolution over its rows", "FULLY_CONNECTED")
+def linear_to_conv(b: Build, target: Target) -> bool:
+    if not isinstance(b.node.op, ops.Linear) or b.x.rank == 0:
+        return False
+    weight = b.array(1)
+    if weight is None:
+        return False
+    rows = b.x.size // b.x.shape[-1]
+    image = b.reshape(b.x, (1, 1, rows, b.x.shape[-1]))
+    kernel = b.constant(weight[:, None, None, :], "kernel")
+    conv = ops.Conv2d(layout="NHWC", activation=b.node.op.activation)
+    out = b.node.output.shape
+    if out == (1, 1, rows, out[-1]):
+        return b.done(conv, image, kernel, *b.node.inputs[2:])
+    return b.done(ops.Reshape(out), b.add(conv, image, kernel, *b.node.inputs[2:]))
+
+
+@clearing("a 1×1 convolution of stride 1 is a fully connected layer over its places", "CONV_2D")
+def conv_to_linear(b: Build, target: Target) -> bool:
+    op, weight = b.node.op, b.array(1)
+    if not isinstance(op, ops.Conv2d) or weight is None or weight.shape[1:3] != (1, 1) or op.groups != 1:
+        return False
+    if op.stride != (1, 1) or any(map(any, op.padding)) or op.layout != "NHWC":
+        return False
+    matrix = b.constant(weight[:, 0, 0, :], "matrix")
+    return b.done(ops.Linear(op.activation), b.x, matrix, *b.node.inputs[2:])
+
+
+@clearing("the rows of a fully connected layer do not see each other: they may lie along one axis")
+def linear_rank_2(b: Build, target: Target) -> bool:
+    if not isinstance(b.node.op, ops.Linear) or b.x.rank == 2:
+        return False
+    flat = b.reshape(b.x, (b.x.size // b.x.shape[-1], b.x.shape[-1]))
+    return b.done(ops.Reshape(b.node.output.shape), b.add(b.node.op, flat, *b.node.inputs[1:]))
+
+
+@clearing("products of a batch do not see each other: with a constant operand each is a fully connected layer")
+def spell_matmul(b: Build, target: Target) -> bool:
+    """x · A is a layer of its own for each matrix of A; A · x is (xᵀ · Aᵀ)ᵀ."""
+    op = b.node.op
+    if not isinstance(op, ops.MatMul):
+        return False
+    left, right = b.array(0), b.array(1)
+    if left is not None and right is None:
+        return _turned(b, left)
+    if right is None or left is not None:
+        return False
+    matrices = right if op.transpose_b else right.swapaxes(-1, -2)
+    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    if op.transpose_a or (len(flat) > 1 and (b.x.rank != right.ndim or b.x.shape[:-2] != right.shape[:-2])):
+        return False
+    if len(flat) == 1:
+        return b.done(ops.Linear(), b.x, b.constant(flat[0], "matrix"))
+    rows, columns = b.x.shape[-2:]
+    x = b.reshape(b.x, (1, len(flat), rows, columns))
+    parts = [b.add(ops.Linear(), b.slice(x, 1, i, i + 1), b.constant(m, "matrix")) for i, m in enumerate(flat)]
+    return b.done(ops.Reshape(b.node.output.shape), b.add(ops.Concat(1), *parts))
+
+
+def _turned(b: Build, left: np.ndarray) -> bool:
+    op, x = b.node.op, b.node.inputs[1]
+    last = (*range(x.rank - 2), x.rank - 1, x.rank - 2)
+    matrices = left.swapaxes(-1, -2) if op.transpose_a else left
+    turned = x if op.transpose_b else b.add(ops.Permute(last), x)
+    product = b.add(ops.MatMul(False, True), turned, b.constant(matrices, "matrix"))
+    if product.shape[:-2] != b.node.output.shape[:-2]:
+        return False
+    return b.done(ops.Permute((*range(product.rank - 2), product.rank - 1, product.rank - 2)), product)
+
+
+@clearing("axes of size 1 in front change no product")
+def matmul_rank_4(b: Build, target: Target) -> bool:
+    op = b.node.op
+    if not isinstance(op, ops.MatMul) or b.node.output.rank > 4 or all(v.rank == 4 for v in b.node.inputs):
+        return False
+    inputs = [b.reshape(v, (1,) * (4 - v.rank) + v.shape) for v in b.node.inputs]
+    if any(math.prod(v.shape[:2]) != math.prod(b.node.output.shape[:-2]) for v in inputs):
+        return False
+    return b.done(ops.Reshape(b.node.output.shape), b.add(op, *inputs))
