@@ -77,8 +77,11 @@ class TorchReference:
                 table[step] = _to(value, wide) if wide is not None else value
             return table[step]
 
-        default = torch.get_default_dtype()
+        default, threads = torch.get_default_dtype(), torch.get_num_threads()
         torch.set_default_dtype(real)
+        # One core is left to the child in which the file runs meanwhile: threads of one operator that wait for each
+        # other on a shared core cost more than they give.
+        torch.set_num_threads(max(1, threads - 1))
         try:
             with torch.no_grad():
                 for step in self._program.inputs:
@@ -97,6 +100,7 @@ class TorchReference:
                         record(step, read(step))
         finally:
             torch.set_default_dtype(default)
+            torch.set_num_threads(threads)
         return results
 
 
