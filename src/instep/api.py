@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instep import tflite_source
 from instep.collector import importing
 from instep.report.results import Bench, Conversion, Verification
 from instep.targeting import Check, check
@@ -94,8 +95,8 @@ def convert(
 
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
     them that the proof runs on too; ``picture`` says how pixels become inputs (range, mean, std). ``io``: "nhwc" gives
-    channel-last inputs and outputs, "nchw" the source's; a ``.tflite`` source keeps its own. ``tune="avx512"`` lays convolutions out for servers' wide
-    vectors; without it the file suits every processor.
+    channel-last inputs and outputs, "nchw" the source's; a ``.tflite`` source keeps its own. ``tune="avx512"`` lays
+    convolutions out for servers' wide vectors; without it the file suits every processor.
     ``half`` stores the weights as float16; the proof then counts in units of float16's rounding. ``report`` writes an
     HTML page. ``prove_each`` runs the graph after every rewrite in float64. ``verify=False`` skips the proof.
     ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
@@ -119,7 +120,7 @@ def convert(
     tell = progress or (lambda room, what: None)
     seconds: dict[str, float] = {}
 
-    tell("import", "TFLite" if is_tflite(source) else "PyTorch")
+    tell("import", "TFLite" if tflite_source.is_tflite(source) else "PyTorch")
     start = time.perf_counter()
     _load(source)
     seconds["import"] = time.perf_counter() - start
@@ -128,7 +129,7 @@ def convert(
     captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
     seconds["capture"] = time.perf_counter() - start
 
-    if is_tflite(source):
+    if tflite_source.is_tflite(source):
         io = "nchw"  # which says: as the source has it
     start = time.perf_counter()
     prove = _proving().prover(captured, seed) if prove_each else None
@@ -152,8 +153,8 @@ def convert(
             tell("verify", "source and result side by side")
             start = time.perf_counter()
             verdict = _proof(captured, draft, images=images, picture=picture, seed=seed, thresholds=thresholds)
-            if is_tflite(source):
-                _anchored(captured, source, verdict, images=images, picture=picture, seed=seed)
+            if tflite_source.is_tflite(source):
+                tflite_source.anchored(captured, source, verdict, images=images, picture=picture, seed=seed)
             seconds["verify"] = time.perf_counter() - start
             if not verdict.ok and verdict.verdict in ("drifting", "out of step"):
                 tell("verify", "which step is to blame")
@@ -227,10 +228,11 @@ def verify(
     if not path.is_file():
         raise InstepError(f"no such file: {path}")
     start = time.perf_counter()
-    if is_tflite(source):
+    if tflite_source.is_tflite(source):
         tell("verify", "two files side by side")
         asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
-        captured, verdict = _two_files(os.fspath(source), path, inputs, figures=_figures(thresholds), **asked)
+        asked["figures"] = _figures(thresholds)
+        captured, verdict = tflite_source.two_files(os.fspath(source), path, inputs, **asked)
         title, notes = str(source), [] if captured is None else list(captured.notes)
     else:
         tell("capture", str(source))
@@ -264,7 +266,7 @@ def show(
     """The table of a network or of a TFLite file: scopes, operators, shapes, parameters, multiply-accumulates."""
     from instep.report.table import table_of_file, table_of_graph
 
-    if is_tflite(source):
+    if tflite_source.is_tflite(source):
         from instep.runtime import tflite_info
 
         return table_of_file(tflite_info(os.fspath(source)))
@@ -286,7 +288,7 @@ def bench(files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads
 def _load(source: Any = None) -> None:
     """Import what captures ``source``."""
     with importing():
-        import_module(f"instep.capture.{'tflite' if is_tflite(source) else 'torch'}.capture")
+        import_module(f"instep.capture.{'tflite' if tflite_source.is_tflite(source) else 'torch'}.capture")
         import_module("instep.extensions").load_extensions()
 
 
@@ -310,40 +312,6 @@ def _proof(
         seed=seed,
         figures=_figures(thresholds),
     )
-
-
-def _anchored(captured: Captured, source: Any, verdict: Verdict, **asked: Any) -> None:
-    """Weigh into ``verdict`` whether the source file itself computes what was captured from it."""
-    from instep.verify.origin import anchor, verify_origin
-
-    anchor(verdict, verify_origin(captured.reference, source, captured.graph, **asked), captured.source)
-
-
-def _two_files(
-    first: str, second: Path, inputs: Any, *, figures: Any, **asked: Any
-) -> tuple[Captured | None, Verdict]:
-    """``second`` against what is captured of ``first``; where that cannot be, or ``first`` rounds, against its runs."""
-    from instep.capture import CaptureError
-    from instep.runtime import tflite_info
-    from instep.verify.files import verify_files
-    from instep.verify.origin import anchor, apart, verify_origin
-    from instep.verify.verify import verify as judge
-
-    try:
-        captured = capture(first, inputs=inputs)
-        origin = verify_origin(captured.reference, first, captured.graph, **asked)
-        why = "it is quantised" if origin is None else ""
-    except CaptureError as error:
-        captured, origin, why = None, None, str(error)
-    if captured is None or origin is None:
-        verdict = verify_files(first, second, figures=figures, **asked)
-        verdict.notes.append(f"{Path(first).name} was run, not captured: {why}")
-        return None, verdict
-    graph, reference = captured.graph, captured.reference
-    if tflite_info(second).instep.get("source") != captured.source:
-        graph, reference = apart(graph)
-    verdict = judge(reference, second, graph=graph, figures=figures, **asked)
-    return captured, anchor(verdict, origin, captured.source)
 
 
 def _proving() -> Any:

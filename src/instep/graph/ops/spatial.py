@@ -31,6 +31,14 @@ def from_nchw(x: np.ndarray, layout: str) -> np.ndarray:
     return x if layout == "NCHW" else x.transpose(0, 2, 3, 1)
 
 
+def to_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
+    return x if layout == "NHWC" else x.transpose(0, 2, 3, 1)
+
+
+def from_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
+    return x if layout == "NHWC" else x.transpose(0, 3, 1, 2)
+
+
 def split_shape(shape: tuple[int, ...], layout: str) -> tuple[int, int, int, int]:
     """(N, C, H, W) of a shape in ``layout``."""
     if len(shape) != 4:
@@ -97,17 +105,24 @@ class Conv2d(Operator):
         return (Spec(join_shape(n, o, oh, ow, self.layout), x.dtype),)
 
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, weight = to_nchw(inputs[0], self.layout), to_nchw(inputs[1], self.layout)
-        o, c, kh, kw = weight.shape
-        view = _windows(x, (kh, kw), self.stride, self.dilation, self.padding, 0.0)
-        n, _, oh, ow = view.shape[:4]
-        g = self.groups
-        columns = view.reshape(n, g, c, oh, ow, kh, kw).transpose(1, 0, 3, 4, 2, 5, 6).reshape(g, n * oh * ow, -1)
-        result = columns @ weight.reshape(g, o // g, -1).transpose(0, 2, 1)
-        result = result.reshape(g, n, oh, ow, o // g).transpose(1, 0, 4, 2, 3).reshape(n, o, oh, ow)
+        x, weight = to_nhwc(inputs[0], self.layout), to_nhwc(inputs[1], self.layout)
+        o, kh, kw, c = weight.shape
+        x = np.pad(x, ((0, 0), *self.padding, (0, 0)))
+        (sh, sw), (dh, dw), g = self.stride, self.dilation, self.groups
+        n, h, w = x.shape[:3]
+        oh, ow = (h - dh * (kh - 1) - 1) // sh + 1, (w - dw * (kw - 1) - 1) // sw + 1
+        # one matrix product per place of the kernel: nothing is laid out kernel-size times over
+        result = np.zeros((g, n * oh * ow, o // g), np.result_type(x, weight))
+        for i in range(kh):
+            for j in range(kw):
+                part = x[:, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+                columns = part.reshape(n * oh * ow, g, c).transpose(1, 0, 2)
+                taps = weight[:, i, j].reshape(g, o // g, c).transpose(0, 2, 1)
+                result += columns * taps if c == 1 else columns @ taps
+        result = result.transpose(1, 0, 2).reshape(n, oh, ow, o)
         if len(inputs) > 2:
-            result = result + inputs[2][:, None, None]
-        return (from_nchw(activate(result, self.activation), self.layout),)
+            result = result + inputs[2]
+        return (from_nhwc(activate(result, self.activation), self.layout),)
 
     def macs(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
         return outputs[0].size * (inputs[1].size // inputs[1].shape[0])

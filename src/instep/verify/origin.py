@@ -1,0 +1,85 @@
+"""Does a TFLite file compute what was captured from it? So the meanings that a proof takes for the truth are anchored
+in the runtime that the file was made for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from instep.graph import Graph, SourceView
+from instep.graph.reference import GraphReference
+from instep.runtime import tflite_info
+from instep.verify.inputs import Picture
+from instep.verify.mapping import Mapping
+from instep.verify.noise import CLASSES, LIMITS, Limits
+from instep.verify.plan import inputs_of
+from instep.verify.reference import Reference
+from instep.verify.tflite import TfliteSubject
+from instep.verify.verdict import Verdict
+from instep.verify.verify import judge
+
+__all__ = ["anchor", "apart", "verify_origin"]
+
+#: The proof of the result runs on every kind of input; two show whether an operator was misread.
+SETS = 2
+
+
+def verify_origin(
+    reference: Reference,
+    file: str | Path,
+    graph: Graph,
+    *,
+    images: str | Path | Sequence[str | Path] | None = None,
+    seed: int = 0,
+    picture: Picture | None = None,
+    limits: Limits = LIMITS,
+) -> Verdict | None:
+    """Judge ``file``, run on LiteRT, by the ``graph`` that was captured from it, tensor by tensor of the same name.
+
+    None for a file whose tensors are quantised: it rounds where the captured graph does not. Raises EngineError when
+    the file does not run.
+    """
+    info = tflite_info(file)
+    made = {i for op in info.ops for i in op.outputs} | set(info.inputs)
+    if any(info.tensors[i].scale and info.tensors[i].dtype != "float32" for i in made if i >= 0):
+        return None
+    names = Counter(t.name for t in info.tensors)
+    views = {
+        value.name: SourceView.whole(value.name, value.shape)
+        for value in graph.values()
+        if value not in graph.weights and value.source is not None and names[value.name] == 1
+    }
+    inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
+    subject = TfliteSubject(file, info, Mapping(views, [*inputs], [*outputs]), [v.name for v in graph.inputs])
+    sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
+    return judge(reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False)
+
+
+def anchor(verdict: Verdict, origin: Verdict | None, label: str) -> Verdict:
+    """``verdict`` on a result of a captured file, no better than the file's own: what was misread is not proved."""
+    if origin is None:
+        verdict.notes.append(
+            f"{label} is quantised and rounds on its way: the result is proved against the numbers that its integers "
+            "stand for, not against its rounding"
+        )
+    elif origin.ok:
+        verdict.notes.append(
+            f"{label} itself computes what was captured from it: in step, {origin.noise_ratio:.2g} of the noise"
+        )
+    else:
+        if origin.verdict in CLASSES and verdict.verdict in CLASSES:
+            verdict.verdict = CLASSES[max(CLASSES.index(origin.verdict), CLASSES.index(verdict.verdict))]
+        at = f" from '{origin.first.tensor}' ({origin.first.origin})" if origin.first is not None else ""
+        verdict.notes.append(f"{label} itself is {origin.verdict} with what was captured from it{at}: please report it")
+    return verdict
+
+
+def apart(graph: Graph) -> tuple[Graph, GraphReference]:
+    """``graph`` with names of its own, and its reference: for a file whose table speaks of another source's values."""
+    twin = graph.copy()
+    for value in twin.values():
+        value.name = f"source:{value.name}"
+        if value.source is not None:
+            value.source = SourceView.whole(value.name, value.shape)
+    return twin, GraphReference(twin)
