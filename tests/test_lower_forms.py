@@ -70,9 +70,7 @@ def test_upsampling_with_another_reader_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stride", "kernel", "crop", "extra"), [(2, 4, 1, 0), (2, 3, 1, 1), (2, 2, 0, 0), (4, 9, 4, 3), (3, 2, 0, 1)]
 )
-def test_transposed_convolution_becomes_phases(
-    tmp_path: Path, stride: int, kernel: int, crop: int, extra: int
-) -> None:
+def test_transposed_convolution_becomes_phases(tmp_path: Path, stride: int, kernel: int, crop: int, extra: int) -> None:
     op = ops.ConvTranspose2d((stride,) * 2, ((crop,) * 2,) * 2, (extra,) * 2, layout="NHWC")
     net = Net(2, 6, 5, 3)
     net.then(op, net.weight(3, kernel, kernel, 4), net.weight(4))
@@ -126,3 +124,10 @@ def test_output_channels_beyond_whole_lanes_are_computed_apart(tmp_path: Path, o
     histogram = net.check(tmp_path, "xnnpack", fill_lanes)
     assert histogram["CONV_2D"] == parts
     assert (histogram["CONCATENATION"], histogram["SLICE"]) == (parts - 1, int(out == 25))
+
+
+@pytest.mark.parametrize(("behind", "turned"), [(4, True), (8, True), (9, False)])
+def test_softmax_with_short_rows_behind_it_is_turned(tmp_path: Path, behind: int, turned: bool) -> None:
+    histogram = Net(1, 5, 6, behind).then(ops.Softmax(2)).check(tmp_path)
+    assert histogram == ({"TRANSPOSE": 2, "SOFTMAX": 1} if turned else histogram)
+    assert ("EXP" in histogram) is not turned

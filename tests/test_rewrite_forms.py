@@ -50,6 +50,16 @@ def scores(net: Net) -> Value:
     return net.then(net.then(query, ops.Permute((0, 1, 3, 2))), ops.MatMul(), key)
 
 
+def mixed_rows(net: Net) -> Value:
+    x = net.then(net.then(net.conv(net.image, 10), ops.Reshape((1, 5, 2, 96))), ops.Permute((0, 2, 3, 1)))
+    x = net.then(x, ops.Linear(), net.weight(4, 5), net.weight(4))
+    return net.then(net.then(x, ops.Permute((0, 3, 1, 2))), ops.Softmax(3))
+
+
+def softmax_of_rows(net: Net) -> Value:
+    return net.then(net.conv(net.image, 12), ops.Softmax(2))
+
+
 def large_kernel(net: Net) -> Value:
     return net.conv(net.conv(net.image, 8), 8, 7, groups=8)
 
@@ -92,6 +102,8 @@ CASES: dict[str, tuple[Callable[[Net], Value], str, str]] = {
     "fuse-scale-and-shift": (scale, "MUL", "DEPTHWISE_CONV_2D"),
     "widen-broadcasts": (short_rows, "", ""),
     "absorb-transposes": (scores, "", ""),
+    "mix-small-axes": (mixed_rows, "FULLY_CONNECTED", "BATCH_MATMUL"),
+    "spell-softmax": (softmax_of_rows, "SOFTMAX", "EXP"),
     "split-depthwise": (large_kernel, "", "ADD"),
     "copy-channels": (multiplier, "", ""),
     "deconvolution-phases": (transposed, "TRANSPOSE_CONV", "DEPTH_TO_SPACE"),

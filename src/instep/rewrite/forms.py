@@ -11,6 +11,8 @@ FORMS: dict[str, str] = {
     "fuse-scale-and-shift": "x · s + t per channel as a depthwise 1×1 convolution; else MUL and ADD",
     "widen-broadcasts": "a short row of channels repeated along the columns; else the row, broadcast by the operator",
     "absorb-transposes": "BATCH_MATMUL reads and writes transposed (adj_y); else TRANSPOSE",
+    "mix-small-axes": "a Linear over few entries of an inner axis as BATCH_MATMUL of its matrix; else TRANSPOSEs",
+    "spell-softmax": "a softmax over another axis than the last by its definition; else TRANSPOSEs",
     "split-depthwise": "a depthwise kernel of more than 25 places as a sum of dilated ones; else one kernel",
     "copy-channels": "channels copied by a 1×1 convolution for a depthwise multiplier; else the multiplier",
     "deconvolution-phases": "a convolution and DEPTH_TO_SPACE; else TRANSPOSE_CONV",

@@ -26,6 +26,7 @@ from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fold.slices import simplify_joins
 from instep.rewrite.forms import FORMS, checked
 from instep.rewrite.fuse.activations import fuse_activations
+from instep.rewrite.fuse.mixes import mix_small_axes
 from instep.rewrite.fuse.scales import fuse_scale_and_shift, widen_broadcasts
 from instep.rewrite.fuse.transposes import absorb_transposes
 from instep.rewrite.layout import assign_layout
@@ -53,7 +54,7 @@ FOLD: tuple[Rewrite, ...] = (
     fold_channel_gathers, fold_pads, simplify_joins,
 )  # fmt: skip
 ORDER: tuple[Rewrite, ...] = (
-    shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations,
+    shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations, mix_small_axes,
 )  # fmt: skip
 
 #: Rewrites for one kind of processor, by name.
