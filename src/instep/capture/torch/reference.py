@@ -24,6 +24,9 @@ class TorchReference:
         self._sources = sources
         self._outputs = outputs
         self._steps = needed(program)
+        self._reads = [tuple(steps_in((step.args, step.kwargs))) for step in self._steps]
+        #: the number of the step that reads a step last
+        self._last = {used: i for i, reads in enumerate(self._reads) for used in reads}
         self.input_names = [s.name for s in program.inputs]
         self.input_specs = [Spec(tuple(s.val.shape), dtype_name(s.val.dtype)) for s in program.inputs]
 
@@ -56,10 +59,6 @@ class TorchReference:
                 wanted.setdefault(step, []).append((name, item))
         for name, step in self._outputs.items():
             wanted.setdefault(step, []).append((name, None))
-        last: dict[Step, int] = {}
-        for i, step in enumerate(self._steps):
-            for used in steps_in((step.args, step.kwargs)):
-                last[used] = i
 
         results: dict[str, np.ndarray] = {}
 
@@ -92,8 +91,8 @@ class TorchReference:
                     value = call(step, map_steps(step.args, read), map_steps(step.kwargs, read), wide)
                     table[step] = value
                     record(step, value)
-                    for used in steps_in((step.args, step.kwargs)):
-                        if last[used] == i:
+                    for used in self._reads[i]:
+                        if self._last[used] == i:
                             table.pop(used, None)
                 for step in self._outputs.values():
                     if step.depends == FREE or step.kind == "weight":
