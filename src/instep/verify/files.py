@@ -10,9 +10,10 @@ import numpy as np
 
 from instep.graph import Graph, Node, Operator, Spec, Value
 from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
+from instep.verify import on_engine
 from instep.verify.inputs import Picture, make_inputs
 from instep.verify.lossy import Figures
-from instep.verify.noise import LIMITS, Limits
+from instep.verify.noise import LIMITS, Limits, arithmetic_of
 from instep.verify.tflite import EngineError, TfliteSubject, floats_of
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
@@ -113,21 +114,36 @@ def verify_files(
     picture: Picture | None = None,
     figures: Figures | None = None,
     limits: Limits = LIMITS,
+    on: str = "",
 ) -> Verdict:
     """Compare ``second`` with ``first``, tensors aligned by what flows through them.
 
     There is no float64 truth here: the noise is what the first file's two engines and nudged inputs show, so a fault
-    that both files share stays unseen. Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
+    that both files share stays unseen. ``on`` names the engine that runs the second file (the first runs on the CPU);
+    a file against itself shows what that engine makes of it.
+    Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
+    on = on_engine.check_engine(on) if on else ""
     reference = FileReference(first)
     sets = make_inputs(
         reference.input_specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural", "mosaic")
     )
     graph = outline(reference.info)
     subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
-    verdict = judge(
-        reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, explain=False
-    )
+    if on:
+        subject.engines = (on,)
+    try:
+        verdict = judge(
+            reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, explain=False,
+            arithmetic=arithmetic_of(on),
+        )  # fmt: skip
+    except EngineError as error:
+        if not on or error.result is None or error.result.outcome == "unavailable":
+            raise
+        return on_engine.not_run(error.result)
+    verdict.engine = on
+    if on and not verdict.ok:
+        on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, explain=False)
     note = "two files: no float64 truth; the noise is the first file's own between engines and nudged inputs"
     verdict.notes = [note, *subject.notes, *verdict.notes]
     return verdict

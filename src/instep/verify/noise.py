@@ -7,6 +7,7 @@ with its inputs moved by one unit in the last place) are from the truth. ``ratio
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from instep.graph import Graph, Node, ops
 
 __all__ = [
-    "CLASSES", "HALF", "LIMITS", "SINGLE", "Distance", "Limits", "Noise", "classify", "distance", "growth", "nudge",
-    "ratio", "worst_class",
+    "CLASSES", "HALF", "LIMITS", "SINGLE", "Arithmetic", "Distance", "Limits", "Noise", "arithmetic_of", "classify",
+    "distance", "growth", "nudge", "ratio", "worst_class",
 ]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.
@@ -59,6 +60,35 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How an engine computes, where that differs from a CPU's float32.
+
+    ``unit`` is its unit of rounding (0: the file's own). ``functions``: eps of a value's RMS that one operator, by its
+    name in the graph or in a TFLite file, may cost. ``sums``: eps per √terms that a sum or mean may cost.
+    """
+
+    unit: float = 0.0
+    functions: Mapping[str, float] = field(default_factory=dict)
+    sums: float = 0.0
+
+
+#: Vulkan asks of SIN and COS no more than an absolute error of 2⁻¹¹ within [-π, π] (Vulkan 1.3, "Precision and
+#: Operation of SPIR-V Instructions"), and drivers use that: measured on SwiftShader up to 1350 eps of the RMS. EXP and
+#: LOG may be 3 + 2|x| units off; measured 1.7. Every other operator is within 1 eps, as on the CPU, but for sums over
+#: many elements (LayerNorm 13, means 17, sums 6), which GPUs add in pieces over many threads.
+_VULKAN = {"Sin": 4096.0, "Cos": 4096.0, "SIN": 4096.0, "COS": 4096.0}
+_ARITHMETIC = {
+    "litert-gpu": Arithmetic(functions=_VULKAN),
+    "litert-gpu-fp16": Arithmetic(unit=HALF, functions=_VULKAN),
+}
+
+
+def arithmetic_of(engine: str) -> Arithmetic:
+    """The arithmetic of an engine; a CPU's float32 for those that are not in the table."""
+    return _ARITHMETIC.get(engine, Arithmetic())
 
 
 @dataclass(slots=True)
@@ -246,17 +276,21 @@ def _terms(node: Node) -> tuple[int, int]:
     return (x.shape[op.axis], 0) if isinstance(op, ops.CumSum) else (0, 0)
 
 
-def growth(graph: Graph, limits: Limits = LIMITS, *, edge: bool = False) -> dict[str, float]:
+def growth(
+    graph: Graph, limits: Limits = LIMITS, *, edge: bool = False, arithmetic: Arithmetic | None = None
+) -> dict[str, float]:
     """Value name → the eps that other legal orders of summation may have cost up to there (roots of summed squares).
 
-    ``edge``: on inputs where all terms of a sum are equal.
+    ``edge``: on inputs where all terms of a sum are equal. ``arithmetic``: of an engine with its own.
     """
+    engine = arithmetic or Arithmetic()
     found: dict[str, float] = {}
     for node in graph.nodes:
         before = max((found.get(v.name, 1.0) for v in node.inputs), default=1.0)
         sums, products = _terms(node)
         own = (limits.edge_sums * sums) ** 2 if edge else limits.sums**2 * sums
         own += limits.products**2 * products
+        own += engine.sums**2 * sums + engine.functions.get(node.op.name, 0.0) ** 2
         for value in node.outputs:
             found[value.name] = math.sqrt(before**2 + own)
     return found

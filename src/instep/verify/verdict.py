@@ -112,7 +112,9 @@ class Verdict:
 
     ``verdict`` is the class of the worst output: "in step", "drifting" or "out of step" ("not comparable" when no
     output can be compared). ``noise_ratio`` is that output's distance from the truth in units of the source's own
-    rounding noise. ``rows`` follow the data; ``first`` is the first value that left step.
+    rounding noise. ``rows`` follow the data; ``first`` is the first value that left step. On an ``engine`` of the
+    user's choice, "refused", "crashed", "timed out" and "out of memory" are verdicts too: ``refusals`` lists the
+    operators with the engine's reasons, ``said`` all that it said.
     """
 
     verdict: str
@@ -132,6 +134,9 @@ class Verdict:
     not_comparable: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    engine: str = ""
+    refusals: list[dict[str, str]] = field(default_factory=list)
+    said: str = ""
     #: figures against thresholds of the user's own, for results that are lossy by intention
     lossy: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -176,6 +181,7 @@ class Verdict:
             "culprit": None if self.culprit is None else self.culprit.to_json(),
             "inputs": self.inputs,
             "notes": self.notes,
+            **({"engine": self.engine, "refusals": self.refusals, "said": self.said} if self.engine else {}),
             "worst": [r.to_json() for r in self.worst(count)],
             **({"lossy": self.lossy} if self.lossy is not None else {}),
             "seconds": round(self.seconds, 4),
@@ -183,8 +189,12 @@ class Verdict:
 
     def summary(self) -> str:
         """One paragraph for a person."""
-        lines = [f"{self.verdict}: worst output at {self.noise_ratio:.3g} × the network's own rounding noise "
-                 f"(max |error| {self.max_abs:.3g}, correlation {self.correlation:.9g})"]
+        if self.said:
+            return f"{self.verdict} by {self.engine}: {self.said}"
+        lines = [
+            f"{self.verdict}: worst output at {self.noise_ratio:.3g} × the network's own rounding noise "
+            f"(max |error| {self.max_abs:.3g}, correlation {self.correlation:.9g})"
+        ]
         if self.first is not None:
             r = self.first
             place = f" ({r.origin})" if r.origin else ""

@@ -21,9 +21,11 @@ from instep.verify.noise import (
     HALF,
     LIMITS,
     SINGLE,
+    Arithmetic,
     Distance,
     Limits,
     Noise,
+    arithmetic_of,
     classify,
     distance,
     growth,
@@ -115,13 +117,14 @@ def judge(
     explain: bool = True,
     unit: float = SINGLE,
     only: set[str] | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> Verdict:
     """Compare ``subject`` with ``reference`` on ``sets``; ``graph`` (captured) gives scopes, order and the diagnosis.
 
     ``draws`` is the number of float32 runs with nudged inputs per set, beside the plain one. ``unit`` is the unit of
     rounding of the result's weights (HALF for float16). ``only`` names the source values to look at beside the
     outputs; by default all, or of a network whose values do not fit in AFFORDABLE bytes every so many, and those in
-    between where one is out of step.
+    between where one is out of step. ``arithmetic`` is that of the engine, where it is not a CPU's.
     """
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
@@ -133,8 +136,9 @@ def judge(
     outputs: dict[tuple[int, str], _Found] = {}
     wanted = {f.view.name for f in founds} | {v.name for v in mapping.outputs if v is not None}
     noise: dict[str, Noise] = {}
-    grown = growth(graph, limits) if graph is not None else {}
-    edges = growth(graph, limits, edge=True) if graph is not None else {}
+    grown = growth(graph, limits, arithmetic=arithmetic) if graph is not None else {}
+    edges = growth(graph, limits, edge=True, arithmetic=arithmetic) if graph is not None else {}
+    unit = max(unit, arithmetic.unit) if arithmetic is not None else unit
     jumps = Jumps(graph)
     # jumping operators need everything around them, should the result land on the other side
     keep = None if jumps.nodes else sorted(wanted)
@@ -198,7 +202,7 @@ def judge(
         near = [s for s in sets if s.name == verdict.first.inputs]
         between = between_good_and_bad(graph, verdict)
         finer = judge(reference, subject, near, graph=graph, draws=draws, seed=seed, limits=limits, explain=False,
-                      unit=unit, only=between)  # fmt: skip
+                      unit=unit, only=between, arithmetic=arithmetic)  # fmt: skip
         order = {name: i for i, name in enumerate(_source_values(graph))}
         known = {r.source for r in verdict.rows}
         fresh_rows = [r for r in finer.rows if r.source not in known]
@@ -318,24 +322,40 @@ def verify(
     picture: Picture | None = None,
     figures: Figures | None = None,
     limits: Limits = LIMITS,
+    on: str = "",
 ) -> Verdict:
     """Prove the TFLite ``file`` against its source.
 
     ``graph`` is the captured graph (for scopes, order and diagnosis). ``images`` are pictures or a folder of them;
     ``inputs`` are input sets of the user's own, each a list of arrays in the source's layout; ``picture`` says how
     pixels become inputs. ``figures`` states thresholds for a result that is lossy by intention.
-    Raises ValueError when the inputs do not fit, FileNotFoundError when a path does not exist.
+    ``on`` names the engine whose outputs stand trial ("litert-gpu"); without it the CPU's both engines do.
+    Raises ValueError when the inputs do not fit, FileNotFoundError when a path does not exist, EngineError when this
+    machine lacks the engine or the file does not run on the CPU.
     """
-    from instep.verify.tflite import TfliteSubject
+    from instep.verify import on_engine
+    from instep.verify.tflite import EngineError, TfliteSubject
 
     start = time.perf_counter()
+    on = on_engine.check_engine(on) if on else ""
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
     subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
     half = any(t.dtype == "float16" and t.constant_bytes for t in subject.info.tensors)
-    verdict = judge(
-        reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures,
-        unit=HALF if half else SINGLE,
-    )  # fmt: skip
+    unit = HALF if half else SINGLE
+    if on:
+        subject.engines = (on,)
+    try:
+        verdict = judge(
+            reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures, unit=unit,
+            arithmetic=arithmetic_of(on),
+        )  # fmt: skip
+    except EngineError as error:
+        if not on or error.result is None or error.result.outcome == "unavailable":
+            raise
+        return on_engine.not_run(error.result)
+    verdict.engine = on
+    if on and not verdict.ok:
+        on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, unit=unit)
     if half:
         subject.notes.append("the weights are float16: values are judged in units of its rounding, 2⁻¹¹")
     if figures is None and any(t.scale and t.dtype.startswith(("int", "uint")) for t in subject.info.tensors):

@@ -1,0 +1,47 @@
+"""A TFLite file whose graph outputs are intermediate values too: the way to read them on an engine that hides them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instep.runtime.info import tflite_info
+
+__all__ = ["expose"]
+
+
+def expose(path: str | Path, out: str | Path, tensors: Sequence[str]) -> list[str]:
+    """Write ``path`` to ``out`` with ``tensors`` (by name) as further outputs, behind its own. Returns their names.
+
+    Only values that operators make are shown, each once, and none that is an output already: engines get files wrong
+    whose outputs repeat, or are inputs or constants. A name that several tensors carry is left out.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    info = tflite_info(path)
+    made = {i for op in info.ops for i in op.outputs if i >= 0} - set(info.outputs)
+    places: dict[str, list[int]] = {}
+    for index in sorted(made):
+        places.setdefault(info.tensors[index].name, []).append(index)
+    shown = [name for name in dict.fromkeys(tensors) if len(places.get(name, ())) == 1]
+    data = Path(path).read_bytes()
+    model: Any = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # large weights lie behind the flatbuffer, whose length is about to change
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    main = model.subgraphs[0]
+    main.outputs = [*info.outputs, *(places[name][0] for name in shown)]
+    if model.signatureDefs:
+        for name in shown:
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name, places[name][0]
+            model.signatureDefs[0].outputs.append(entry)
+    builder = flatbuffers.Builder(info.bytes)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    Path(out).write_bytes(builder.Output())
+    return shown

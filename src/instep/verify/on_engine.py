@@ -1,0 +1,158 @@
+"""The proof on an engine of the user's choice: its own outputs are judged, and where they leave, the operator is named.
+
+An accelerator shows outputs alone. So the outputs are judged first; where they are out of step, a copy of the file that
+gives intermediate values as further outputs runs on the same engine, and the same file runs on the CPU: whose fault is
+it?
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instep.graph import Graph
+from instep.runtime import RunResult, available, engine_of
+from instep.runtime.expose import expose
+from instep.verify.inputs import InputSet
+from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
+from instep.verify.reference import Reference
+from instep.verify.tflite import USUAL, EngineError, TfliteSubject
+from instep.verify.verdict import Culprit, Row, Verdict
+from instep.verify.verify import judge
+
+__all__ = ["check_engine", "locate", "not_run"]
+
+BAD = CLASSES[1:]
+
+
+def check_engine(name: str) -> str:
+    """The full name of an engine that a proof can run on. ValueError when there is none such, EngineError when this
+    machine lacks it."""
+    engine = engine_of(name)
+    if not engine.runs:
+        raise ValueError(f"{engine.name} only compiles and gives no values to prove; choose an engine that runs")
+    missing = available(name)
+    if missing is not None:
+        raise EngineError(missing)
+    return engine.name
+
+
+def not_run(result: RunResult) -> Verdict:
+    """The verdict on a file that the engine refused, or died of."""
+    verdict = Verdict(result.outcome, float("nan"), float("nan"), float("nan"), engine=result.engine)
+    verdict.refusals = [{"operator": r.operator, "message": r.message, "tensor": r.tensor} for r in result.refusals]
+    verdict.said = result.message
+    return verdict
+
+
+class _Exposed(TfliteSubject):
+    """The file with the values that are asked for as further outputs."""
+
+    def __init__(self, inner: TfliteSubject, folder: Path) -> None:
+        super().__init__(inner.path, inner.info, inner.mapping, inner.input_values)
+        self.engines, self.threads = inner.engines, inner.threads
+        self.folder = folder
+
+    def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
+        self.ran = self.folder / "shown.tflite"
+        self.shown = tuple(expose(self.path, self.ran, list(self.mapping.values if tensors is None else tensors)))
+        super().start(sets)
+
+
+@dataclass
+class _Asked:
+    """What is asked of the engine's file, of its exposed copy and of the CPU alike."""
+
+    reference: Reference
+    sets: list[InputSet]
+    graph: Graph | None
+    seed: int
+    limits: Limits
+    unit: float
+
+    def judge(self, subject: TfliteSubject, *, explain: bool) -> Verdict:
+        return judge(
+            self.reference, subject, self.sets, graph=self.graph, draws=1, seed=self.seed, limits=self.limits,
+            unit=self.unit, explain=explain, arithmetic=arithmetic_of(subject.engines[0]),
+        )  # fmt: skip
+
+
+def locate(
+    verdict: Verdict,
+    reference: Reference,
+    subject: TfliteSubject,
+    sets: Sequence[InputSet],
+    *,
+    graph: Graph | None = None,
+    seed: int = 0,
+    limits: Limits = LIMITS,
+    unit: float = SINGLE,
+    explain: bool = True,
+) -> None:
+    """Add to ``verdict``, whose outputs left step on ``subject``'s engine, where they did and whose fault it is.
+
+    The rows of values, ``first``, the diagnosis and, where the CPU is in step with the same file, the culprit.
+    """
+    engine = subject.engines[0]
+    asked = _Asked(reference, _failing(verdict, sets), graph, seed, limits, unit)
+    usual = TfliteSubject(subject.path, subject.info, subject.mapping, subject.input_values)
+    usual.engines = USUAL
+    healthy = asked.judge(usual, explain=False)
+    if engine_of(engine).intermediates or not subject.mapping.values:
+        finer = None
+    else:
+        finer = _show(verdict, subject, asked, explain)
+    if any(r.verdict in BAD for r in healthy.outputs):
+        first = healthy.first
+        place = f", first at {first.operator} '{first.scope or first.source}'" if first is not None else ""
+        verdict.notes.append(f"it is the file, not {engine}: the same file is {healthy.verdict} on the CPU too{place}")
+        return
+    row = finer.first if finer is not None and finer.first is not None else None
+    if row is not None and verdict.verdict in BAD:
+        verdict.culprit = _blame(subject, engine, row)
+    verdict.notes.append(f"it is {engine}, not the file: the same file is in step on the CPU")
+
+
+def _failing(verdict: Verdict, sets: Sequence[InputSet]) -> list[InputSet]:
+    """The input set on which an output is worst, beside an edge case a plain one."""
+    bad = [r for r in verdict.outputs if r.verdict in BAD]
+    name = max(bad, key=lambda r: r.ratio).inputs if bad else sets[0].name
+    chosen = next(s for s in sets if s.name == name)
+    plain = next((s for s in sets if not s.edge), None)
+    return [chosen, plain] if chosen.edge and plain is not None else [chosen]
+
+
+def _show(verdict: Verdict, subject: TfliteSubject, asked: _Asked, explain: bool) -> Verdict | None:
+    """The proof of the exposed copy, taken over into ``verdict``; None where the engine does not run the copy."""
+    engine = subject.engines[0]
+    with tempfile.TemporaryDirectory(prefix="instep-shown-") as folder:
+        try:
+            finer = asked.judge(_Exposed(subject, Path(folder)), explain=explain)
+        except EngineError as error:
+            verdict.notes.append(f"{engine} does not run the file with its values as further outputs: {error}")
+            return None
+    amplified = finer.verdict == "in step" and any(r.verdict in BAD for r in finer.outputs)
+    if finer.verdict == "in step" and not amplified:
+        verdict.notes.append(
+            f"with every value as a further output {engine} is in step: what is wrong is how it runs several "
+            "operators together"
+        )
+        return None
+    verdict.rows, verdict.first, verdict.diagnosis = finer.rows, finer.first, finer.diagnosis
+    verdict.suspects, verdict.suspect_values = finer.suspects, finer.suspect_values
+    verdict.not_comparable = finer.not_comparable
+    verdict.notes += [n for n in finer.notes if n not in verdict.notes]
+    if amplified:
+        verdict.verdict = "in step"
+    return finer
+
+
+def _blame(subject: TfliteSubject, engine: str, row: Row) -> Culprit:
+    kinds = {subject.info.tensors[i].name: op.name for op in subject.info.ops for i in op.outputs if i >= 0}
+    written = kinds.get(row.tensor, row.operator)
+    said = f"{engine} accepts {written} and computes something else: {row.ratio:.3g} times the rounding noise away"
+    return Culprit("runtime", engine, written, row.scope or row.source, row.origin, row.source, row.ratio, said)
