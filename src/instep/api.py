@@ -213,13 +213,16 @@ def verify(
     picture: Picture | None = None,
     report: str | os.PathLike[str] | None = None,
     thresholds: Mapping[str, float] | None = None,
+    on: str = "",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verification:
     """Prove that the TFLite ``file`` computes what ``source`` computes, value by value.
 
     ``source`` as in ``capture``, or another ``.tflite`` file. The file may come from any tool: where its tensors do
-    not say what they are, they are aligned by what flows through them. Raises CaptureError, TFLiteError, InstepError.
+    not say what they are, they are aligned by what flows through them. ``on`` names the engine whose outputs stand
+    trial, such as "litert-gpu"; that it refuses the file or dies of it is a verdict.
+    Raises CaptureError, TFLiteError, EngineError, InstepError.
     """
     path = Path(file)
     page = None if report is None else _writable(report)
@@ -231,8 +234,9 @@ def verify(
     if tflite_source.is_tflite(source):
         tell("verify", "two files side by side")
         asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
-        asked["figures"] = _figures(thresholds)
-        captured, verdict = tflite_source.two_files(os.fspath(source), path, inputs, **asked)
+        captured, verdict = tflite_source.two_files(
+            os.fspath(source), path, inputs, figures=_figures(thresholds), on=on, **asked
+        )
         title, notes = str(source), [] if captured is None else list(captured.notes)
     else:
         tell("capture", str(source))
@@ -240,7 +244,7 @@ def verify(
         seconds["capture"] = time.perf_counter() - start
         start = time.perf_counter()
         tell("verify", "source and result side by side")
-        verdict = _proof(captured, path, images=images, picture=picture, seed=seed, thresholds=thresholds)
+        verdict = _proof(captured, path, images=images, picture=picture, seed=seed, thresholds=thresholds, on=on)
         title, notes = captured.source, list(captured.notes)
     seconds["verify"] = time.perf_counter() - start
     result = Verification(title, str(path), verdict, seconds, notes)
@@ -274,14 +278,16 @@ def show(
     return table_of_graph(captured.graph, captured.source, captured.notes)
 
 
-def bench(files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads: int = 1) -> Bench:
-    """Median latency of TFLite files on XNNPACK, measured in turn so that what slows the machine slows all."""
+def bench(
+    files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads: int = 1, on: str = "xnnpack"
+) -> Bench:
+    """Median latency of TFLite files on one engine, measured in turn so that what slows the machine slows all."""
     from instep.runtime import bench as measure
     from instep.runtime import tflite_info
 
     names = [os.fspath(f) for f in files]
     sizes = {name: tflite_info(name).bytes for name in names}
-    measured = measure(names, repeats=repeats, threads=threads)
+    measured = measure(names, repeats=repeats, threads=threads, engine=on)
     return Bench(names, measured.median, measured.failed, sizes, threads)
 
 
@@ -300,6 +306,7 @@ def _proof(
     picture: Picture | None,
     seed: int,
     thresholds: Mapping[str, float] | None,
+    on: str = "",
 ) -> Verdict:
     from instep.verify.verify import verify as judge
 
@@ -311,6 +318,7 @@ def _proof(
         picture=picture,
         seed=seed,
         figures=_figures(thresholds),
+        on=on,
     )
 
 

@@ -56,6 +56,9 @@ Least = Annotated[
     list[str] | None,
     typer.Option("--min", metavar="FIGURE=NUMBER", help="judge a lossy result: sqnr psnr ssim correlation top1 top5"),
 ]
+On = Annotated[
+    str, typer.Option("--on", metavar="ENGINE", help="the engine to run on: xnnpack builtin litert-gpu litert-gpu-fp16")
+]
 Seed = Annotated[int, typer.Option("--seed", help="for random weights and random inputs")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the verdict alone")]
@@ -134,6 +137,7 @@ def verify(
     std: Std = "1",
     report: Report = None,
     least: Least = None,
+    on: On = "",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -145,8 +149,8 @@ def verify(
 
         result = api.verify(
             source, file, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
-            picture=_picture(pixel_max, mean, std), report=report, thresholds=_thresholds(least), seed=seed,
-            progress=progress,
+            picture=_picture(pixel_max, mean, std), report=report, thresholds=_thresholds(least), on=on,
+            seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -186,15 +190,16 @@ def bench(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="TFLite files; the first is what others meet")],
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="interleaved rounds")] = 15,
     threads: Annotated[int, typer.Option("--threads", min=1, help="XNNPACK threads")] = 1,
+    on: On = "xnnpack",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time TFLite files on XNNPACK, in turn, and print the medians."""
+    """Time TFLite files on one engine, in turn, and print the medians."""
     with _errors(debug), _progress(as_json) as progress:
         from instep import api
 
         progress("bench", f"{len(files)} files, {repeats} rounds")
-        result = api.bench(files, repeats=repeats, threads=threads)
+        result = api.bench(files, repeats=repeats, threads=threads, on=on)
     if as_json:
         _print_json(result)
     else:

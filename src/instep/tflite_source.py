@@ -33,7 +33,8 @@ def two_files(
 ) -> tuple[Captured | None, Verdict]:
     """``second`` against what is captured of ``first``; where that cannot be, or ``first`` rounds, against its runs.
 
-    ``on`` names the engine that runs ``second``. Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
+    ``on`` names the engine that runs ``second``.
+    Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
     from instep.capture import CaptureError, capture
     from instep.runtime import tflite_info

@@ -29,7 +29,7 @@ def value_row(row: Any) -> ValueRow:
 def headline(verdict: Any) -> str:
     """The verdict in two words; for a lossy result whether it meets the thresholds."""
     if verdict.lossy is None:
-        return verdict.verdict
+        return f"{verdict.verdict} on {verdict.engine}" if verdict.engine else verdict.verdict
     return "good enough" if verdict.ok else "not good enough"
 
 
@@ -37,6 +37,8 @@ def sentence(verdict: Any) -> str:
     """The verdict in one sentence, with the numbers behind it."""
     from instep.verify.noise import LIMITS
 
+    if verdict.said:
+        return f"{verdict.engine} says: {verdict.said}"
     if verdict.lossy is not None:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in verdict.lossy["figures"].items() if isinstance(v, float))
         return f"by the thresholds stated: {figures}" + "".join(f"; {f}" for f in verdict.lossy["failed"])
