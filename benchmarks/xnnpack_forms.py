@@ -80,7 +80,11 @@ FINDINGS = (
     ),
     (
         "softmax over another axis than the last",
-        "MAX, SUB, EXP, SUM, DIV there, no transposes",
+        "MAX, SUB, EXP, SUM, DIV there; with up to 8 numbers behind the axis TRANSPOSE, SOFTMAX, TRANSPOSE",
+    ),
+    (
+        "a linear map over an axis of few entries needs no transposes",
+        "the rewrite `mix-small-axes`: BATCH_MATMUL of its matrix from the left, up to 6 entries",
     ),
     (
         "PRELU takes twice the time of LEAKY_RELU",

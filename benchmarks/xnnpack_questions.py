@@ -19,25 +19,33 @@ def questions() -> None:
     image, sr, tokens = (1, 56, 56, 64), (1, 180, 320, 32), (1, 196, 192)
     for shape in (image, sr):
         ask(
-            "leaky ReLU 0.2", shape,
+            "leaky ReLU 0.2",
+            shape,
             LEAKY_RELU=lambda s: s(ops.LeakyRelu(0.2)),
             PRELU=lambda s: s(ops.Prelu(), s.x, s.c(np.full((1, 1, s.x.shape[3]), 0.2))),
             MAXIMUM_of_x_and_ax=lambda s: s(ops.Maximum(), s.x, s(ops.Mul(), s.x, s.c(0.2))),
         )
         ask(
-            "SiLU", shape,
+            "SiLU",
+            shape,
             LOGISTIC_MUL=lambda s: s(ops.Mul(), s.x, s(ops.Sigmoid())),
             HARD_SWISH_for_scale=lambda s: s(ops.HardSwish()),
         )
         ask(
-            "GELU erf", shape,
+            "GELU erf",
+            shape,
             GELU=lambda s: s(ops.Gelu(False)),
             GELU_tanh=lambda s: s(ops.Gelu(True)),
-            TANH=lambda s: s(ops.Tanh()), LOGISTIC=lambda s: s(ops.Sigmoid()), EXP=lambda s: s(ops.Exp()),
-            ELU=lambda s: s(ops.Elu()), RELU=lambda s: s(ops.Relu()), ADD=lambda s: s(ops.Add(), s.x, s.c(1.0)),
+            TANH=lambda s: s(ops.Tanh()),
+            LOGISTIC=lambda s: s(ops.Sigmoid()),
+            EXP=lambda s: s(ops.Exp()),
+            ELU=lambda s: s(ops.Elu()),
+            RELU=lambda s: s(ops.Relu()),
+            ADD=lambda s: s(ops.Add(), s.x, s.c(1.0)),
         )
         ask(
-            "scale and shift per channel", shape,
+            "scale and shift per channel",
+            shape,
             MUL_ADD=lambda s: s(ops.Add(), s(ops.Mul(), s.x, s.c((s.x.shape[3],))), s.c((s.x.shape[3],))),
             DEPTHWISE_1x1=lambda s: apply(s, conv(1, s.x.shape[3], s.x.shape[3], groups=s.x.shape[3])),
             MUL_alone=lambda s: s(ops.Mul(), s.x, s.c((s.x.shape[3],))),
@@ -275,6 +283,29 @@ def pools(shape: tuple[int, ...]) -> None:
             e := s(ops.Exp(), s(ops.Sub(), s.x, s(ops.ReduceMax((1,), True))))
         ) and s(ops.Div(), e, s(ops.ReduceSum((1,), True), e)),
     )  # fmt: skip
+    turned = ops.Permute((0, 1, 3, 2))
+    for rows in (4, 8, 16):
+        ask(
+            f"softmax with rows of {rows} behind it", (1, 98, 98, rows),
+            TRANSPOSE_SOFTMAX_TRANSPOSE=lambda s: s(turned, s(ops.Softmax(3), s(turned))),
+            MAX_SUB_EXP_SUM_DIV=lambda s: (
+                e := s(ops.Exp(), s(ops.Sub(), s.x, s(ops.ReduceMax((2,), True))))
+            ) and s(ops.Div(), e, s(ops.ReduceSum((2,), True), e)),
+        )  # fmt: skip
+    for heads in (4, 6, 8):
+
+        def moved(s: Sketch, n: int = heads) -> Value:
+            x = s(ops.Linear(), s(ops.Permute((0, 2, 3, 1))), s.c((n, n)), s.c((n,)))
+            return s(ops.Permute((0, 3, 1, 2)), x)
+
+        def rows_mixed(s: Sketch, n: int = heads) -> Value:
+            x = s(ops.MatMul(), s.c((1, n, n)), s(ops.Reshape((1, n, 196 * 196))))
+            return s(ops.Reshape((1, n, 196, 196)), s(ops.Add(), x, s.c((1, n, 1))))
+
+        ask(
+            f"a linear map over {heads} heads", (1, heads, 196, 196),
+            TRANSPOSE_FC_TRANSPOSE=moved, BATCH_MATMUL_left_constant=rows_mixed,
+        )  # fmt: skip
 
 
 def matrices() -> None:
@@ -408,9 +439,7 @@ def convolutions() -> None:
     def by_slices(s: Sketch) -> Value:
         n, h, w, c = s.x.shape
         x = s(ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0))))
-        parts = [
-            s(ops.Slice((0, i, j, 0), (n, i + h, j + w, c), (1, 1, 1, 1)), x) for i in range(3) for j in range(3)
-        ]
+        parts = [s(ops.Slice((0, i, j, 0), (n, i + h, j + w, c), (1, 1, 1, 1)), x) for i in range(3) for j in range(3)]
         joined = s(ops.Reshape((n * h * w, 9, c)), s(ops.Concat(3), *parts))
         return s(ops.Reshape((n, h, w, 9 * c)), s(ops.Permute((0, 2, 1)), joined))
 
@@ -539,7 +568,8 @@ def channels() -> None:
             return lambda s: apply(s, conv(3, co, ci), s(ops.Pad(((0, 0),) * 3 + ((0, ci - s.x.shape[3]),))))
 
         ask(
-            f"3x3 convolution {c} to {o}, channels padded", (1, 90, 160, c),
+            f"3x3 convolution {c} to {o}, channels padded",
+            (1, 90, 160, c),
             **{
                 f"{c} to {o}": with_channels(c, o),
                 f"{c} to {up4(o)}": with_channels(c, up4(o)),
