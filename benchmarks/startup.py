@@ -56,8 +56,8 @@ def main() -> int:
     rows = [[name, f"{statistics.median(v):.2f}", f"{max(v):.2f}"] for name, v in figures.items()]
     text = "\n\n".join(
         [
-            f"Wall time of whole processes, {options.repeats} runs after a first one. Frameworks that `import instep` loads: "
-            f"{loaded.strip()}. `convert RLFN` is `instep convert` with the proof, 1×3×64×64.",
+            f"Wall time of whole processes, {options.repeats} runs after a first one. Frameworks that "
+            f"`import instep` loads: {loaded.strip()}. `convert RLFN` is `instep convert` with the proof, 1×3×64×64.",
             report.table(["", "median s", "worst s"], rows),
         ]
     )
