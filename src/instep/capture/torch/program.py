@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from instep.capture.base import CaptureError
+from instep.capture.torch.wide import in_double
 
 __all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "refuse_random", "steps_in"]
 
@@ -95,7 +96,8 @@ def call(step: Step, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
     """Run the step's operator in PyTorch; with ``dtype`` float64, explicit floating dtypes in it become float64."""
     if dtype is torch.float64:
         args, kwargs = _widen(args), _widen(kwargs)
-    result = step.target(*args, **kwargs)
+    target = in_double(step.target) if dtype is torch.float64 else step.target
+    result = target(*args, **kwargs)
     if step.cast is not None and isinstance(result, torch.Tensor):
         want = step.cast
         if dtype is torch.float64 and want.is_floating_point:
