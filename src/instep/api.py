@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from instep import tflite_source
 from instep.collector import importing
 from instep.report.results import Bench, Conversion, Verification
-from instep.targeting import Check, check
+from instep.targeting import Aim, Check, TargetError, check, legalize
 
 if TYPE_CHECKING:
     from instep.capture import Captured
@@ -27,11 +28,13 @@ __all__ = [
     "Check",
     "Conversion",
     "InstepError",
+    "TargetError",
     "Verification",
     "bench",
     "capture",
     "check",
     "convert",
+    "legalize",
     "show",
     "verify",
 ]
@@ -83,6 +86,8 @@ def convert(
     picture: Picture | None = None,
     io: str = "nhwc",
     tune: str = "",
+    target: str | None = None,
+    force: bool = False,
     half: bool = False,
     report: str | os.PathLike[str] | None = None,
     prove_each: bool = False,
@@ -97,6 +102,9 @@ def convert(
     them that the proof runs on too; ``picture`` says how pixels become inputs (range, mean, std). ``io``: "nhwc" gives
     channel-last inputs and outputs, "nchw" the source's; a ``.tflite`` source keeps its own. ``tune="avx512"`` lays
     convolutions out for servers' wide vectors; without it the file suits every processor.
+    ``target`` (a shipped profile or a ``.yaml`` file) makes the file acceptable to a device: what its profile objects
+    to is rewritten, under the same proof. What cannot be cleared is a TargetError, and nothing is written unless
+    ``force`` is set.
     ``half`` stores the weights as float16; the proof then counts in units of float16's rounding. ``report`` writes an
     HTML page. ``prove_each`` runs the graph after every rewrite in float64. ``verify=False`` skips the proof.
     ``thresholds`` judge a result that is lossy by intention: minima for "sqnr", "psnr" (dB), "ssim", "correlation",
@@ -117,6 +125,7 @@ def convert(
         raise InstepError(f"io must be 'nhwc' or 'nchw', got {io!r}")
     path = _writable(out)
     page = None if report is None else _writable(report)
+    aim = None if target is None else Aim(target, images=images, picture=picture, seed=seed, force=force)
     tell = progress or (lambda room, what: None)
     seconds: dict[str, float] = {}
 
@@ -135,12 +144,17 @@ def convert(
     prove = _proving().prover(captured, seed) if prove_each else None
 
     def pipeline(prove: Callable[[Any, Any, str], object] | None) -> tuple[Any, list[PassReport]]:
-        return to_tflite(captured.graph, io=io, tune=tune, prove=prove, progress=lambda name: tell("rewrite", name))
+        avoid = aim.profile.avoid if aim is not None else ()
+        step = functools.partial(tell, "rewrite")
+        made = to_tflite(captured.graph, io=io, tune=tune, avoid=avoid, prove=prove, progress=step)
+        return made if aim is None else aim.reach(*made, prove=prove, progress=step)
 
     graph, passes = pipeline(prove)
     seconds["rewrite"] = time.perf_counter() - start
 
     facts: dict[str, Any] = {"source": captured.source, "io": io, "half": half}
+    if aim is not None:
+        facts["target"] = aim.profile.name
     verdict: Verdict | None = None
     seconds["emit"] = 0.0
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
@@ -187,6 +201,8 @@ def convert(
         passes,
         seconds,
         list(captured.notes),
+        target=None if aim is None else aim.profile.name,
+        violations=[] if aim is None else [v.to_json() for v in aim.left],
     )
     if page is not None:
         from instep.report.document import document_of_conversion

@@ -98,6 +98,10 @@ def convert(
     std: Std = "1",
     io: Annotated[str, typer.Option("--io", metavar="nhwc|nchw", help="layout of inputs and outputs")] = "nhwc",
     tune: Annotated[str, typer.Option("--tune", metavar="avx512", help="lay out for one kind of processor only")] = "",
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", metavar="NAME", help="make it acceptable to a target (or .yaml)")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write even what the target does not accept")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="store the weights as float16")] = False,
     prove_each: Annotated[bool, typer.Option("--prove-each", help="run every rewrite under proof")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove the file against the source")] = True,
@@ -109,13 +113,14 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Convert a PyTorch network to a TFLite file and prove the file value by value."""
-    with _errors(debug), _progress(as_json or quiet) as progress:
+    with _errors(debug, as_json), _progress(as_json or quiet) as progress:
         from instep import api
 
         result = api.convert(
             source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
-            picture=_picture(pixel_max, mean, std), io=io, tune=tune, half=fp16, report=report, prove_each=prove_each,
-            verify=verify, thresholds=_thresholds(least), seed=seed, progress=progress,
+            picture=_picture(pixel_max, mean, std), io=io, tune=tune, target=target, force=force, half=fp16,
+            report=report, prove_each=prove_each, verify=verify, thresholds=_thresholds(least), seed=seed,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -298,6 +303,10 @@ def _say_conversion(result: Any, quiet: bool) -> None:
     if quiet:
         return
     console().print(op_counts(result.ops_captured, result.ops))
+    if result.target is not None:
+        from instep.report.targets import left
+
+        console().print(left(result.target, result.violations))
     _say_notes([*result.notes, *(result.verdict.notes if result.verdict else [])])
     for step in result.unfaithful:
         console(error=True).print(f"rewrite {step.name!r} moved an output by {step.proof:.3g} × its noise", style="red")
@@ -349,8 +358,11 @@ def _stop(message: str) -> None:
 
 
 @contextmanager
-def _errors(debug: bool) -> Iterator[None]:
-    """Turns an exception into one message and exit status 2; with ``debug`` the traceback is shown."""
+def _errors(debug: bool, as_json: bool = False) -> Iterator[None]:
+    """Turns an exception into one message and exit status 2; with ``debug`` the traceback is shown.
+
+    An exception that is a finding has an exit status and a JSON of its own.
+    """
     try:
         yield
     except (typer.Exit, typer.Abort, KeyboardInterrupt, SystemExit):
@@ -359,7 +371,9 @@ def _errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         print(f"error: {_message(error)}", file=sys.stderr)
-        raise typer.Exit(USAGE) from None
+        if as_json and hasattr(error, "to_json"):
+            _print_json(error)
+        raise typer.Exit(getattr(error, "exit_status", USAGE)) from None
 
 
 def _message(error: Exception) -> str:

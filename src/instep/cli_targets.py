@@ -1,4 +1,4 @@
-"""The commands about targets: targets, check."""
+"""The commands about targets: targets, check, legalize."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from instep.cli import (
     Json,
     Mean,
     PixelMax,
+    Quiet,
     Seed,
     Std,
     Weights,
@@ -25,12 +26,13 @@ from instep.cli import (
     _picture,
     _print_json,
     _progress,
+    _say_conversion,
     _say_notes,
     _shapes,
     app,
 )  # fmt: skip
 
-__all__ = ["check", "targets"]
+__all__ = ["check", "legalize", "targets"]
 
 Targets = Annotated[
     list[str],
@@ -94,6 +96,41 @@ def check(
         for one in result.judgements:
             console().print(judgement(one))
         _say_notes(result.notes)
+    raise typer.Exit(OK if result.ok else FAILED)
+
+
+@app.command(epilog="Example: instep legalize theirs.tflite --target litert-gpu -o ours.tflite")
+def legalize(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a .tflite file of any origin")],
+    target: Annotated[
+        str, typer.Option("--target", "-t", metavar="NAME", help="a target, or your own profile (.yaml)")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="the TFLite file to write")],
+    input: Inputs = None,
+    images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
+    force: Annotated[bool, typer.Option("--force", help="write even what the target does not accept")] = False,
+    prove_each: Annotated[bool, typer.Option("--prove-each", help="run every rewrite under proof")] = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove the result against the file")] = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a TFLite file of any origin acceptable to a target, and prove the result against the file."""
+    with _errors(debug, as_json), _progress(as_json or quiet) as progress:
+        from instep.targeting import legalize as make
+
+        result = make(
+            file, target, out, inputs=_shapes(input), images=images, picture=_picture(pixel_max, mean, std),
+            force=force, prove_each=prove_each, verify=verify, seed=seed, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(result)
+    else:
+        _say_conversion(result, quiet)
     raise typer.Exit(OK if result.ok else FAILED)
 
 

@@ -62,7 +62,7 @@ class Conversion:
     notes: list[str] = field(default_factory=list)
     report: str | None = None
     target: str | None = None
-    violations: list[str] = field(default_factory=list)
+    violations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-__all__ = ["judgement", "profile", "profiles"]
+__all__ = ["judgement", "left", "profile", "profiles"]
 
 _STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 #: Violations of one code beyond this many are counted, not listed.
@@ -103,3 +103,15 @@ def judgement(one: Any) -> RenderableType:
         elif seen[v.code] == totals[v.code]:
             grid.add_row(Text(v.code, style=_STYLES[v.level]), "", "", f"… and {totals[v.code] - SHOWN} more", "")
     return Group(head, grid)
+
+
+def left(target: str, violations: Sequence[dict[str, Any]]) -> RenderableType:
+    """What a conversion for a target could not clear, in one line or a few."""
+    if not violations:
+        return Text(f"✓ {target} accepts every operator", style="green")
+    lines = [Text(f"≈ {target}: {len(violations)} left", style="yellow")]
+    for v in violations[:SHOWN]:
+        lines.append(Text(f"  {v['level']} {v['code']}: {v['operator']} '{_short(v['scope'])}' {v['message']}"))
+    if len(violations) > SHOWN:
+        lines.append(Text(f"  … and {len(violations) - SHOWN} more"))
+    return Group(*lines)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from instep.emit.tflite.spatial import same_pads
 from instep.graph import Value, ops
 from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
@@ -48,20 +49,31 @@ def split_groups(b: Build, target: Target) -> bool:
     macs = b.node.output.size * weight[0].size
     parts = parts_of_groups(macs, op.groups, (per_group, each), moved)
     merged = op.groups // parts
+    source, padded = b.x, op
+    if parts > 1 and not _is_same(b):
+        # once for all, where each part would need a PAD of its own
+        source, padded = b.pad(b.x, ((0, 0), *op.padding, (0, 0))), op.with_(padding=((0, 0), (0, 0)))
     results = []
     for p in range(parts):
         kernel = np.zeros((merged * each, *weight.shape[1:3], merged * per_group), weight.dtype)
         for g in range(merged):
             rows = slice((p * merged + g) * each, (p * merged + g + 1) * each)
             kernel[g * each : (g + 1) * each, :, :, g * per_group : (g + 1) * per_group] = weight[rows]
-        x = b.slice(b.x, 3, p * merged * per_group, (p + 1) * merged * per_group)
+        x = b.slice(source, 3, p * merged * per_group, (p + 1) * merged * per_group)
         inputs = [x, b.constant(kernel, "group")]
         if bias is not None:
             inputs.append(b.constant(bias[p * merged * each : (p + 1) * merged * each], "bias"))
         if parts == 1:
             return b.done(op.with_(groups=1), *inputs)
-        results.append(b.add(op.with_(groups=1), *inputs))
+        results.append(b.add(padded.with_(groups=1), *inputs))
     return b.done(ops.Concat(3), *results)
+
+
+def _is_same(b: Build) -> bool:
+    """Whether the node's pads are what TFLite calls SAME, which costs nothing."""
+    op, kernel = b.node.op, b.node.inputs[1].shape[1:3]
+    sizes = zip(b.x.shape[1:3], kernel, op.stride, op.dilation, strict=True)
+    return not any(map(any, op.padding)) or tuple(same_pads(*of) for of in sizes) == op.padding
 
 
 @clearing("stride s1·s2 reads every s1-th place of each of s1 phases, s2 apart; a one-hot kernel makes phases channels")

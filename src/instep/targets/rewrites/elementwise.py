@@ -118,7 +118,7 @@ def _smaller(b: Build, a: Value, c: Value) -> Value:
     return b.add(ops.Sub(), c, b.add(ops.Relu(), b.add(ops.Sub(), c, a)))
 
 
-@clearing("x - x is 0, x / x is 1, and the larger of x and x is x")
+@clearing("x - x is 0 · x, x / x is x · 1/x, and the larger of x and x is x")
 def spell_same_operands(b: Build, target: Target) -> bool:
     op = b.node.op
     if len(b.node.inputs) != 2 or b.node.inputs[0] is not b.node.inputs[1]:
@@ -129,11 +129,12 @@ def spell_same_operands(b: Build, target: Target) -> bool:
         return b.done(ops.Square(), b.x)
     if isinstance(op, ops.Add) and not op.activation:
         return b.done(ops.Mul(), b.x, b.constant(2, "two"))
-    # a copy that the target cannot tell from another value: 0 · x keeps NaN and infinity what they become
-    if not b.node.output.dtype.startswith("float") and not b.x.dtype.startswith("float"):
-        return False
-    twin = b.add(ops.Mul(), b.x, b.constant(1.0, "one", b.x.dtype))
-    return b.done(op, b.x, twin)
+    if isinstance(op, ops.Sub | ops.SquaredDifference) and not getattr(op, "activation", ""):
+        # 0 · x, not 0: what was infinite becomes NaN both ways
+        return b.done(ops.Mul(), b.x, b.constant(0, "zero"))
+    if isinstance(op, ops.Div) and not op.activation:
+        return b.done(ops.Mul(), b.x, b.add(ops.Div(), b.constant(1, "one"), b.x))
+    return False
 
 
 @clearing("a condition of ones and zeros picks by products; both branches must be finite", "SELECT", "SELECT_V2")

@@ -18,9 +18,9 @@ def split_mean(b: Build, target: Target) -> bool:
     if not isinstance(op, ops.ReduceMean | ops.ReduceSum) or len(op.axes) < 2:
         return False
     x = b.x
-    for axis in sorted((a % x.rank for a in op.axes), key=lambda a: x.shape[a])[:-1]:
+    *others, last = sorted((a % x.rank for a in op.axes), key=lambda a: x.shape[a])
+    for axis in others:
         x = b.add(op.with_(axes=(axis,), keepdims=True), x)
-    last = max((a % x.rank for a in op.axes), key=lambda a: b.x.shape[a])
     if op.keepdims:
         return b.done(op.with_(axes=(last,)), x)
     return b.done(ops.Reshape(b.node.output.shape), b.add(op.with_(axes=(last,), keepdims=True), x))

@@ -1,0 +1,280 @@
+"""Each rewrite clears what its rule objects to and changes no value; what cannot be cleared is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instep.emit.tflite import write
+from instep.graph import Graph, Value, ops
+from instep.graph.validate import validate
+from instep.runtime import run
+from instep.targets import check_facts, facts_of_graph, load
+from instep.targets.legalize import legalize
+from instep.targets.numbers import Numbers, measure
+
+RNG = np.random.default_rng(7)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+class Sketch:
+    """A small lowered graph in the making."""
+
+    def __init__(self, *shapes: Sequence[int], dtype: str = "float32") -> None:
+        self.graph = Graph()
+        for i, shape in enumerate(shapes):
+            self.graph.inputs.append(Value(f"x{i}", shape, dtype))
+            self.graph.input_names.append(f"x{i}")
+
+    def constant(self, array: np.ndarray) -> Value:
+        return self.graph.constant(array, f"c{len(self.graph.weights)}")
+
+    def __call__(self, op: object, *inputs: Value | np.ndarray) -> Value:
+        values = [self.constant(v) if isinstance(v, np.ndarray) else v for v in inputs]
+        name = f"n{len(self.graph.nodes)}"
+        return self.graph.add(op, values, scope=name, names=[name]).output  # type: ignore[arg-type]
+
+    def end(self, *outputs: Value) -> Graph:
+        self.graph.outputs = list(outputs)
+        self.graph.output_names = [f"y{i}" for i in range(len(outputs))]
+        validate(self.graph)
+        return self.graph
+
+
+def grouped(groups: int, channels: int, out: int, activation: str = "") -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, 9, 8, channels))
+        op = ops.Conv2d((2, 1), ((1, 1), (0, 1)), groups=groups, layout="NHWC", activation=activation)
+        return s.end(s(op, s.graph.inputs[0], weights(out, 3, 2, channels // groups), weights(out)))
+
+    return build
+
+
+def conv(kernel: int, stride: int, pads: tuple[int, int], dilation: int = 1, size: int = 33) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, size, size + 2, 3))
+        op = ops.Conv2d((stride, stride), (pads, pads), (dilation, dilation), layout="NHWC", activation="relu")
+        return s.end(s(op, s.graph.inputs[0], weights(5, kernel, kernel, 3), weights(5)))
+
+    return build
+
+
+def unary(op: object, *shape: int) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch(shape or (1, 6, 5, 8))
+        return s.end(s(op, s.graph.inputs[0]))
+
+    return build
+
+
+def same(op: object) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, 4, 4, 8))
+        y = s(ops.Exp(), s.graph.inputs[0])
+        return s.end(s(op, y, y))
+
+    return build
+
+
+def two(op: object, first: Sequence[int], second: Sequence[int]) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch(first, second)
+        return s.end(s(op, *s.graph.inputs))
+
+    return build
+
+
+def with_constant(op: object, shape: Sequence[int], *constants: Sequence[int]) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch(shape)
+        return s.end(s(op, s.graph.inputs[0], *(weights(*c) for c in constants)))
+
+    return build
+
+
+def tokens() -> Graph:
+    """Attention over 12 tokens of 8 numbers, as rank 2 and 3."""
+    s = Sketch((1, 3, 4, 8))
+    x = s(ops.Reshape((12, 8)), s.graph.inputs[0])
+    q, k = (s(ops.Linear(), x, weights(8, 8)) for _ in range(2))
+    scores = s(ops.Softmax(1), s(ops.MatMul(False, True), q, k))
+    mixed = s(ops.Add(), s(ops.MatMul(), scores, x), x)
+    return s.end(s(ops.Reshape((1, 3, 4, 8)), mixed))
+
+
+def select() -> Graph:
+    s = Sketch((1, 4, 4, 8))
+    x = s.graph.inputs[0]
+    return s.end(s(ops.Where(), s(ops.Greater(), x, np.asarray([0.1], np.float32)), x, weights(1, 1, 1, 8)))
+
+
+def gather(axis: int, index: list[int]) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, 4, 5, 8))
+        return s.end(s(ops.Gather(axis), s.graph.inputs[0], np.asarray(index, np.int32)))
+
+    return build
+
+
+DEPTHWISE = ops.Conv2d(groups=4, layout="NHWC")
+FOURFOLD = ops.Resize2d((16, 24), "nearest", "asymmetric", layout="NHWC")
+CASES = [
+    ("litert-gpu", "GPU-CONV-GROUPS", grouped(4, 12, 8)),
+    ("litert-gpu", "GPU-CONV-GROUPS", grouped(2, 6, 10, "relu")),
+    ("portable-4d", "PORTABLE-CONV", grouped(3, 6, 9, "relu6")),
+    ("portable-4d", "PORTABLE-STRIDE", conv(7, 4, (2, 3))),
+    ("portable-4d", "PORTABLE-STRIDE", conv(4, 4, (0, 0), size=32)),
+    ("portable-4d", "PORTABLE-STRIDE", conv(5, 8, (1, 0), size=40)),
+    ("portable-4d", "PORTABLE-MULTIPLIER", with_constant(DEPTHWISE, (1, 5, 5, 4), (8, 3, 3, 1), (8,))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.DepthToSpace(3, "DCR", "NHWC"), 1, 4, 5, 18)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.SpaceToDepth(2, "DCR", "NHWC"), 1, 4, 6, 3)),
+    ("ethos-u55", "ETHOS-OPERATOR", unary(ops.DepthToSpace(2, "DCR", "NHWC"), 1, 4, 5, 16)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.LeakyRelu(0.2))),
+    ("tflite-gpu", "GPU-MEAN-EXTENT", unary(ops.ReduceMean((1, 2), True), 1, 256, 256, 4)),
+    ("tflite-gpu", "GPU-MEAN-EXTENT", unary(ops.ReduceMean((1, 2), False), 1, 256, 260, 2)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.HardSwish())),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Square())),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Neg())),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Abs())),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Clip(-1.0, 1.0))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Clip(-0.5, 2.0))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.ReduceSum((1, 2), True))),
+    ("portable-4d", "PORTABLE-OPERATOR", two(ops.Maximum(), (1, 4, 4, 8), (1, 4, 4, 8))),
+    ("portable-4d", "PORTABLE-OPERATOR", two(ops.SquaredDifference(), (1, 4, 4, 8), (1, 4, 4, 8))),
+    ("portable-4d", "PORTABLE-BROADCAST", two(ops.Mul(), (1, 4, 4, 8), (4, 8))),
+    ("ethos-u55", "ETHOS-OPERATOR", unary(ops.Elu(), 1, 4, 4, 4)),
+    ("hexagon", "HEXAGON-OPERATOR", with_constant(ops.Prelu(), (1, 4, 4, 8), (8,))),
+    ("mediatek-mdla-2", "MDLA-GELU", unary(ops.Gelu())),
+    ("litert-gpu", "GPU-SAME-INPUT", same(ops.Maximum())),
+    ("litert-gpu", "GPU-SAME-INPUT", same(ops.Sub())),
+    ("litert-gpu", "GPU-SAME-INPUT", same(ops.Div())),
+    ("portable-4d", "PORTABLE-CONCATENATION", lambda: _join(9)),
+    ("xnnpack", "XNN-CONCATENATION", lambda: _join(7)),
+    ("xnnpack", "XNN-OPERATOR", unary(ops.Pad(((0, 0), (2, 1), (1, 2), (0, 0)), "reflect"))),
+    ("portable-4d", "PORTABLE-PAD", unary(ops.Pad(((0, 0), (2, 1), (0, 0), (1, 2))))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Pad(((0, 0), (2, 1), (0, 1), (0, 0)), "constant", 3.0))),
+    ("portable-4d", "PORTABLE-RESIZE", unary(FOURFOLD, 1, 4, 6, 3)),
+    ("ethos-u55", "ETHOS-TRANSPOSE", unary(ops.Permute((0, 3, 1, 2)), 1, 6, 5, 4)),
+    ("ethos-u55", "ETHOS-TRANSPOSE", unary(ops.Permute((0, 2, 3, 1)), 1, 6, 5, 4)),
+    ("ethos-u55", "ETHOS-LINEAR", with_constant(ops.Linear(), (1, 4, 4, 8), (3, 8), (3,))),
+    ("ethos-u55", "ETHOS-BROADCAST", two(ops.Add(), (1, 4, 1, 8), (1, 1, 5, 8))),
+    ("tflite-gpu", "GPU-BATCH", tokens),
+    ("tflite-gpu", "GPU-SELECT", select),
+    ("tflite-gpu", "GPU-SLICE", unary(ops.Slice((2, 0), (9, 3), (1, 1)), 12, 3)),
+    ("tflite-gpu", "GPU-PAD", unary(ops.Pad(((1, 0), (0, 2))), 12, 3)),
+    ("tflite-gpu", "GPU-MATMUL-CONSTANT", with_constant(ops.MatMul(False, True), (1, 3, 4, 5), (1, 3, 6, 5))),
+    ("tflite-gpu", "GPU-MATMUL-CONSTANT", lambda: _constant_first()),
+    ("hexagon", "HEXAGON-OPERATOR", gather(3, [4, 5, 6, 1, 0])),
+    ("hexagon", "HEXAGON-OPERATOR", gather(1, [3, 3, 0])),
+]  # fmt: skip
+
+
+def _join(parts: int) -> Graph:
+    s = Sketch(*[(1, 4, 4, 2)] * parts)
+    return s.end(s(ops.Concat(3), *s.graph.inputs))
+
+
+def _constant_first() -> Graph:
+    s = Sketch((1, 3, 5, 7))
+    return s.end(s(ops.MatMul(), weights(1, 3, 4, 5), s.graph.inputs[0]))
+
+
+def values(graph: Graph) -> list[np.ndarray]:
+    """The outputs in float64 on one seeded input."""
+    rng = np.random.default_rng(3)
+    given = [rng.standard_normal(v.shape) for v in graph.inputs]
+    table = graph.run(given, keep=())
+    return [table[v] for v in graph.outputs]
+
+
+@pytest.mark.parametrize(("target", "code", "build"), CASES, ids=lambda c: c if isinstance(c, str) else "")
+def test_a_rule_fires_and_its_rewrite_clears_it(target: str, code: str, build: Callable[[], Graph]) -> None:
+    graph, profile = build(), load(target)
+    before = check_facts(facts_of_graph(graph), profile)
+    fired = [v for v in before if v.code == code]
+    assert fired and all(v.clears for v in fired), before
+    result = legalize(graph, profile)
+    assert not [v for v in result.left if v.code == code], result.left
+    assert any(v.code == code for v in result.cleared)
+    for was, now in zip(values(graph), values(result.graph), strict=True):
+        np.testing.assert_allclose(now, was, rtol=2e-7, atol=2e-7 * float(np.abs(was).max()))
+    validate(result.graph, stage="lowered")
+
+
+@pytest.mark.parametrize(("target", "code", "build"), CASES[::3], ids=lambda c: c if isinstance(c, str) else "")
+def test_the_legal_file_computes_the_same_on_the_runtime(
+    target: str, code: str, build: Callable[[], Graph], tmp_path: Path
+) -> None:
+    graph = build()
+    result = legalize(graph, load(target))
+    write(result.graph, tmp_path / "legal.tflite")
+    rng = np.random.default_rng(3)
+    given = [rng.standard_normal(v.shape) for v in graph.inputs]
+    ran = run(tmp_path / "legal.tflite", [a.astype(np.float32) for a in given], engine="builtin")
+    assert not ran.failed, ran.message
+    table = graph.run(given, keep=())
+    for made, value in zip(ran.outputs, graph.outputs, strict=True):
+        np.testing.assert_allclose(made, table[value], rtol=1e-4, atol=1e-4 * float(np.abs(table[value]).max()))
+
+
+def test_a_legal_graph_is_left_as_it_is() -> None:
+    graph = conv(3, 1, (1, 1))()
+    result = legalize(graph, load("litert-gpu"))
+    assert result.graph is graph and not result.passes and not result.left
+
+
+def test_what_cannot_be_cleared_is_left_with_its_reason() -> None:
+    graph = unary(ops.Sin())()
+    result = legalize(graph, load("portable-4d"))
+    assert [(v.code, v.operator, v.scope) for v in result.errors] == [("PORTABLE-OPERATOR", "SIN", "n0")]
+
+
+def norm(scale: float) -> Graph:
+    """A LayerNorm spelled out, of values about ``scale`` large."""
+    s = Sketch((1, 16, 16, 64))
+    x = s(ops.Mul(), s.graph.inputs[0], np.asarray([scale], np.float32))
+    centred = s(ops.Sub(), x, s(ops.ReduceMean((3,), True), x))
+    variance = s(ops.ReduceMean((3,), True), s(ops.Mul(), centred, centred))
+    root = s(ops.Rsqrt(), s(ops.Add(), variance, np.asarray([1e-5], np.float32)))
+    return s.end(s(ops.Mul(), centred, root))
+
+
+def measured(graph: Graph, folder: Path) -> Numbers:
+    write(graph, folder / "draft.tflite")
+    numbers = measure(folder / "draft.tflite", facts_of_graph(graph))
+    assert not numbers.failed
+    return numbers
+
+
+def test_a_norm_that_overflows_float16_is_scaled_before_it_squares(tmp_path: Path) -> None:
+    graph, profile = norm(200.0), load("litert-gpu")
+    numbers = measured(graph, tmp_path)
+    result = legalize(graph, profile, numbers=numbers)
+    assert any(v.code == "GPU-HALF-RANGE" for v in result.cleared)
+    assert result.passes[0].name == "scale-before-square"
+    for was, now in zip(values(graph), values(result.graph), strict=True):
+        np.testing.assert_allclose(now, was, rtol=1e-9)
+    # what counts: in float16 the plain form is wrong and the scaled one right
+    assert _half_error(graph) > 0.5
+    assert _half_error(result.graph) < 0.01
+    after = measured(result.graph, tmp_path)
+    assert max(after.sums.values()) < 65504
+
+
+def _half_error(graph: Graph) -> float:
+    x = np.random.default_rng(3).standard_normal(graph.inputs[0].shape)
+    exact = graph.run([x], keep=())[graph.outputs[0]]
+    half = graph.run([x.astype(np.float16)], keep=())[graph.outputs[0]].astype(np.float64)
+    return float(np.abs(np.nan_to_num(half, nan=1e3) - exact).max() / np.abs(exact).max())
+
+
+def test_a_norm_that_fits_is_left_alone(tmp_path: Path) -> None:
+    graph = norm(1.0)
+    result = legalize(graph, load("litert-gpu"), numbers=measured(graph, tmp_path))
+    assert not result.passes and not result.left
