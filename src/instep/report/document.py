@@ -28,7 +28,7 @@ def value_row(row: Any) -> ValueRow:
 
 def headline(verdict: Any) -> str:
     """The verdict in two words; for a lossy result whether it meets the thresholds."""
-    if verdict.lossy is None:
+    if not verdict.thresholds_stated:
         return f"{verdict.verdict} on {verdict.engine}" if verdict.engine else verdict.verdict
     return "good enough" if verdict.ok else "not good enough"
 
@@ -39,8 +39,10 @@ def sentence(verdict: Any) -> str:
 
     if verdict.said:
         return f"{verdict.engine} says: {verdict.said}"
+    figures = ""
     if verdict.lossy is not None:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in verdict.lossy["figures"].items() if isinstance(v, float))
+    if verdict.lossy is not None and verdict.thresholds_stated:
         return f"by the thresholds stated: {figures}" + "".join(f"; {f}" for f in verdict.lossy["failed"])
 
     ratio = human_ratio(verdict.noise_ratio).removesuffix("×")
@@ -49,7 +51,7 @@ def sentence(verdict: Any) -> str:
         return "no output of the file could be compared with the source"
     return (
         f"the worst output is {ratio} times the network's own rounding noise away from the truth "
-        f"(up to {LIMITS.in_step:g} is in step), on {ran}"
+        f"(up to {LIMITS.in_step:g} is in step), on {ran}" + (f"; {figures}" if figures else "")
     )
 
 

@@ -328,7 +328,7 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
     node = chosen.node
     evidence = (
         f"assuming {chosen.variant.evidence}, {100 * share:.4g} % of the error is explained "
-        f"({tried} mistakes tried at {len(case.suspects)} nodes)"
+        f"({_counted(tried, 'mistake')} tried at {_counted(len(case.suspects), 'node')})"
     )
     return Diagnosis(
         chosen.variant.cause, node.describe(), node.scope, node.origin, evidence, chosen.left, node.output.name, also
@@ -342,6 +342,10 @@ def _misread(case: Case) -> float:
     made = replace(case, known=[inputs]).evaluate(0)[case.target]
     found = distance(made, case.truth[0])
     return math.inf if found.broken else found.rms
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _confirmed(case: Case, bases: list[dict[Value, np.ndarray]], fits: list[_Fit]) -> list[_Fit]:

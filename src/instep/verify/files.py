@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from instep.graph import Graph, Node, Operator, Spec, Value
+from instep.graph import Graph, Node, Operator, SourceView, Spec, Value
 from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
 from instep.verify import on_engine
 from instep.verify.inputs import Picture, make_inputs
 from instep.verify.lossy import Figures
 from instep.verify.noise import LIMITS, Limits, arithmetic_of
+from instep.verify.quantised import EIGHT_BITS, fitted, in_range, integers_of, is_quantised, judged_as
 from instep.verify.tflite import EngineError, TfliteSubject, floats_of
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
@@ -68,7 +69,7 @@ class FileReference:
         self.info: TFLiteInfo = tflite_info(path)
         tensors = [self.info.tensors[i] for i in self.info.inputs]
         self.input_names = [_called(t.name) for t in tensors]
-        self.input_specs = [Spec(t.shape, t.dtype) for t in tensors]
+        self.input_specs = [Spec(t.shape, "float32" if t.scale else t.dtype) for t in tensors]
         self.output_names = [_called(self.info.tensors[i].name) for i in self.info.outputs]
         self._deployed: dict[bytes, dict[str, np.ndarray]] = {}
 
@@ -83,9 +84,10 @@ class FileReference:
         key = b"".join(np.ascontiguousarray(a).tobytes() for a in inputs)
         if dtype == "float32" and key in self._deployed:
             return self._deployed[key]
-        jobs = [Job(self.path, [list(inputs)], "builtin", keep_all=True)]
+        given = [integers_of(a, self.info.tensors[i]) for a, i in zip(inputs, self.info.inputs, strict=True)]
+        jobs = [Job(self.path, [given], "builtin", keep_all=True)]
         if dtype == "float64":
-            jobs.append(Job(self.path, [list(inputs)], "xnnpack"))
+            jobs.append(Job(self.path, [given], "xnnpack"))
         results = [r[0] for r in run_jobs(jobs)]
         for result in results:
             if result.failed:
@@ -129,12 +131,18 @@ def verify_files(
         reference.input_specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural", "mosaic")
     )
     graph = outline(reference.info)
+    names = [v.name for v in graph.inputs]
+    sets = in_range(sets, reference.info, [SourceView.whole(v.name, v.shape) for v in graph.inputs], names)
+    sets = fitted(sets, second, reference, graph)
     subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
+    unit, figures, said = judged_as(subject.info, figures)
+    unit = max(unit, EIGHT_BITS) if is_quantised(reference.info) else unit
     if on:
         subject.engines = (on,)
     try:
         verdict = judge(
-            reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, explain=False,
+            reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, unit=unit,
+        explain=False,
             arithmetic=arithmetic_of(on),
         )  # fmt: skip
     except EngineError as error:
@@ -145,5 +153,5 @@ def verify_files(
     if on and not verdict.ok:
         on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, explain=False)
     note = "two files: no float64 truth; the noise is the first file's own between engines and nudged inputs"
-    verdict.notes = [note, *subject.notes, *verdict.notes]
+    verdict.notes = [note, *subject.notes, *said, *verdict.notes]
     return verdict

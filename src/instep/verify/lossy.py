@@ -85,7 +85,7 @@ def measure_lossy(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Figures:
-    """Thresholds that the user states; each is a minimum, None is not judged. At least one must be stated."""
+    """Thresholds that the user states; each is a minimum, None is not judged. With none stated nothing is ``ok``."""
 
     sqnr: float | None = None
     correlation: float | None = None
@@ -109,4 +109,4 @@ class Figures:
         ]
         stated = any(getattr(self, key) is not None for key in keys)
         plain = {k: (v if math.isfinite(v) else str(v)) for k, v in found.items()}
-        return {"figures": plain, "failed": failed, "ok": stated and not failed}
+        return {"figures": plain, "stated": stated, "failed": failed, "ok": stated and not failed}

@@ -14,6 +14,7 @@ from instep.graph import Graph
 from instep.runtime import Job, RunResult, TFLiteInfo, engine_of, run_jobs, tflite_info
 from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
+from instep.verify.quantised import integers_of
 from instep.verify.reference import Reference
 from instep.verify.subject import Run, shown_inputs
 
@@ -86,15 +87,20 @@ class TfliteSubject:
         inputs = match_inputs(info, names, list(reference.input_specs))
         subject = cls(path, info, Mapping({}, list(inputs), [None] * len(outputs)), names)
         subject.mapping = align(subject, reference, graph, sets)
+        made = {info.tensors[i].name for op in info.ops for i in op.outputs if i >= 0}
         subject.notes.append(
-            f"the file does not say which of its tensors is which value: {len(subject.mapping.values)} of "
-            f"{len(info.ops)} were recognised by what flows through them"
+            f"the file does not say which of its tensors is which value: {len(subject.mapping.values.keys() & made)} "
+            f"of {len(made)} were recognised by what flows through them"
         )
         return subject
 
     def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
         """Begin running ``sets`` in the background, to show ``tensors`` (all when None) beside the outputs."""
-        given = [shown_inputs(self.mapping, self.input_values, arrays) for arrays in sets]
+        held = [self.info.tensors[i] for i in self.info.inputs]
+        given = [
+            [integers_of(a, t) for a, t in zip(shown_inputs(self.mapping, self.input_values, s), held, strict=True)]
+            for s in sets
+        ]
         box: dict[str, Any] = {}
         handed = None if tensors is None else frozenset(tensors)
 

@@ -89,13 +89,18 @@ class Row:
     output: bool = False
     diagnosis: str = ""
 
+    @property
+    def sqnr(self) -> float:
+        """Signal to (quantisation) noise in dB on the worst input; inf where nothing is lost."""
+        return -20 * math.log10(self.relative) if self.relative > 0 else math.inf
+
     def to_json(self) -> dict[str, Any]:
         """Plain data under the keys of the command line's JSON."""
         return {
             "value": self.source, "tensor": self.tensor, "scope": self.scope, "operator": self.operator,
             "origin": self.origin, "shape": list(self.shape), "verdict": self.verdict, "ratio": number(self.ratio),
             "max_abs": number(self.max_abs), "relative": number(self.relative), "noise": number(self.noise),
-            "inputs": self.inputs, "engine": self.engine, "diagnosis": self.diagnosis,
+            "sqnr": number(self.sqnr), "inputs": self.inputs, "engine": self.engine, "diagnosis": self.diagnosis,
         }  # fmt: skip
 
 
@@ -144,9 +149,14 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """True when the result is in step (or, where the user stated thresholds, meets them)."""
-        if self.lossy is not None:
-            return bool(self.lossy["ok"])
+        if self.thresholds_stated:
+            return bool(self.lossy and self.lossy["ok"])
         return self.verdict == "in step"
+
+    @property
+    def thresholds_stated(self) -> bool:
+        """True when the verdict is about thresholds of the user's own; figures alone do not decide."""
+        return self.lossy is not None and bool(self.lossy["stated"])
 
     def worst(self, count: int = 10) -> list[Row]:
         """The values furthest from the truth: first the outputs, then what comes first in each class."""

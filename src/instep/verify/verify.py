@@ -18,7 +18,6 @@ from instep.verify.jumps import Jumps
 from instep.verify.lossy import Figures, measure_lossy
 from instep.verify.noise import (
     CLASSES,
-    HALF,
     LIMITS,
     SINGLE,
     Arithmetic,
@@ -34,6 +33,7 @@ from instep.verify.noise import (
     worst_class,
 )
 from instep.verify.plan import inputs_of
+from instep.verify.quantised import fitted, judged_as
 from instep.verify.reference import Reference
 from instep.verify.subject import Run, Subject
 from instep.verify.verdict import Row, Verdict, correlation
@@ -339,9 +339,9 @@ def verify(
     start = time.perf_counter()
     on = on_engine.check_engine(on) if on else ""
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
+    sets = fitted(sets, file, reference, graph)
     subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
-    half = any(t.dtype == "float16" and t.constant_bytes for t in subject.info.tensors)
-    unit = HALF if half else SINGLE
+    unit, figures, said = judged_as(subject.info, figures)
     if on:
         subject.engines = (on,)
     try:
@@ -356,10 +356,6 @@ def verify(
     verdict.engine = on
     if on and not verdict.ok:
         on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, unit=unit)
-    if half:
-        subject.notes.append("the weights are float16: values are judged in units of its rounding, 2⁻¹¹")
-    if figures is None and any(t.scale and t.dtype.startswith(("int", "uint")) for t in subject.info.tensors):
-        subject.notes.append("the file is quantised: state thresholds (--min sqnr=30 …) to judge what it loses")
-    verdict.notes = subject.notes + verdict.notes
+    verdict.notes = [*subject.notes, *said, *verdict.notes]
     verdict.seconds = time.perf_counter() - start
     return verdict
