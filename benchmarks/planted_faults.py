@@ -343,7 +343,7 @@ def _share(rows: list[Result], what: str) -> str:
     return f"{100 * count / len(rows):.1f} %" if rows else "–"
 
 
-def tables(results: list[Result], healthy: list[dict[str, Any]]) -> str:
+def tables(results: list[Result], healthy: list[dict[str, Any]], seed: int) -> str:
     """The Markdown section."""
     kinds: dict[str, list[Result]] = defaultdict(list)
     for r in results:
@@ -356,7 +356,7 @@ def tables(results: list[Result], healthy: list[dict[str, Any]]) -> str:
     calm = [[h["network"], h["verdict"], f"{h['ratio']:.2f}", f"{h['worst_value']:.2f}"] for h in healthy]
     return "\n\n".join([
         "## Planted faults",
-        f"{len(kinds)} kinds of faults, {len(results)} planted (`python -m benchmarks.planted_faults`). Caught: the "
+        f"{len(kinds)} kinds of faults, {len(results)} planted (`python -m benchmarks.planted_faults --seed {seed}`). Caught: the "
         "verdict is not 'in step'. Located: the diagnosis names the very node (or, where no cause fits, the node is in "
         "the fused group that the report shows). Named: located, and the cause is the right one in the terms of the "
         "source (a lowered node may be a part of a source operator: a product that belongs to a SiLU, a slice that "
@@ -370,7 +370,7 @@ def tables(results: list[Result], healthy: list[dict[str, Any]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planted_faults", description=__doc__)
-    parser.add_argument("--networks", help="comma-separated; default: all")
+    parser.add_argument("--networks", help="comma-separated, any names of timm too; default: those of faults/networks.py")
     parser.add_argument("--places", type=int, default=2, help="places per kind, network and stage")
     parser.add_argument("--stages", default="captured,lowered,file")
     parser.add_argument("--kinds", default="", help="comma-separated kinds; default: all")
@@ -400,7 +400,7 @@ def main() -> int:
         **{w: sum(getattr(r, w) for r in results) / max(1, len(results)) for w in ("caught", "located", "named")},
         "healthy": healthy, "faults": [vars(r) for r in results],
     }  # fmt: skip
-    deliver(options, "planted-faults", tables(results, healthy), figures)
+    deliver(options, "planted-faults", tables(results, healthy, options.seed), figures)
     return 0
 
 

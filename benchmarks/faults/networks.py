@@ -191,7 +191,8 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[int, ...]]:
         import timm
 
         net = timm.create_model(name, pretrained=False)
-        shape = (1, 3, TIMM[name], TIMM[name])
+        side = TIMM.get(name, 64)
+        shape = (1, 3, side, side)
     assert isinstance(shape, tuple)
     with torch.no_grad():
         for module in net.modules():
