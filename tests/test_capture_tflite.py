@@ -1,0 +1,412 @@
+"""What is captured from a TFLite file computes what the file computes, whoever wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from instep.api import convert, verify
+from instep.capture import CaptureError, capture
+from instep.capture.tflite import builder, handlers
+from instep.capture.tflite.builder import same_pads
+from instep.capture.tflite.registry import HANDLERS
+from instep.emit.tflite import write
+from instep.emit.tflite.metadata import pack
+from instep.emit.tflite.writer import Writer
+from instep.graph import Graph, Value, ops
+from instep.graph.validate import validate
+from instep.rewrite.driver import run as rewrite
+from instep.rewrite.lower import lower
+from instep.runtime import run
+from lowering_cases import CASES
+from test_lower_conformance import draw_cases
+
+RNG = np.random.default_rng(7)
+
+
+def test_every_operator_that_the_emitter_writes_can_be_read() -> None:
+    source = "".join(p.read_text() for p in (Path(__file__).parents[1] / "src/instep/emit/tflite").glob("*.py"))
+    names = [n for n in vars(schema.BuiltinOperator) if n.isupper() and f'"{n}"' in source]
+    handlers.load()
+    assert len(names) > 70
+    assert set(names) <= set(HANDLERS)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_what_is_written_reads_back_as_the_same_function(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.tflite"
+    for graph, inputs in draw_cases(name)[:6]:
+        lowered, _ = rewrite(graph, [lower])
+        write(lowered, file)
+        captured = capture(str(file))
+        validate(captured.graph, stage="captured")
+        given = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in inputs]
+        narrow = [a.astype(np.int32) if a.dtype == np.int64 else a for a in given]
+        truth, read = lowered.run(given, keep=()), captured.graph.run(narrow, keep=())
+        for a, b in zip(lowered.outputs, captured.graph.outputs, strict=True):
+            close(read[b], truth[a], 2e-6, str(captured.graph.nodes))
+
+
+def close(a: np.ndarray, b: np.ndarray, tolerance: float, what: str) -> None:
+    """Equal but for float32 constants: relative to the largest finite value."""
+    assert a.shape == b.shape, what
+    if a.dtype.kind != "f":
+        assert np.array_equal(a, b), what
+        return
+    # the emitter writes the lowest float where a graph pads with minus infinity
+    known, read = (np.isfinite(x) & (np.abs(x) < 3e38) for x in (b, a))
+    assert np.array_equal(read, known), what
+    size = np.max(np.abs(b[known]), initial=1e-3)
+    assert np.max(np.abs(a[known] - b[known]), initial=0.0) <= tolerance * size, what
+
+
+# -- operators as other tools write them -----------------------------------------------------------------------------
+Build = Callable[[Writer, list[int]], Sequence[tuple[str, list[int], Any]]]
+INPUT = Value
+
+
+def file_of(path: Path, inputs: list[np.ndarray], outputs: list[tuple[tuple[int, ...], str]], build: Any) -> Path:
+    """A file of what ``build(writer, input tensors, output tensors)`` puts into it."""
+    graph = Graph([Value(f"in{i}", a.shape, str(a.dtype)) for i, a in enumerate(inputs)])
+    graph.outputs = [Value(f"out{i}", shape, dtype) for i, (shape, dtype) in enumerate(outputs)]
+    graph.input_names, graph.output_names = ([v.name for v in side] for side in (graph.inputs, graph.outputs))
+    writer = Writer(graph)
+    given = [writer.tensor(v) for v in graph.inputs]
+    build(writer, given, [writer.tensor(v) for v in graph.outputs])
+    path.write_bytes(b"".join(writer.parts(pack(graph, None))))
+    return path
+
+
+def options(kind: str, **fields: Any) -> Any:
+    made = getattr(schema, f"{kind}T")()
+    for name, value in fields.items():
+        assert hasattr(made, name), name
+        setattr(made, name, value)
+    return made
+
+
+def reals(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def one(code: str, outputs: Any, *inputs: np.ndarray, constants: Sequence[Any] = (), opts: Any = None, front: int = 0,
+        version: int = 1) -> Any:  # fmt: skip
+    """A case of one operator: its real inputs, then its constants; ``front`` constants come before the inputs."""
+    shapes = [outputs] if isinstance(outputs[0], int) or not outputs else outputs
+    made = [(tuple(s), "float32") if not isinstance(s[-1], str) else (tuple(s[:-1]), s[-1]) for s in shapes]
+
+    def build(w: Writer, given: list[int], results: list[int]) -> None:
+        fixed = [w.constant(np.asarray(c)) if not isinstance(c, list) else w.constant(c) for c in constants]
+        w.op(code, [*fixed[:front], *given, *fixed[front:]], results, opts, version=version)
+
+    return pytest.param(list(inputs), made, build, id=f"{code}")
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.asarray(values, np.int32)
+
+
+SLICED = options("StridedSliceOptions", beginMask=1, endMask=2, shrinkAxisMask=4)
+NEWAXIS = options("StridedSliceOptions", newAxisMask=2, ellipsisMask=1)
+BACK = options("StridedSliceOptions", beginMask=2, endMask=2)
+SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
+TANH = schema.ActivationFunctionType.TANH
+RELU6 = schema.ActivationFunctionType.RELU6
+FOREIGN = [
+    one("STRIDED_SLICE", (2, 3, 6), reals(4, 5, 3, 6), constants=[[1, 1, 1, 0], [3, 4, 2, 6], [2, 2, 1, 1]],
+        opts=SLICED),
+    one("STRIDED_SLICE", (4, 5, 1, 2), reals(4, 5, 6), constants=[[0, 0, 1], [0, 0, 5], [1, 1, 2]], opts=NEWAXIS),
+    one("STRIDED_SLICE", (4, 3), reals(4, 6), constants=[[0, 0], [4, 0], [1, -2]], opts=BACK),
+    one("STRIDED_SLICE", (2, 6), reals(4, 6), constants=[[-1, 0], [-4, 6], [-2, 1]],
+        opts=options("StridedSliceOptions")),
+    one("SPLIT", [(2, 3), (2, 3)], reals(2, 6), constants=[np.asarray(1, np.int32)], front=1,
+        opts=options("SplitOptions", numSplits=2)),
+    one("SPLIT_V", [(2, 1), (2, 5)], reals(2, 6), constants=[[1, -1], np.asarray(-1, np.int32)],
+        opts=options("SplitVOptions", numSplits=2)),
+    one("PACK", (2, 2, 3), reals(2, 3), reals(2, 3), opts=options("PackOptions", valuesCount=2, axis=1)),
+    one("UNPACK", [(2, 3), (2, 3)], reals(2, 2, 3), opts=options("UnpackOptions", num=2, axis=1)),
+    one("EXPAND_DIMS", (2, 3, 1), reals(2, 3), constants=[np.asarray(-1, np.int32)]),
+    one("SQUEEZE", (2, 3), reals(1, 2, 1, 3), opts=options("SqueezeOptions", squeezeDims=[0, -2])),
+    one("RESHAPE", (3, 2), reals(2, 3), opts=options("ReshapeOptions", newShape=[3, -1])),
+    one("BROADCAST_TO", (4, 2, 3), reals(2, 1), constants=[[4, 2, 3]], version=2),
+    one("TILE", (4, 9), reals(2, 3), constants=[[2, 3]]),
+    one("GATHER", (2, 2, 4), reals(2, 3, 4), constants=[np.asarray([[2, 0], [1, 1]], np.int32)],
+        opts=options("GatherOptions", axis=1, batchDims=1)),
+    one("GATHER_ND", (2, 2, 4), reals(3, 3, 4), constants=[np.asarray([[[0, 1], [2, 2]], [[1, 0], [0, 0]]], np.int32)]),
+    one("GATHER_ND", (2, 4), reals(3, 3, 4), np.asarray([[0, 1], [2, 2]], np.int32)),
+    one("SCATTER_ND", (4, 3), reals(2, 3), constants=[np.asarray([[3], [1]], np.int32), [4, 3]], front=1),
+    one("REVERSE_V2", (2, 3, 4), reals(2, 3, 4), constants=[[2]]),
+    one("MIRROR_PAD", (5, 7), reals(3, 4), constants=[np.asarray([[1, 1], [2, 1]], np.int32)],
+        opts=options("MirrorPadOptions", mode=schema.MirrorPadMode.SYMMETRIC)),
+    one("PADV2", (5, 7), reals(3, 4), constants=[np.asarray([[1, 1], [2, 1]], np.int32), np.float32(-2.5)]),
+    one("CUMSUM", (2, 5), reals(2, 5), constants=[np.asarray(1, np.int32)],
+        opts=options("CumsumOptions", exclusive=True, reverse=True)),
+    one("ONE_HOT", (2, 3, 5), np.asarray([[1, 0, 4], [2, 2, 7]], np.int32),
+        constants=[np.asarray(5, np.int32), np.float32(2), np.float32(-1)], opts=options("OneHotOptions", axis=-1)),
+    one("TOPK_V2", [(2, 2), (2, 2, "int32")], reals(2, 6), constants=[np.asarray(2, np.int32)]),
+    one("ARG_MAX", (2, "int32"), reals(2, 6), constants=[np.asarray(-1, np.int32)],
+        opts=options("ArgMaxOptions", outputType=schema.TensorType.INT32)),
+    one("SELECT", (2, 3), np.asarray([True, False]), reals(2, 3), reals(2, 3)),
+    one("ADD_N", (2, 3), reals(2, 3), reals(2, 3), reals(2, 3)),
+    one("L2_NORMALIZATION", (2, 5), reals(2, 5), opts=options("L2NormOptions")),
+    one("LOCAL_RESPONSE_NORMALIZATION", (1, 3, 4, 6), reals(1, 3, 4, 6),
+        opts=options("LocalResponseNormalizationOptions", radius=2, bias=1.5, alpha=0.3, beta=0.75)),
+    one("L2_POOL_2D", (1, 3, 3, 2), reals(1, 5, 6, 2),
+        opts=options("Pool2DOptions", padding=SAME, strideH=2, strideW=2, filterHeight=3, filterWidth=3)),
+    one("AVERAGE_POOL_2D", (1, 3, 3, 2), reals(1, 5, 6, 2),
+        opts=options("Pool2DOptions", padding=SAME, strideH=2, strideW=2, filterHeight=3, filterWidth=2,
+                     fusedActivationFunction=schema.ActivationFunctionType.RELU)),
+    one("CONV_2D", (1, 4, 4, 5), reals(1, 8, 7, 3), constants=[reals(5, 3, 2, 3), reals(5)],
+        opts=options("Conv2DOptions", padding=SAME, strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1,
+                     fusedActivationFunction=RELU6)),
+    one("DEPTHWISE_CONV_2D", (1, 4, 5, 6), reals(1, 8, 7, 3), constants=[reals(1, 3, 2, 6), reals(6)],
+        opts=options("DepthwiseConv2DOptions", padding=VALID, strideH=1, strideW=1, dilationHFactor=2,
+                     dilationWFactor=2, depthMultiplier=2)),
+    *[
+        one("TRANSPOSE_CONV", (1, out, out + 1, 4), reals(1, 4, 4, 3), front=2,
+            constants=[[1, out, out + 1, 4], reals(4, 3, 3, 3)],
+            opts=options("TransposeConvOptions", padding=padding, strideH=2, strideW=2))
+        for out, padding in ((9, VALID), (7, SAME))
+    ],
+    *[
+        one(code, (1, 7, 5, 2), reals(1, 4, 3, 2), constants=[[7, 5]],
+            opts=options(kind, alignCorners=corners, halfPixelCenters=half), version=3)
+        for code, kind in (("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+                           ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"))
+        for corners, half in ((False, False), (True, False), (False, True))
+    ],
+    one("SPACE_TO_BATCH_ND", (6, 3, 2, 3), reals(1, 5, 6, 3),
+        constants=[[2, 3], np.asarray([[1, 0], [0, 0]], np.int32)]),
+    one("BATCH_TO_SPACE_ND", (1, 5, 6, 3), reals(6, 3, 2, 3),
+        constants=[[2, 3], np.asarray([[1, 0], [0, 0]], np.int32)]),
+    one("FULLY_CONNECTED", (6, 4), reals(2, 3, 5), constants=[reals(4, 5), reals(4)],
+        opts=options("FullyConnectedOptions", fusedActivationFunction=RELU6)),
+    one("ADD", (2, 3), reals(2, 3), reals(3), opts=options("AddOptions", fusedActivationFunction=RELU6)),
+    one("RELU_0_TO_1", (2, 3), reals(2, 3)),
+    one("SOFTMAX", (2, 3), reals(2, 3), opts=options("SoftmaxOptions", beta=2.0)),
+    one("MEAN", (2, 4), reals(2, 3, 4), constants=[[-2]], opts=options("ReducerOptions", keepDims=False)),
+    one("DYNAMIC_UPDATE_SLICE", (4, 5), reals(4, 5), reals(2, 3), constants=[[1, 4]]),
+    one("MATRIX_DIAG", (2, 3, 3), reals(2, 3)),
+    one("CAST", (2, 3, "int32"), reals(2, 3) * 5,
+        opts=options("CastOptions", inDataType=schema.TensorType.FLOAT32, outDataType=schema.TensorType.INT32)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "build"), FOREIGN)
+def test_an_operator_of_another_tool_is_read_as_litert_runs_it(
+    inputs: list[np.ndarray], outputs: Any, build: Any, tmp_path: Path
+) -> None:
+    file = file_of(tmp_path / "net.tflite", inputs, outputs, build)
+    captured = capture(str(file))
+    validate(captured.graph, stage="captured")
+    result = run(file, inputs, engine="builtin")
+    assert not result.failed, result.message
+    table = captured.reference.run(inputs, dtype="float64")
+    for value, array in zip(captured.graph.outputs, result.outputs, strict=True):
+        close(array, table[value.name], 1e-5, str(captured.graph.nodes))
+
+
+# -- what is not taken at its word -----------------------------------------------------------------------------------
+def chain(w: Writer, given: list[int], results: list[int]) -> None:
+    """relu(x) · 2: two operators to break."""
+    middle = w.declare("middle", (2, 3), "float32")
+    w.op("RELU", given, [middle])
+    w.op("MUL", [middle, w.constant(np.asarray(2, np.float32))], results, options("MulOptions"))
+
+
+def changed(path: Path, change: Callable[[Any], None]) -> Path:
+    """A file of ``chain`` after ``change(model)`` through the schema's objects."""
+    import flatbuffers
+
+    file = file_of(path, [reals(2, 3)], [((2, 3), "float32")], chain)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(file.read_bytes())))
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+def custom(name: bytes) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        code = model.operatorCodes[0]
+        code.builtinCode, code.deprecatedBuiltinCode, code.customCode = schema.BuiltinOperator.CUSTOM, 32, name
+
+    return change
+
+
+def builtin(name: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        code = model.operatorCodes[0]
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+
+    return change
+
+
+def backwards(model: Any) -> None:
+    model.subgraphs[0].operators.reverse()
+
+
+def circle(model: Any) -> None:
+    model.subgraphs[0].operators[0].inputs = model.subgraphs[0].operators[1].outputs
+
+
+def twice(model: Any) -> None:
+    model.subgraphs[0].operators[1].outputs = model.subgraphs[0].operators[0].outputs
+
+
+def open_shape(model: Any) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shape = [-1, 3]
+
+
+def huge_shape(model: Any) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shape = [2**31 - 1] * 4
+
+
+def short_constant(model: Any) -> None:
+    constant = model.subgraphs[0].tensors[model.subgraphs[0].operators[1].inputs[1]]
+    constant.shape = [7]
+
+
+def text(model: Any) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type = schema.TensorType.STRING
+
+
+def wrong_options(model: Any) -> None:
+    model.subgraphs[0].operators[1].builtinOptions = schema.Conv2DOptionsT()
+    model.subgraphs[0].operators[1].builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
+
+
+def state(model: Any) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].isVariable = True
+
+
+REFUSED = [
+    (custom(b"TFLite_Detection_PostProcess"), r"CUSTOM:TFLite_Detection_PostProcess 'middle' \(net.tflite:0\)"),
+    (custom(b"FlexErf"), "runs TensorFlow itself"),
+    (builtin("WHILE"), "control flow"),
+    (builtin("UNIDIRECTIONAL_SEQUENCE_LSTM"), "not an operator that Instep captures"),
+    (backwards, "'middle', which nothing before them makes"),
+    (circle, "which nothing before them makes"),
+    (twice, "'middle' a second time"),
+    (open_shape, "--input"),
+    (huge_shape, "beyond 2³¹ elements"),
+    (short_constant, "needs 28 bytes, its buffer holds 4"),
+    (text, "is string"),
+    (wrong_options, "not MulOptions"),
+    (state, "between runs"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED, ids=[said[:30] for _, said in REFUSED])
+def test_what_cannot_be_captured_is_one_sentence(change: Any, said: str, tmp_path: Path) -> None:
+    file = changed(tmp_path / "net.tflite", change)
+    with pytest.raises(CaptureError, match=said) as raised:
+        capture(str(file))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_cut_anywhere_is_an_error_and_never_another_exception(tmp_path: Path) -> None:
+    file = changed(tmp_path / "net.tflite", lambda model: None)
+    whole = file.read_bytes()
+    refused = 0
+    for size in range(0, len(whole), 7):
+        file.write_bytes(whole[:size])
+        try:
+            capture(str(file))
+        except CaptureError:
+            refused += 1
+    assert refused > len(whole) // 7 * 0.9
+
+
+def test_an_open_batch_is_settled_by_the_user(tmp_path: Path) -> None:
+    file = changed(tmp_path / "net.tflite", open_shape)
+    captured = capture(str(file), inputs=[[5, 3]])
+    assert captured.graph.outputs[0].shape == (5, 3)
+    with pytest.raises(CaptureError, match="got \\[5, 4\\]"):
+        capture(str(file), inputs=[[5, 4]])
+
+
+# -- weights that are stored otherwise -------------------------------------------------------------------------------
+def linear(path: Path, half: bool) -> tuple[Graph, Path]:
+    graph = Graph([Value("x", (2, 64))], input_names=["x"], output_names=["y"])
+    weight = graph.constant(reals(8, 64), "weight")
+    graph.outputs = [graph.add(ops.Linear(), [graph.inputs[0], weight], scope="layer").output]
+    write(graph, path, half=half)
+    return graph, path
+
+
+def test_float16_weights_are_read_as_the_numbers_they_hold(tmp_path: Path) -> None:
+    graph, file = linear(tmp_path / "net.tflite", True)
+    captured = capture(str(file))
+    assert [type(n.op) for n in captured.graph.nodes] == [ops.Linear]
+    kept = captured.graph.weights[captured.graph.nodes[0].inputs[1]]
+    stored = next(iter(graph.weights.values()))
+    assert kept.dtype == np.float32 and np.array_equal(kept, stored.astype(np.float16).astype(np.float32))
+    assert any("float16" in note for note in captured.notes)
+
+
+def test_int8_weights_are_read_channel_by_channel(tmp_path: Path) -> None:
+    stored, scale = RNG.integers(-127, 128, (4, 6)).astype(np.int8), np.asarray([0.1, 0.2, 0.05, 1.0], np.float32)
+
+    def build(w: Writer, given: list[int], results: list[int]) -> None:
+        weight = w.constant(stored, "weight")
+        quantization = schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = scale, np.zeros(4, np.int64)
+        quantization.quantizedDimension = 0
+        w.tensors[weight].quantization = quantization
+        w.op("FULLY_CONNECTED", [*given, weight, -1], results, options("FullyConnectedOptions"))
+
+    captured = capture(str(file_of(tmp_path / "net.tflite", [reals(2, 6)], [((2, 4), "float32")], build)))
+    weight = captured.graph.weights[captured.graph.nodes[0].inputs[1]]
+    assert np.array_equal(weight, stored * scale[:, None])
+
+
+# -- the verbs ---------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network as other tools write it: a norm in pieces, a transpose there and back."""
+    weight, bias, second = reals(6, 3, 3, 4) / 4, reals(6), reals(2, 1, 1, 6)
+
+    def build(w: Writer, given: list[int], results: list[int]) -> None:
+        def tensor(name: str, *shape: int) -> int:
+            return w.declare(name, shape, "float32")
+
+        conv = options("Conv2DOptions", padding=SAME, strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1,
+                       fusedActivationFunction=RELU6)  # fmt: skip
+        first, turned, doubled, back = (
+            tensor("first", 1, 4, 4, 6), tensor("turned", 1, 6, 4, 4), tensor("doubled", 1, 6, 4, 4),
+            tensor("back", 1, 4, 4, 6),
+        )  # fmt: skip
+        w.op("CONV_2D", [*given, w.constant(weight), w.constant(bias)], [first], conv)
+        w.op("TRANSPOSE", [first, w.constant([0, 3, 1, 2])], [turned], schema.TransposeOptionsT())
+        w.op("LOGISTIC", [turned], [doubled])
+        w.op("TRANSPOSE", [doubled, w.constant([0, 2, 3, 1])], [back], schema.TransposeOptionsT())
+        plain = options("Conv2DOptions", padding=VALID, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+        w.op("CONV_2D", [back, w.constant(second), w.constant(reals(2))], results, plain)
+
+    return file_of(
+        tmp_path_factory.mktemp("peer") / "peer.tflite", [reals(1, 8, 8, 4)], [((1, 4, 4, 2), "float32")], build
+    )
+
+
+def test_a_file_is_converted_again_and_proved(peer: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.tflite"
+    result = convert(str(peer), out)
+    assert result.ok and result.verdict is not None and "TRANSPOSE" not in result.ops
+    assert any("peer.tflite itself computes what was captured from it" in note for note in result.verdict.notes)
+    assert verify(str(peer), out).ok
+
+
+def test_an_operator_that_is_misread_is_not_proved(peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow pads SAME at the bottom and right first; read the other way round, the result fails the proof."""
+    monkeypatch.setattr(builder, "same_pads", lambda *of: same_pads(*of)[::-1])
+    result = convert(str(peer), tmp_path / "out.tflite")
+    assert not result.ok and result.verdict is not None
+    assert any("peer.tflite itself is out of step" in note for note in result.verdict.notes)
