@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from instep.graph import Graph
-from instep.runtime import RunResult, available, engine_of
-from instep.runtime.expose import expose
+from instep.runtime import RunResult, available, engine_of, run, tflite_info
+from instep.runtime.expose import expose, shorten
 from instep.verify.inputs import InputSet
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.reference import Reference
+from instep.verify.subject import shown_inputs
 from instep.verify.tflite import USUAL, EngineError, TfliteSubject
 from instep.verify.verdict import Culprit, Row, Verdict
 from instep.verify.verify import judge
 
-__all__ = ["check_engine", "locate", "not_run"]
+__all__ = ["check_engine", "first_trouble", "locate", "not_run"]
 
 BAD = CLASSES[1:]
 
@@ -102,19 +103,45 @@ def locate(
     usual = TfliteSubject(subject.path, subject.info, subject.mapping, subject.input_values)
     usual.engines = USUAL
     healthy = asked.judge(usual, explain=False)
-    if engine_of(engine).intermediates or not subject.mapping.values:
-        finer = None
-    else:
-        finer = _show(verdict, subject, asked, explain)
     if any(r.verdict in BAD for r in healthy.outputs):
         first = healthy.first
         place = f", first at {first.operator} '{first.scope or first.source}'" if first is not None else ""
         verdict.notes.append(f"it is the file, not {engine}: the same file is {healthy.verdict} on the CPU too{place}")
         return
-    row = finer.first if finer is not None and finer.first is not None else None
-    if row is not None and verdict.verdict in BAD:
-        verdict.culprit = _blame(subject, engine, row)
     verdict.notes.append(f"it is {engine}, not the file: the same file is in step on the CPU")
+    hidden = not engine_of(engine).intermediates and bool(subject.mapping.values)
+    if hidden and not subject.complaints and _show(verdict, subject, asked, explain):
+        return
+    if subject.complaints:
+        # one step of the engine's that fails takes the values of all others with it: they say nothing
+        given = shown_inputs(subject.mapping, subject.input_values, asked.sets[0].arrays)
+        verdict.culprit = first_trouble(subject.path, given, engine)
+
+
+def first_trouble(path: str | Path, inputs: Sequence[np.ndarray], engine: str) -> Culprit | None:
+    """The first operator of a file with which ``engine`` refuses it, dies of it, or complains; None when none does.
+
+    The file's first operators alone are run, so many that log2 of their number decides.
+    """
+    info = tflite_info(path)
+    good, bad, said = 0, len(info.ops) + 1, ""
+    with tempfile.TemporaryDirectory(prefix="instep-short-") as folder:
+        short = Path(folder) / "short.tflite"
+        while bad - good > 1:
+            middle = min((good + bad) // 2, len(info.ops))
+            shorten(path, short, middle)
+            result = run(short, inputs, engine=engine)
+            trouble = result.message if result.failed else "; ".join(result.log[:1])
+            if trouble:
+                bad, said = middle, trouble
+            else:
+                good = middle
+    if bad > len(info.ops):
+        return None
+    op = info.ops[bad - 1]
+    made = info.tensors[op.outputs[0]].name
+    evidence = f"with the first {bad} operators of the file {engine} says: {said}"
+    return Culprit("runtime", engine, op.name, made, "", made, float("nan"), evidence, evaluations=bad.bit_length())
 
 
 def _failing(verdict: Verdict, sets: Sequence[InputSet]) -> list[InputSet]:
@@ -126,29 +153,35 @@ def _failing(verdict: Verdict, sets: Sequence[InputSet]) -> list[InputSet]:
     return [chosen, plain] if chosen.edge and plain is not None else [chosen]
 
 
-def _show(verdict: Verdict, subject: TfliteSubject, asked: _Asked, explain: bool) -> Verdict | None:
-    """The proof of the exposed copy, taken over into ``verdict``; None where the engine does not run the copy."""
+def _show(verdict: Verdict, subject: TfliteSubject, asked: _Asked, explain: bool) -> bool:
+    """Take the proof of the exposed copy over into ``verdict``; False where its values say nothing."""
     engine = subject.engines[0]
     with tempfile.TemporaryDirectory(prefix="instep-shown-") as folder:
+        exposed = _Exposed(subject, Path(folder))
         try:
-            finer = asked.judge(_Exposed(subject, Path(folder)), explain=explain)
+            finer = asked.judge(exposed, explain=explain)
         except EngineError as error:
             verdict.notes.append(f"{engine} does not run the file with its values as further outputs: {error}")
-            return None
+            return False
+    if exposed.complaints:
+        subject.complaints += exposed.complaints
+        return False
     amplified = finer.verdict == "in step" and any(r.verdict in BAD for r in finer.outputs)
     if finer.verdict == "in step" and not amplified:
         verdict.notes.append(
             f"with every value as a further output {engine} is in step: what is wrong is how it runs several "
             "operators together"
         )
-        return None
+        return True
     verdict.rows, verdict.first, verdict.diagnosis = finer.rows, finer.first, finer.diagnosis
     verdict.suspects, verdict.suspect_values = finer.suspects, finer.suspect_values
     verdict.not_comparable = finer.not_comparable
     verdict.notes += [n for n in finer.notes if n not in verdict.notes]
     if amplified:
         verdict.verdict = "in step"
-    return finer
+    elif finer.first is not None:
+        verdict.culprit = _blame(subject, engine, finer.first)
+    return True
 
 
 def _blame(subject: TfliteSubject, engine: str, row: Row) -> Culprit:

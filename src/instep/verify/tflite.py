@@ -56,6 +56,8 @@ class TfliteSubject:
         #: the file that is run: ``path``, or a copy of it whose further outputs are the tensors ``shown``
         self.ran: str | Path = path
         self.shown: tuple[str, ...] = ()
+        #: what an engine said on stderr though it ran: never a good sign
+        self.complaints: list[str] = []
         self._begun: tuple[tuple[int, ...], threading.Thread, dict[str, Any]] | None = None
 
     @classmethod
@@ -147,6 +149,9 @@ class TfliteSubject:
 
     def _gather(self, run: Run, engine: str, result: RunResult) -> None:
         """Put what one engine gave into ``run``."""
+        if result.log and not self.complaints:
+            self.notes.append(f"{engine} runs the file, but complains: {result.log[0]}")
+        self.complaints += [line for line in result.log if line not in self.complaints]
         everything = [floats_of(a, n, result) for a, n in zip(result.outputs, result.output_names, strict=True)]
         run.outputs[engine] = everything[: len(self.output_tensors)]
         run.tensors.update({name: floats_of(array, name, result) for name, array in result.tensors.items()})
