@@ -203,53 +203,49 @@ def _judge(result: Result, verdict: Any, values: set[str], named: tuple[str, ...
         result.located = bool(values & set(verdict.suspect_values))
 
 
-def plant_captured(bench: Bench, fault: Fault, node: Node, rng: np.random.Generator) -> Result | None:
-    """Plant in the captured graph; None when it does not apply or is not felt."""
-    mutated = bench.graph.copy()
-    twin = _twin(mutated, node.output.name)
+def _planted(graph: Graph, fault: Fault, node: Node, rng: np.random.Generator) -> Graph | None:
+    """A copy of ``graph`` with the fault at ``node``; None when it does not apply there."""
+    mutated = graph.copy()
     try:
-        if not fault.plant(mutated, twin, rng):
+        if not fault.plant(mutated, _twin(mutated, node.output.name), rng):
             return None
         validate(mutated)
     except (ValueError, IndexError, GraphError):
         return None
     mutated.prune()
-    if not bench.felt(mutated):
-        return None
-    result = Result(bench.name, "captured", fault.kind, node.describe())
+    return mutated
+
+
+def _proved(bench: Bench, stage: str, fault: Fault, node: Node, lowered: Graph, values: set[str]) -> Result | None:
+    """What the proof makes of ``lowered`` as a file; None when the emitter's own check refuses it before the proof."""
+    result = Result(bench.name, stage, fault.kind, node.describe())
     start = time.perf_counter()
-    verdict = bench.prove(bench.write(bench.lowered(mutated)))
+    try:
+        path = bench.write(lowered)
+    except EmitError:
+        return None
+    verdict = bench.prove(path)
     result.seconds = time.perf_counter() - start
-    _judge(result, verdict, {v.name for v in node.outputs}, fault.named)
+    _judge(result, verdict, values, fault.named)
     return result
+
+
+def plant_captured(bench: Bench, fault: Fault, node: Node, rng: np.random.Generator) -> Result | None:
+    """Plant in the captured graph; None when it does not apply or is not felt."""
+    mutated = _planted(bench.graph, fault, node, rng)
+    if mutated is None or not bench.felt(mutated):
+        return None
+    return _proved(bench, "captured", fault, node, bench.lowered(mutated), {v.name for v in node.outputs})
 
 
 def plant_lowered(bench: Bench, lowered: Graph, fault: Fault, node: Node, rng: np.random.Generator) -> Result | None:
     """Plant in the lowered graph, at a node whose output shows a value of the source."""
-    view = node.output.source
-    if view is None:
+    if node.output.source is None:
         return None
-    mutated = lowered.copy()
-    twin = _twin(mutated, node.output.name)
-    try:
-        if not fault.plant(mutated, twin, rng):
-            return None
-        validate(mutated)
-    except (ValueError, IndexError, GraphError):
+    mutated = _planted(lowered, fault, node, rng)
+    if mutated is None or _lowered_effect(bench, lowered, mutated) <= FELT:
         return None
-    mutated.prune()
-    if _lowered_effect(bench, lowered, mutated) <= FELT:
-        return None
-    result = Result(bench.name, "lowered", fault.kind, node.describe())
-    start = time.perf_counter()
-    try:
-        path = bench.write(mutated)
-    except EmitError:  # a form that no lowered graph has: the emitter's check caught it before the proof could
-        return None
-    verdict = bench.prove(path)
-    result.seconds = time.perf_counter() - start
-    _judge(result, verdict, group(bench, lowered, node), fault.named)
-    return result
+    return _proved(bench, "lowered", fault, node, mutated, group(bench, lowered, node))
 
 
 def _lowered_effect(bench: Bench, lowered: Graph, mutated: Graph) -> float:
@@ -356,8 +352,9 @@ def tables(results: list[Result], healthy: list[dict[str, Any]], seed: int) -> s
     calm = [[h["network"], h["verdict"], f"{h['ratio']:.2f}", f"{h['worst_value']:.2f}"] for h in healthy]
     return "\n\n".join([
         "## Planted faults",
-        f"{len(kinds)} kinds of faults, {len(results)} planted (`python -m benchmarks.planted_faults --seed {seed}`). Caught: the "
-        "verdict is not 'in step'. Located: the diagnosis names the very node (or, where no cause fits, the node is in "
+        f"{len(kinds)} kinds of faults, {len(results)} planted "
+        f"(`python -m benchmarks.planted_faults --seed {seed}`). Caught: the verdict is "
+        "not 'in step'. Located: the diagnosis names the very node (or, where no cause fits, the node is in "
         "the fused group that the report shows). Named: located, and the cause is the right one in the terms of the "
         "source (a lowered node may be a part of a source operator: a product that belongs to a SiLU, a slice that "
         "crops a transposed convolution). A change that moves no output beyond 30 times the noise is no fault.",
@@ -370,7 +367,7 @@ def tables(results: list[Result], healthy: list[dict[str, Any]], seed: int) -> s
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planted_faults", description=__doc__)
-    parser.add_argument("--networks", help="comma-separated, any names of timm too; default: those of faults/networks.py")
+    parser.add_argument("--networks", help="comma-separated, any of timm too; default: those of faults/networks.py")
     parser.add_argument("--places", type=int, default=2, help="places per kind, network and stage")
     parser.add_argument("--stages", default="captured,lowered,file")
     parser.add_argument("--kinds", default="", help="comma-separated kinds; default: all")

@@ -32,6 +32,17 @@ def test_a_fault_in_the_captured_graph_is_caught_located_and_named(bench, kind: 
     assert result.caught and result.located and result.named, result
 
 
+def test_an_output_that_shows_an_earlier_value_is_caught(bench) -> None:  # type: ignore[no-untyped-def]
+    """The last residual left out: the file's output is a value of the source in step, but not its output."""
+    from benchmarks.planted_faults import FAULTS, plant_captured
+
+    (fault,) = [f for f in FAULTS if f.kind == "residual dropped"]
+    last = next(n for n in bench.graph.nodes if bench.graph.outputs[0] in n.outputs)
+    draws = (plant_captured(bench, fault, last, np.random.default_rng(i)) for i in range(8))
+    found = [r for r in draws if r is not None]
+    assert found and all(r.caught for r in found)
+
+
 def test_a_change_that_changes_nothing_is_no_fault(bench) -> None:  # type: ignore[no-untyped-def]
     from benchmarks.faults.graph_faults import Fault
     from benchmarks.planted_faults import plant_captured

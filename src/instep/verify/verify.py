@@ -73,6 +73,16 @@ def _compare(
     found.distances[name] = distance(array, shown, None if skip is None else view.apply(skip).reshape(shape))
 
 
+def _is_an_output(name: str, graph: Graph, truth: dict[str, np.ndarray]) -> bool:
+    """Is the source value ``name`` an output of the source, or an earlier value that holds an output's numbers?"""
+    names = [v.name for v in graph.outputs]
+    if name in names or name not in truth:
+        return True
+    mine = np.sort(truth[name], axis=None)
+    same = (np.sort(truth[n], axis=None) for n in names if n in truth and truth[n].size == mine.size)
+    return any(np.allclose(mine, other, rtol=1e-6, atol=1e-9, equal_nan=True) for other in same)
+
+
 def _row(found: _Found, noise: Noise, node: Node | None, limits: Limits) -> Row:
     """The row of a tensor: its worst input set."""
     worst, where, level = -1.0, "", 0.0
@@ -180,6 +190,8 @@ def judge(
                 if key not in outputs:
                     outputs[key] = _Found(subject.output_tensors[i], view, engine, i)
                 _compare(outputs[key], array, truth, noise, given.name)
+                if graph is not None and not _is_an_output(view.name, graph, truth):
+                    outputs[key].missing = f"shows {view.name}, which is no output of the source"
                 if view.name in truth and truth[view.name].size == array.size:
                     shown = view.apply(truth[view.name]).reshape(array.shape)
                     if not given.edge:
