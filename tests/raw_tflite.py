@@ -13,8 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 __all__ = ["Tensor", "raw_tflite", "schema"]
 
 _KINDS = {"float32": 0, "int32": 2, "int64": 4, "bool": 6, "int8": 9}
-#: name, shape, dtype, and the values of a constant
-Tensor = tuple[str, tuple[int, ...], str, "np.ndarray | None"]
+#: name, shape, dtype, the values of a constant, and where it is quantised its scale
+Tensor = tuple[str, tuple[int, ...], str, Any] | tuple[str, tuple[int, ...], str, Any, float]
 
 
 def raw_tflite(
@@ -28,7 +28,7 @@ def raw_tflite(
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.buffers, model.operatorCodes = 3, [schema.BufferT()], []
     graph.inputs, graph.outputs, graph.tensors, graph.operators = inputs, outputs, [], []
-    for name, shape, dtype, values in tensors:
+    for name, shape, dtype, values, *scale in tensors:
         tensor: Any = schema.TensorT()
         tensor.name, tensor.shape, tensor.type, tensor.buffer = name, list(shape), _KINDS[dtype], 0
         if values is not None:
@@ -36,6 +36,9 @@ def raw_tflite(
             buffer.data = np.frombuffer(np.ascontiguousarray(values, dtype).tobytes(), np.uint8)
             tensor.buffer = len(model.buffers)
             model.buffers.append(buffer)
+        if scale:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = scale, [0]
         graph.tensors.append(tensor)
     for number, (name, given, made, options) in enumerate(ops):
         code: Any = schema.OperatorCodeT()

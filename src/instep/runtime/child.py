@@ -82,7 +82,7 @@ def watch(
             elif left <= 0:
                 return Death("timed out", f"the runtime did not finish within {timeout:g} s")
             if _resident(process.pid) > memory:
-                return Death("out of memory", f"the runtime took more than {memory / 2**30:.3g} GiB of memory")
+                return Death("out of memory", f"the runtime took more than {memory / 2**20:.0f} MiB of memory")
     finally:
         process.kill()
         process.wait()
