@@ -39,6 +39,10 @@ def test_pixel_shuffle_spelled_in_views():
     net = Net((1, 12, 3, 5))  # two transposes, no batch axis
     y = views(net, net.inputs[0], (3, 2, 2, 3, 5), ("p", 0, 3, 1, 2, 4), ("p", 0, 1, 2, 4, 3), (1, 3, 6, 10))
     assert apply(net.out(y), recognise_views) == {"DepthToSpace": 1}
+    net = Net((1, 3, 5, 12))  # PyTorch's, channels last, within four axes (litert-torch)
+    first = views(net, net.inputs[0], ("p", 0, 3, 1, 2), (3, 2, 2, 15), ("p", 0, 1, 3, 2), (3, 2, 3, 10))
+    y = views(net, first, ("p", 0, 2, 1, 3), (1, 3, 6, 10), ("p", 0, 2, 3, 1))
+    assert apply(net.out(y), recognise_views) == {"DepthToSpace": 1}
 
 
 def test_unshuffle_spelled_in_views_and_in_slices():

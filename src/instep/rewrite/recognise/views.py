@@ -55,7 +55,9 @@ def _chains(edit: Editor, tail: Node) -> list[tuple[Value, list[Operator]]]:
 def known_form(x: Value, chain: list[Operator]) -> list[Operator | np.ndarray] | None:
     """The chain as one operator (after or before a gather of channels, given as its indices), or None."""
     plain = not any(isinstance(op, ops.Expand) for op in chain)
-    if plain and all(len(op.shape) <= 4 for op in chain if isinstance(op, ops.Reshape)):
+    turns = sum(isinstance(op, ops.Permute) for op in chain)
+    # within four axes two permutes at least are needed: other tools spell a pixel shuffle so
+    if plain and turns < 2 and all(len(op.shape) <= 4 for op in chain if isinstance(op, ops.Reshape)):
         return None
     if x.size > LARGEST:
         return None
