@@ -137,3 +137,30 @@ def test_a_capture_that_misreads_the_source_is_named_as_capture(
 def test_a_conversion_in_step_has_no_culprit(net: nn.Module, tmp_path: Path) -> None:
     result = convert(net, tmp_path)
     assert result.ok and result.verdict.culprit is None and result.to_json()["culprit"] is None
+
+
+def test_outputs_in_each_others_place_are_out_of_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two outputs of one shape: each value is right, but a caller who counts on their order gets the wrong one."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.left(x), self.right(x)
+
+    torch.manual_seed(0)
+    net = Two().eval()
+    assert instep.convert(net, tmp_path / "whole.tflite", inputs=[[1, 3, 8, 8]]).verdict.ok  # type: ignore[union-attr]
+    to_tflite = pipelines.to_tflite
+
+    def swapped(graph: Any, **more: Any) -> Any:
+        made, reports = to_tflite(graph, **more)
+        made.outputs = list(reversed(made.outputs))
+        return made, reports
+
+    monkeypatch.setattr(pipelines, "to_tflite", swapped)
+    verdict = instep.convert(net, tmp_path / "swapped.tflite", inputs=[[1, 3, 8, 8]]).verdict
+    assert verdict is not None and not verdict.ok
+    assert any("in the place of output 0" in note for note in verdict.notes), verdict.notes

@@ -146,9 +146,7 @@ def match_outputs(info: TFLiteInfo, graph: Graph | None, truth: dict[str, np.nda
     return result
 
 
-def align(
-    subject: TfliteSubject, reference: Reference, graph: Graph | None, sets: Sequence[InputSet]
-) -> Mapping:
+def align(subject: TfliteSubject, reference: Reference, graph: Graph | None, sets: Sequence[InputSet]) -> Mapping:
     """The mapping of ``subject``'s tensors, found by running it and the source on the first two plain input sets."""
     chosen = [s for s in sets if not s.edge][:2] or list(sets[:1])
     truths = [reference.run(list(s.arrays), dtype="float64") for s in chosen]
@@ -161,7 +159,7 @@ def align(
     prints = {name: _fingerprint([t[name] for t in truths]) for name in order}
     sampler = _Sampler()
     constant = _constant_tensors(subject.info)
-    mapping = Mapping({}, list(subject.mapping.inputs), [None] * len(subject.info.outputs))
+    mapping = Mapping({}, list(subject.mapping.inputs), [None] * len(subject.info.outputs), stated=False)
     for tensor in subject.info.tensors:
         if tensor.name in constant or tensor.name not in runs[0].tensors or tensor.name in mapping.values:
             continue

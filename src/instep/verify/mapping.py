@@ -15,11 +15,15 @@ __all__ = ["Mapping", "mapping_of"]
 
 @dataclass
 class Mapping:
-    """Tensor name → the source value it shows; the same for inputs and outputs by position."""
+    """Tensor name → the source value it shows; the same for inputs and outputs by position.
+
+    ``stated``: the result itself says so; False where it was found by what flows through the tensors.
+    """
 
     values: dict[str, SourceView] = field(default_factory=dict)
     inputs: list[SourceView | None] = field(default_factory=list)
     outputs: list[SourceView | None] = field(default_factory=list)
+    stated: bool = True
 
 
 def _view(value: Value) -> SourceView | None:

@@ -16,6 +16,7 @@ from instep.verify.explain import AFFORDABLE, Witness, between_good_and_bad, exp
 from instep.verify.inputs import InputSet, Picture
 from instep.verify.jumps import Jumps
 from instep.verify.lossy import Figures, measure_lossy
+from instep.verify.mapping import Mapping
 from instep.verify.noise import (
     CLASSES,
     LIMITS,
@@ -73,14 +74,32 @@ def _compare(
     found.distances[name] = distance(array, shown, None if skip is None else view.apply(skip).reshape(shape))
 
 
-def _is_an_output(name: str, graph: Graph, truth: dict[str, np.ndarray]) -> bool:
-    """Is the source value ``name`` an output of the source, or an earlier value that holds an output's numbers?"""
+def _misplaced(place: int, name: str, mapping: Mapping, graph: Graph, truth: dict[str, np.ndarray]) -> str:
+    """What is wrong with showing the source value ``name`` as output number ``place``; "" when nothing is.
+
+    An earlier value that holds an output's numbers may stand for it. A result that says itself what it shows keeps
+    the source's order; one whose tensors were found by their values may have an order of its own.
+    """
     names = [v.name for v in graph.outputs]
-    if name in names or name not in truth:
-        return True
-    mine = np.sort(truth[name], axis=None)
-    same = (np.sort(truth[n], axis=None) for n in names if n in truth and truth[n].size == mine.size)
-    return any(np.allclose(mine, other, rtol=1e-6, atol=1e-9, equal_nan=True) for other in same)
+    if name not in truth:
+        return ""
+    if name in names:
+        ordered = mapping.stated and len(names) == len(mapping.outputs)
+        if not ordered or names[place] not in truth or _same(truth[name], truth[names[place]]):
+            return ""
+        return (
+            f"shows output {names.index(name)} ({name}) of the source in the place of output {place} ({names[place]})"
+        )
+    if any(_same(truth[name], truth[n]) for n in names if n in truth):
+        return ""
+    return f"shows {name}, which is no output of the source"
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Do two values hold the same numbers, in whatever order?"""
+    if one.size != other.size:
+        return False
+    return np.allclose(np.sort(one, axis=None), np.sort(other, axis=None), rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
 def _row(found: _Found, noise: Noise, node: Node | None, limits: Limits) -> Row:
@@ -190,8 +209,8 @@ def judge(
                 if key not in outputs:
                     outputs[key] = _Found(subject.output_tensors[i], view, engine, i)
                 _compare(outputs[key], array, truth, noise, given.name)
-                if graph is not None and not _is_an_output(view.name, graph, truth):
-                    outputs[key].missing = f"shows {view.name}, which is no output of the source"
+                if graph is not None and not given.edge and (wrong := _misplaced(i, view.name, mapping, graph, truth)):
+                    outputs[key].missing = wrong
                 if view.name in truth and truth[view.name].size == array.size:
                     shown = view.apply(truth[view.name]).reshape(array.shape)
                     if not given.edge:
