@@ -84,16 +84,24 @@ def child(command: list[str], network: Network, options: argparse.Namespace) -> 
             timeout=options.timeout,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {options.timeout:.0f} s", "wall": time.perf_counter() - start}
-    result: dict[str, Any] = {"wall": time.perf_counter() - start}
-    for line in done.stdout.splitlines():
-        if line.startswith("{"):
-            result |= json.loads(line)
+    except subprocess.TimeoutExpired as late:
+        told = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
+        late_by = f"not done after {options.timeout:.0f} s"
+        return {"wall": time.perf_counter() - start, **_facts(told), "error": late_by}
+    result: dict[str, Any] = {"wall": time.perf_counter() - start, **_facts(done.stdout)}
     if done.returncode:
         result["error"] = _reason(done.stderr) or f"exit status {done.returncode}"
         result["stderr"] = done.stderr[-4000:]
     return result
+
+
+def _facts(stdout: str) -> dict[str, Any]:
+    """The JSON objects that a child printed, merged."""
+    facts: dict[str, Any] = {}
+    for line in stdout.splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            facts |= json.loads(line)
+    return facts
 
 
 def _reason(stderr: str) -> str:

@@ -1,0 +1,157 @@
+"""LiteRT's GPU delegate: does every network run there entirely and in step, and does check foretell what will not?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report, runner
+from benchmarks.networks import Network
+
+__all__ = ["main", "runs_right"]
+
+PEER = "litert-torch"
+
+
+def runs_right(result: dict[str, Any]) -> bool:
+    """The network's file runs on the GPU as a whole and is in step there."""
+    return result.get("verdict") == "in step"
+
+
+def trouble(result: dict[str, Any]) -> str | None:
+    """Why a network does not run right, as short as can be."""
+    if runs_right(result):
+        return None
+    if "verdict" not in result:
+        return result.get("error", "no verdict")
+    why = result["culprit"] or result["said"] or "; ".join(result["notes"][:2])
+    return f"{result['verdict']}: {why}"[:220]
+
+
+def peer_file(network: Network) -> Path | None:
+    """The newest file of the peer's for the network in the cache, None when there is none."""
+    found = runner.CACHE.glob(f"{PEER}-*/{network.suite}/{network.name}.tflite")
+    return max(found, key=lambda p: p.stat().st_mtime, default=None)
+
+
+def foresight(judged: Sequence[tuple[str, dict[str, Any], bool, bool]]) -> list[list[Any]]:
+    """check against the engine, over (name, what check says, it ran, it was right): lines of a table with names."""
+
+    def named(what: str, holds: Callable[[dict[str, Any], bool, bool], bool]) -> list[Any]:
+        names = [name for name, said, ran, right in judged if holds(said, ran, right)]
+        return [what, len(names), ", ".join(names) or None]
+
+    return [
+        ["files run on the GPU", len(judged), None],
+        named("refused by the delegate", lambda said, ran, right: not ran),
+        named("… and not foretold (missed)", lambda said, ran, right: not ran and not said["refused"]),
+        named("accepted and wrong", lambda said, ran, right: ran and not right),
+        named("… and not foretold", lambda said, ran, right: ran and not right and not said["errors"]),
+        named("right, and objected to (false)", lambda said, ran, right: right and bool(said["errors"])),
+    ]
+
+
+def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
+    """One network in a process of its own."""
+    command = ["benchmarks.gpu_child", network.suite, network.name, "--rounds", str(options.rounds)]
+    peer = peer_file(network) if options.peer else None
+    if peer is not None:
+        command += ["--peer", str(peer)]
+    if options.locate:
+        command.append("--locate")
+    if options.keep:
+        command += ["--keep", str(options.keep)]
+    return {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
+
+
+def summary(results: list[dict[str, Any]]) -> list[list[Any]]:
+    proved = [r for r in results if "verdict" in r]
+    lines = [
+        ["networks", len(results)],
+        ["run on the GPU as a whole", sum(r["verdict"] not in ("refused", "crashed", "timed out") for r in proved)],
+        ["… and are in step there", sum(map(runs_right, results))],
+        ["operators added by legalising, median", f"{statistics.median(r['added'] for r in proved):g}"],
+    ]
+    slower = {r["network"]: r["slower"] for r in results if "slower" in r}
+    if slower:
+        worst = max(slower, key=slower.__getitem__)
+        lines += [
+            ["latency on the CPU to the plain file's, median", f"{statistics.median(slower.values()):.3f}"],
+            ["latency on the CPU to the plain file's, worst", f"{slower[worst]:.3f} ({worst})"],
+        ]
+    return lines
+
+
+def tables(results: list[dict[str, Any]]) -> list[str]:
+    """What is said of the results, as Markdown."""
+    rows = [
+        [
+            r["network"],
+            r.get("verdict", "failed"),
+            f"{r['noise_ratio']:.2f}" if runs_right(r) else None,
+            sum(r["ops"].values()) if "ops" in r else None,
+            r.get("added"),
+            f"{r['slower']:.3f}" if "slower" in r else None,
+            f"{r['gpu_seconds']:.1f}" if "gpu_seconds" in r else None,
+            trouble(r),
+        ]
+        for r in results
+    ]
+    head = ["network", "verdict", "noise ratio", "operators", "added", "CPU to plain", "GPU s", "trouble"]
+    text = [report.table(["", ""], summary(results)), report.table(head, rows)]
+    ours = [(r["network"], r["check"], r["verdict"] not in ("refused", "crashed"), runs_right(r))
+            for r in results if "verdict" in r and "check" in r]  # fmt: skip
+    text += ["What `check` says of these files:", report.table(["", "", "which"], foresight(ours))]
+    peers = [(r["network"], r["peer"], r["peer"]["outcome"] == "ran", r["peer"].get("right", False))
+             for r in results if "peer" in r]  # fmt: skip
+    if peers:
+        text += [f"{PEER}'s files of the same networks:", report.table(["", "", "which"], foresight(peers))]
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    runner.add_arguments(parser)
+    report.add_arguments(parser)
+    parser.add_argument("--peer", action="store_true", help=f"ask the same of {PEER}'s files in benchmarks/cache")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of timing on the CPU (default 9; 0: none)")
+    parser.add_argument("--locate", action="store_true", help="name the operator where a network is out of step")
+    parser.add_argument("--keep", type=Path, help="folder in which the converted files stay")
+    parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not run again")
+    options = parser.parse_args()
+    known = _known(options.results)
+    results = []
+    for network in runner.chosen(options):
+        key = network.suite, network.name
+        result = known.get(key) or measure(network, options)
+        results.append(result)
+        if options.results and key not in known:
+            with options.results.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+        told = {k: result.get(k) for k in ("verdict", "noise_ratio", "added", "slower", "gpu_seconds", "wall", "left")}
+        print(f"{network.name}: {told} {trouble(result) or ''}", file=sys.stderr, flush=True)
+    text = "\n\n".join(
+        [
+            f"Suite {options.suite} on `litert-gpu`, converted with `--target litert-gpu`; the plain file is the one "
+            "without a target. Every proof is of the engine's own outputs on noise and on a picture.",
+            *tables(results),
+        ]
+    )
+    report.deliver(options, f"gpu {options.suite}", text, {"suite": options.suite, "networks": results})
+    return int(not all(map(runs_right, results)))
+
+
+def _known(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    if path is None or not path.is_file():
+        return {}
+    results = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(r["suite"], r["network"]): r for r in results if "verdict" in r}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
