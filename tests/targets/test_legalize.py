@@ -98,6 +98,14 @@ def with_constant(op: object, shape: Sequence[int], *constants: Sequence[int]) -
     return build
 
 
+def padded(op: object) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, 9, 8, 4))
+        return s.end(s(op, s(ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0))), s.graph.inputs[0])))
+
+    return build
+
+
 def tokens() -> Graph:
     """Attention over 12 tokens of 8 numbers, as rank 2 and 3."""
     s = Sketch((1, 3, 4, 8))
@@ -164,6 +172,27 @@ CASES = [
     ("ethos-u55", "ETHOS-TRANSPOSE", unary(ops.Permute((0, 2, 3, 1)), 1, 6, 5, 4)),
     ("ethos-u55", "ETHOS-LINEAR", with_constant(ops.Linear(), (1, 4, 4, 8), (3, 8), (3,))),
     ("ethos-u55", "ETHOS-BROADCAST", two(ops.Add(), (1, 4, 1, 8), (1, 1, 5, 8))),
+    ("litert-gpu", "GPU-CONV-GROUPS", grouped(6, 12, 24)),
+    ("litert-gpu", "LITERT-GPU-SHUFFLE-BATCH", unary(ops.DepthToSpace(2, "DCR", "NHWC"), 2, 4, 5, 8)),
+    ("litert-gpu", "LITERT-GPU-SHUFFLE-BATCH", unary(ops.SpaceToDepth(2, "DCR", "NHWC"), 3, 4, 6, 2)),
+    ("litert-gpu", "LITERT-GPU-SLOPE", unary(ops.LeakyRelu(1.5))),
+    ("litert-gpu", "LITERT-GPU-PRELU", with_constant(ops.Prelu(), (1, 4, 5, 8), (1, 5, 8))),
+    ("litert-gpu", "LITERT-GPU-PADDED-POOL", padded(ops.AvgPool2d((3, 3), (2, 2), layout="NHWC"))),
+    ("litert-gpu", "LITERT-GPU-PADDED-POOL", unary(ops.AvgPool2d((3, 3), (2, 2), ((1, 1), (1, 1)), layout="NHWC"))),
+    ("litert-gpu", "LITERT-GPU-PADDED-POOL", padded(ops.MaxPool2d((3, 3), (2, 2), layout="NHWC"))),
+    ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(), (1, 3, 5, 8), (1, 1, 8, 6))),
+    ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(False, True), (3, 5, 8), (6, 8))),
+    ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(), (1, 5, 8), (3, 8, 6))),
+    ("litert-gpu", "LITERT-GPU-MATMUL-TWICE", same(ops.MatMul(False, True))),
+    ("litert-gpu", "LITERT-GPU-CONSTANT-BATCH", with_constant(ops.Add(), (5, 8), (5, 8))),
+    ("litert-gpu", "LITERT-GPU-CONSTANT-BATCH", with_constant(ops.Mul("relu"), (3, 4, 8), (3, 1, 8))),
+    ("litert-gpu", "LITERT-GPU-CONSTANT-BATCH", with_constant(ops.Sub(), (8,), (8,))),
+    ("litert-gpu", "LITERT-GPU-VECTOR", unary(ops.Softmax(0), 8)),
+    ("litert-gpu", "LITERT-GPU-CUMSUM", unary(ops.CumSum(0), 5, 8)),
+    ("litert-gpu", "LITERT-GPU-PAD-BATCH", unary(ops.Pad(((1, 2), (0, 0), (0, 1))), 3, 4, 8)),
+    ("litert-gpu", "LITERT-GPU-PAD-BATCH", unary(ops.Pad(((1, 2), (0, 0), (0, 1), (0, 0))), 3, 4, 5, 8)),
+    ("litert-gpu", "GPU-PAD", unary(ops.Pad(((1, 0), (0, 2))), 12, 3)),
+    ("litert-gpu", "GPU-MATMUL-CONSTANT", lambda: _constant_first()),
     ("tflite-gpu", "GPU-BATCH", tokens),
     ("tflite-gpu", "GPU-SELECT", select),
     ("tflite-gpu", "GPU-SLICE", unary(ops.Slice((2, 0), (9, 3), (1, 1)), 12, 3)),

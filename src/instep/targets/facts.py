@@ -19,7 +19,16 @@ from instep.emit.tflite.writer import Writer
 from instep.graph import Graph, Node
 from instep.runtime import TFLiteInfo
 
-__all__ = ["OPERANDS", "Facts", "Operation", "Tensor", "facts_of_file", "facts_of_graph", "option_names"]
+__all__ = [
+    "OPERANDS",
+    "Facts",
+    "Operation",
+    "Tensor",
+    "facts_of_file",
+    "facts_of_graph",
+    "option_names",
+    "options_class",
+]
 
 #: Constants of up to so many elements are shown to rules, as ``values``.
 FEW = 64
@@ -67,7 +76,8 @@ _ENUMS = {
 @dataclass(eq=False)
 class Tensor:
     """One tensor. ``array`` is the constant behind it (None: computed, or a constant that cannot be read); ``open``:
-    the file leaves a size to whoever runs it, and ``shape`` is what it has until then."""
+    the file leaves a size to whoever runs it, and ``shape`` is what it has until then; ``maker``: the operator that
+    computes it."""
 
     index: int
     name: str
@@ -78,6 +88,7 @@ class Tensor:
     scale: tuple[float, ...] = ()
     zero_point: tuple[int, ...] = ()
     open: bool = False
+    maker: str = ""
 
     @functools.cached_property
     def record(self) -> Mapping[str, Any]:
@@ -91,6 +102,7 @@ class Tensor:
             "dtype": self.dtype,
             "constant": self.constant,
             "open": self.open,
+            "maker": self.maker,
             "size": int(np.prod(self.shape, dtype=np.int64)) if min(self.shape, default=0) >= 0 else -1,
             "values": _tuples(self.array) if few and self.array is not None else None,
             "quantized": bool(self.scale),
@@ -152,7 +164,17 @@ class Facts:
 
     def __post_init__(self) -> None:
         first = self.inputs[0].shape if self.inputs else ()
-        self.model = {"batch": first[0] if first else 1, "subgraphs": self.subgraphs, "operators": len(self.operations)}
+        given, made = {t.index for t in self.inputs}, [t.index for t in self.outputs]
+        self.model = {
+            "batch": first[0] if first else 1,
+            "subgraphs": self.subgraphs,
+            "operators": len(self.operations),
+            "passed": sum(i in given for i in made),
+            "repeated": len(made) - len(set(made)),
+        }
+        for op in self.operations:
+            for tensor in op.outputs:
+                tensor.maker = op.code
 
 
 def facts_of_file(info: TFLiteInfo) -> Facts:
@@ -248,20 +270,21 @@ def _enum_names(enum: type) -> dict[int, str]:
 
 
 @functools.cache
-def _options_class(code: str) -> type | None:
+def options_class(code: str) -> type | None:
+    """The schema's class of an operator's options; None where it has none."""
     name = _IRREGULAR.get(code) or _CLASSES.get(code.lower().replace("_", "") + "optionst")
     return getattr(schema, name) if name else None
 
 
 def option_names(code: str) -> Sequence[str] | None:
     """The options of an operator as rules name them; None for an operator that has none."""
-    made = _options_class(code)
+    made = options_class(code)
     return None if made is None else tuple(_option_record(code, made()))
 
 
 def _options(code: str, given: Any) -> Mapping[str, Any]:
     """The options as a record: schema defaults where the file leaves them out, enumerations by name."""
-    made = _options_class(code)
+    made = options_class(code)
     if given is None or (made is not None and not isinstance(given, made)):
         given = made() if made is not None else None
     return {} if given is None else _option_record(code, given)

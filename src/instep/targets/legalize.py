@@ -11,7 +11,6 @@ from instep.rewrite.driver import PassReport, Rewrite, rewrite, run
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
-from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.lower.table import Build
 from instep.targets.check import Violation, check_facts
 from instep.targets.facts import facts_of_graph
@@ -42,8 +41,9 @@ def merge_reshapes(edit: Editor) -> bool:
     return changed
 
 
-#: Not among them: the canonical form of views, which would put a transpose that was split together again.
-TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates, merge_reshapes, merge_constants)
+#: Not among them: the canonical form of views, which would put a transpose that was split together again, and the end
+#: of identities, by which a rewrite may keep two operands apart.
+TIDY: tuple[Rewrite, ...] = (fold_constants, merge_duplicates, merge_reshapes, merge_constants)
 
 
 @dataclass

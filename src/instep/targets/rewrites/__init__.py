@@ -10,6 +10,7 @@ from instep.targets.rewrites import (  # noqa: F401  (they fill the table)
     moves,
     norms,
     plain,
+    pools,
     reductions,
 )
 from instep.targets.rewrites.table import CLEARINGS, Clearing, Target, clearing, clearings_for

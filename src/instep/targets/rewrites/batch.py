@@ -35,6 +35,18 @@ def keep_batch(b: Build, target: Target) -> bool:
     return True
 
 
+@clearing("axes of size 1 in front of the operands change no element")
+def rank_4(b: Build, target: Target) -> bool:
+    """The node alone on four axes, between two reshapes."""
+    op = _lifted(b.node) if b.node.output.rank < 4 else None
+    if op is None:
+        return False
+    tall: dict[Value, Value] = {}
+    given = list(b.node.inputs)
+    inputs = [_tall(b.edit, b.node, v, tall) if _data(b.node, i) else v for i, v in enumerate(given)]
+    return b.done(ops.Reshape(b.node.output.shape), b.add(op, *inputs))
+
+
 def _data(node: Node, index: int) -> bool:
     """Whether an input has the axes of the result (a weight or an index has its own)."""
     if isinstance(node.op, ops.Linear | ops.Gather):

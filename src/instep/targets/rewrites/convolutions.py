@@ -18,6 +18,8 @@ __all__ = ["parts_of_groups"]
 MAC_RATE, BYTE_RATE, DISPATCH = 3e10, 4e9, 8e-6
 #: Kernels compute channels in such bundles; a group of fewer wastes the rest.
 BUNDLE = 4
+#: At most so many groups are merged: each zero is multiplied, too.
+MOST_MERGED = 4
 
 
 def parts_of_groups(macs: int, groups: int, channels: tuple[int, int], moved: int) -> int:
@@ -34,6 +36,25 @@ def parts_of_groups(macs: int, groups: int, channels: tuple[int, int], moved: in
         return work + (2 * moved / BYTE_RATE + 2 * parts * DISPATCH if parts > 1 else DISPATCH)
 
     return min((p for p in range(1, groups + 1) if groups % p == 0), key=seconds)
+
+
+@clearing("groups side by side are one group whose kernel is zero between them")
+def merge_groups(b: Build, target: Target) -> bool:
+    """Few groups together until input and output channels are bundles, where the target computes such groups."""
+    op, weight = b.node.op, b.array(1)
+    if not isinstance(op, ops.Conv2d) or op.layout != "NHWC" or op.groups == 1 or weight is None:
+        return False
+    each, per_group = weight.shape[0] // op.groups, weight.shape[3]
+    fits = (m for m in range(2, MOST_MERGED + 1) if op.groups % m == 0 and op.groups > m)
+    merged = next((m for m in fits if m * each % BUNDLE == 0 and m * per_group % BUNDLE == 0), None)
+    if merged is None:
+        return False
+    kernel = np.zeros((*weight.shape[:3], merged * per_group), weight.dtype)
+    for g in range(op.groups):
+        rows, at = slice(g * each, (g + 1) * each), g % merged * per_group
+        kernel[rows, :, :, at : at + per_group] = weight[rows]
+    inputs = [b.x, b.constant(kernel, "merged"), *b.node.inputs[2:]]
+    return b.done(op.with_(groups=op.groups // merged), *inputs)
 
 
 @clearing("a grouped convolution computes each group by itself; zeros between the groups add nothing")

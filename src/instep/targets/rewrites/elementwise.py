@@ -21,10 +21,10 @@ def spell_prelu(b: Build, target: Target) -> bool:
         return False
     if isinstance(op, ops.LeakyRelu):
         channels = b.x.shape[-1:] or (1,)
-        if target.has("PRELU") and b.x.rank > 1:
+        if target.has("PRELU") and not target.has("LEAKY_RELU") and b.x.rank > 1:
             return b.done(ops.Prelu(), b.x, b.constant(np.full((1,) * (b.x.rank - 2) + channels, op.slope), "slope"))
         slope = b.constant(op.slope, "slope")
-        if target.has("MAXIMUM") and 0 <= op.slope <= 1:
+        if target.has("MAXIMUM") and 0 <= op.slope <= 1 and not target.has("LEAKY_RELU"):
             return b.done(ops.Maximum(), b.x, b.add(ops.Mul(), b.x, slope))
     else:
         slope = b.node.inputs[1]
@@ -132,6 +132,9 @@ def spell_same_operands(b: Build, target: Target) -> bool:
     if isinstance(op, ops.Sub | ops.SquaredDifference) and not getattr(op, "activation", ""):
         # 0 · x, not 0: what was infinite becomes NaN both ways
         return b.done(ops.Mul(), b.x, b.constant(0, "zero"))
+    if isinstance(op, ops.MatMul):
+        twin = b.add(ops.Mul(), b.x, b.constant(1, "one"))
+        return b.done(op, b.x, twin)
     if isinstance(op, ops.Div) and not op.activation:
         return b.done(ops.Mul(), b.x, b.add(ops.Div(), b.constant(1, "one"), b.x))
     return False

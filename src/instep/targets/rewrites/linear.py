@@ -83,6 +83,25 @@ def _turned(b: Build, left: np.ndarray) -> bool:
     return b.done(ops.Permute((*range(product.rank - 2), product.rank - 1, product.rank - 2)), product)
 
 
+@clearing("a matrix for all of a batch is that matrix for each of it")
+def expand_matmul(b: Build, target: Target) -> bool:
+    """One right matrix for many left ones: their rows are the rows of one long matrix. Else the matrix is repeated."""
+    op, (left, right) = b.node.op, b.node.inputs
+    if not isinstance(op, ops.MatMul):
+        return False
+    batch = b.node.output.shape[:-2]
+    if math.prod(right.shape[:-2]) == 1 and not op.transpose_a:
+        rows = b.reshape(left, (1, 1, left.size // left.shape[-1], left.shape[-1]))
+        product = b.add(op, rows, b.reshape(right, (1, 1, *right.shape[-2:])))
+        return b.done(ops.Reshape(b.node.output.shape), product)
+    wide = []
+    for value in (left, right):
+        shape = (*batch, *value.shape[-2:])
+        ones = b.constant(np.ones((*batch, 1, 1)), "ones")
+        wide.append(value if value.shape == shape else b.add(ops.Mul(), value, ones))
+    return wide != [left, right] and b.done(op, *wide)
+
+
 @clearing("axes of size 1 in front change no product")
 def matmul_rank_4(b: Build, target: Target) -> bool:
     op = b.node.op
