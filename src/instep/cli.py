@@ -35,7 +35,7 @@ app = typer.Typer(
 #: exit statuses: all is well; a verdict or a run that fails; the user can put it right
 OK, FAILED, USAGE = 0, 1, 2
 
-SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, or a .pt2 file."
+SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, a .pt2 or a .tflite file."
 
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
@@ -131,7 +131,7 @@ def convert(
 
 @app.command(epilog="Example: instep verify model.py:net net.tflite --weights net.safetensors --images pictures/")
 def verify(
-    source: Annotated[str, typer.Argument(metavar="A", help=SOURCE_HELP + " Or another .tflite file.")],
+    source: Annotated[str, typer.Argument(metavar="A", help=SOURCE_HELP)],
     file: Annotated[str, typer.Argument(metavar="B", help="the TFLite file on trial, made by any tool")],
     weights: Weights = None,
     input: Inputs = None,
@@ -167,7 +167,7 @@ def verify(
 
 @app.command(epilog="Example: instep show timm:resnet18 --depth 2")
 def show(
-    source: Annotated[str, typer.Argument(metavar="FILE", help=SOURCE_HELP + " Or a .tflite file.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help=SOURCE_HELP)],
     weights: Weights = None,
     input: Inputs = None,
     arg: Args = None,
