@@ -33,9 +33,9 @@ def trouble(result: dict[str, Any]) -> str | None:
     return f"{result['verdict']}: {why}"[:220]
 
 
-def peer_file(network: Network) -> Path | None:
-    """The newest file of the peer's for the network in the cache, None when there is none."""
-    found = runner.CACHE.glob(f"{PEER}-*/{network.suite}/{network.name}.tflite")
+def peer_file(network: Network, cache: Path) -> Path | None:
+    """The newest file of the peer's for the network in ``cache``, None when there is none."""
+    found = cache.glob(f"{PEER}-*/{network.suite}/{network.name}.tflite")
     return max(found, key=lambda p: p.stat().st_mtime, default=None)
 
 
@@ -59,7 +59,7 @@ def foresight(judged: Sequence[tuple[str, dict[str, Any], bool, bool]]) -> list[
 def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
     """One network in a process of its own."""
     command = ["benchmarks.gpu_child", network.suite, network.name, "--rounds", str(options.rounds)]
-    peer = peer_file(network) if options.peer else None
+    peer = peer_file(network, options.peer) if options.peer else None
     if peer is not None:
         command += ["--peer", str(peer)]
     if options.locate:
@@ -118,7 +118,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     runner.add_arguments(parser)
     report.add_arguments(parser)
-    parser.add_argument("--peer", action="store_true", help=f"ask the same of {PEER}'s files in benchmarks/cache")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        nargs="?",
+        const=runner.CACHE,
+        help=f"ask the same of {PEER}'s files in this cache (benchmarks/cache)",
+    )
     parser.add_argument("--rounds", type=int, default=9, help="rounds of timing on the CPU (default 9; 0: none)")
     parser.add_argument("--locate", action="store_true", help="name the operator where a network is out of step")
     parser.add_argument("--keep", type=Path, help="folder in which the converted files stay")
