@@ -9,10 +9,13 @@ import pytest
 
 from instep.emit.tflite import write
 from instep.graph import Graph, Value, ops
+from instep.graph.reference import GraphReference
 from instep.runtime import COMPILERS, Job, Refusal, available, engine_of, run, run_jobs, tflite_info, vulkan
 from instep.runtime.expose import expose
 from instep.runtime.messages import meaningful, placement, refusals, without_driver
 from instep.verify.files import verify_files
+from instep.verify.noise import arithmetic_of, growth
+from instep.verify.verify import verify
 from raw_tflite import raw_tflite, schema
 
 missing = available("litert-gpu")
@@ -147,11 +150,31 @@ def test_accepted_and_wrong_is_caught_and_the_engine_is_blamed(tmp_path: Path) -
 def test_healthy_files_are_in_step_on_the_engine_and_refused_ones_say_so(tmp_path: Path) -> None:
     net = healthy(tmp_path / "net.tflite")
     assert verify_files(net, net, on="litert-gpu").verdict == "in step"
+    dies = grouped(tmp_path / "dies.tflite", 12, 8, 2)
+    dead = verify_files(dies, dies, on="litert-gpu")
+    assert (dead.verdict, dead.ok) == ("crashed", False)
+    assert dead.culprit is not None and dead.culprit.operator == "CONV_2D"
     nd = gather_nd(tmp_path / "nd.tflite")
     verdict = verify_files(nd, nd, on="litert-gpu")
     assert verdict.verdict == "refused" and not verdict.ok
     assert verdict.refusals[0]["operator"] == "GATHER_ND"
     assert "GATHER_ND: Operation is not supported." in verdict.said
+
+
+@on_gpu
+def test_the_sine_of_a_gpu_is_coarse_and_legal(tmp_path: Path) -> None:
+    """Vulkan asks for an absolute error of 2⁻¹¹ only."""
+    x = Value("x", (4, 9))
+    graph = Graph([x], input_names=["x"])
+    graph.outputs = [graph.add(ops.Sin(), [x], scope="sine").output]
+    graph.output_names = ["y"]
+    write(graph, tmp_path / "sine.tflite")
+    verdict = verify(GraphReference(graph), tmp_path / "sine.tflite", graph=graph, on="litert-gpu")
+    assert verdict.verdict == "in step"
+    error = np.abs(run(tmp_path / "sine.tflite", [noise(4, 9)], engine="litert-gpu").outputs[0] - np.sin(noise(4, 9)))
+    assert 1e-6 < error.max() < 2**-11  # no CPU would be so far off, and no proof on a CPU would let it pass
+    sine = graph.outputs[0].name
+    assert growth(graph)[sine] < 2 < growth(graph, arithmetic=arithmetic_of("litert-gpu"))[sine]
 
 
 # -- everywhere ------------------------------------------------------------------------------------------------------

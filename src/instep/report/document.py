@@ -29,7 +29,7 @@ def value_row(row: Any) -> ValueRow:
 def headline(verdict: Any) -> str:
     """The verdict in two words; for a lossy result whether it meets the thresholds."""
     if not verdict.thresholds_stated:
-        return f"{verdict.verdict} on {verdict.engine}" if verdict.engine else verdict.verdict
+        return verdict.verdict
     return "good enough" if verdict.ok else "not good enough"
 
 
@@ -49,16 +49,19 @@ def sentence(verdict: Any) -> str:
     ran = f"{len(verdict.inputs)} inputs" if len(verdict.inputs) != 1 else "1 input"
     if verdict.verdict == "not comparable":
         return "no output of the file could be compared with the source"
+    place = f"on {verdict.engine} " if verdict.engine else ""
     return (
-        f"the worst output is {ratio} times the network's own rounding noise away from the truth "
+        f"{place}the worst output is {ratio} times the network's own rounding noise away from the truth "
         f"(up to {LIMITS.in_step:g} is in step), on {ran}" + (f"; {figures}" if figures else "")
     )
 
 
 def facts_of_fault(verdict: Any) -> list[tuple[str, str]]:
     """Where a result left its source and why, as (label, value) pairs; [] when it did not."""
-    if verdict.ok or verdict.first is None:
+    if verdict.ok:
         return []
+    if verdict.first is None:
+        return [("culprit", str(verdict.culprit))] if verdict.culprit is not None else []
     row, cause = verdict.first, verdict.diagnosis
     place = f" ({row.origin})" if row.origin else ""
     facts = [("first to leave", f"{row.operator} '{row.scope or row.source}'{place}")]

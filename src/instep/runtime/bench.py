@@ -63,10 +63,13 @@ class _Runner:
         numbers = self.line().split()
         return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 else None
 
+    def said(self) -> str:
+        self.log.seek(0)
+        return self.log.read()[-100_000:].decode(errors="replace")
+
     def reason(self) -> str:
         how, _ = death(self.process.wait())
-        self.log.seek(0)
-        log = self.log.read()[-100_000:].decode(errors="replace")
+        log = self.said()
         refused = refusals(log)
         if refused:
             return "refused: " + "; ".join(map(str, refused))
@@ -123,6 +126,10 @@ def bench(
                 else:
                     result.samples.setdefault(runner.path, []).append(sample[0])
                     result.cpu.setdefault(runner.path, []).append(sample[1])
+        for runner in runners if wanted.device == "gpu" else ():
+            if runner.path not in result.failed and (complaints := meaningful(runner.said())):
+                # a step that fails takes no time
+                result.failed[runner.path] = f"{wanted.name} runs it, but complains: {complaints[0]}"
     finally:
         for runner in runners:
             runner.close()

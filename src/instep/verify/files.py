@@ -148,7 +148,7 @@ def verify_files(
     except EngineError as error:
         if not on or error.result is None or error.result.outcome == "unavailable":
             raise
-        return on_engine.not_run(error.result)
+        return on_engine.not_run(error.result, subject, sets)
     verdict.engine = on
     if on and not verdict.ok:
         on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, explain=False)

@@ -42,11 +42,14 @@ def check_engine(name: str) -> str:
     return engine.name
 
 
-def not_run(result: RunResult) -> Verdict:
-    """The verdict on a file that the engine refused, or died of."""
+def not_run(result: RunResult, subject: TfliteSubject, sets: Sequence[InputSet]) -> Verdict:
+    """The verdict on a file that the engine refused, or died of; where it names no operator, the first is searched."""
     verdict = Verdict(result.outcome, float("nan"), float("nan"), float("nan"), engine=result.engine)
     verdict.refusals = [{"operator": r.operator, "message": r.message, "tensor": r.tensor} for r in result.refusals]
     verdict.said = result.message
+    if result.outcome in ("refused", "crashed") and not any(r.operator for r in result.refusals):
+        given = shown_inputs(subject.mapping, subject.input_values, sets[0].arrays)
+        verdict.culprit = first_trouble(subject.path, given, result.engine)
     return verdict
 
 
@@ -116,6 +119,7 @@ def locate(
         # one step of the engine's that fails takes the values of all others with it: they say nothing
         given = shown_inputs(subject.mapping, subject.input_values, asked.sets[0].arrays)
         verdict.culprit = first_trouble(subject.path, given, engine)
+        verdict.diagnosis, verdict.suspects, verdict.suspect_values = None, [], []
 
 
 def first_trouble(path: str | Path, inputs: Sequence[np.ndarray], engine: str) -> Culprit | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from instep.graph import Graph, Node, SourceView
+from instep.runtime import engine_of
 from instep.verify.explain import AFFORDABLE, Witness, between_good_and_bad, explain_verdict
 from instep.verify.inputs import InputSet, Picture
 from instep.verify.jumps import Jumps
@@ -376,14 +377,15 @@ def verify(
     if on:
         subject.engines = (on,)
     try:
+        # of an engine that hides its values the outputs alone explain nothing; ``locate`` does
         verdict = judge(
             reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures, unit=unit,
-            arithmetic=arithmetic_of(on),
+            arithmetic=arithmetic_of(on), explain=not on or engine_of(on).intermediates,
         )  # fmt: skip
     except EngineError as error:
         if not on or error.result is None or error.result.outcome == "unavailable":
             raise
-        return on_engine.not_run(error.result)
+        return on_engine.not_run(error.result, subject, sets)
     verdict.engine = on
     if on and not verdict.ok:
         on_engine.locate(verdict, reference, subject, sets, graph=graph, seed=seed, limits=limits, unit=unit)
