@@ -327,7 +327,7 @@ def _say_verdict(verdict: Any, facts: list[tuple[str, str]], quiet: bool, report
     if report is not None:
         facts = [*facts, ("report", report)]
     screen.print(verdict_panel(headline(verdict), sentence(verdict), [*facts_of_fault(verdict), *facts]))
-    if not verdict.ok:
+    if not verdict.ok and verdict.outputs:
         screen.print(values([value_row(r) for r in verdict.worst(5)], "Worst values"))
 
 
