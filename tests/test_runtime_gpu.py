@@ -15,6 +15,7 @@ from instep.runtime.expose import expose
 from instep.runtime.messages import meaningful, placement, refusals, without_driver
 from instep.verify.files import verify_files
 from instep.verify.noise import arithmetic_of, growth
+from instep.verify.verdict import Verdict
 from instep.verify.verify import verify
 from raw_tflite import raw_tflite, schema
 
@@ -27,6 +28,11 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def healthy(path: Path) -> Path:
+    write(gated(), path)
+    return path
+
+
+def gated() -> Graph:
     """A convolution, a sigmoid gate and a pixel shuffle, two outputs."""
     graph = Graph()
     x = Value("image", (1, 6, 8, 3))
@@ -38,8 +44,24 @@ def healthy(path: Path) -> Path:
     gated = graph.add(ops.Mul(), [hidden, gate], scope="gated").output
     large = graph.add(ops.DepthToSpace(2, "DCR", "NHWC"), [gated], scope="shuffle").output
     graph.outputs, graph.output_names = [large, gate], ["large", "gate"]
+    return graph
+
+
+def convolved(channels: int, filters: int, groups: int) -> Graph:
+    """A RELU and a convolution with groups."""
+    x = Value("x", (1, 8, 8, channels))
+    graph = Graph([x], input_names=["x"])
+    kernel = graph.constant(noise(filters, 3, 3, channels // groups), "kernel")
+    positive = graph.add(ops.Relu(), [x], scope="positive").output
+    op = ops.Conv2d(padding=((1, 1), (1, 1)), groups=groups, layout="NHWC")
+    graph.outputs, graph.output_names = [graph.add(op, [positive, kernel], scope="conv").output], ["y"]
+    return graph
+
+
+def proved(graph: Graph, path: Path) -> Verdict:
+    """The proof of ``graph``, written as it is, on the GPU."""
     write(graph, path)
-    return path
+    return verify(GraphReference(graph), path, graph=graph, on="litert-gpu")
 
 
 def grouped(path: Path, channels: int, filters: int, groups: int) -> Path:
@@ -137,28 +159,34 @@ def test_time_and_memory_are_bounded(tmp_path: Path) -> None:
 
 @on_gpu
 def test_accepted_and_wrong_is_caught_and_the_engine_is_blamed(tmp_path: Path) -> None:
-    path = grouped(tmp_path / "grouped.tflite", 8, 8, 4)
-    verdict = verify_files(path, path, on="litert-gpu")
+    verdict = proved(convolved(8, 8, 4), tmp_path / "grouped.tflite")
     assert verdict.verdict == "out of step" and verdict.engine == "litert-gpu"
     assert any("in step on the CPU" in note for note in verdict.notes)
     culprit = verdict.culprit
     assert culprit is not None
-    assert (culprit.stage, culprit.name, culprit.operator, culprit.value) == ("runtime", "litert-gpu", "CONV_2D", "y")
+    assert (culprit.stage, culprit.name, culprit.operator, culprit.scope) == (
+        "runtime",
+        "litert-gpu",
+        "CONV_2D",
+        "conv",
+    )
 
 
 @on_gpu
-def test_healthy_files_are_in_step_on_the_engine_and_refused_ones_say_so(tmp_path: Path) -> None:
-    net = healthy(tmp_path / "net.tflite")
-    assert verify_files(net, net, on="litert-gpu").verdict == "in step"
-    dies = grouped(tmp_path / "dies.tflite", 12, 8, 2)
-    dead = verify_files(dies, dies, on="litert-gpu")
+def test_healthy_files_are_in_step_and_deadly_ones_crashed_on_the_engine(tmp_path: Path) -> None:
+    assert proved(gated(), tmp_path / "net.tflite").verdict == "in step"
+    dead = proved(convolved(12, 8, 2), tmp_path / "dies.tflite")
     assert (dead.verdict, dead.ok) == ("crashed", False)
     assert dead.culprit is not None and dead.culprit.operator == "CONV_2D"
-    nd = gather_nd(tmp_path / "nd.tflite")
-    verdict = verify_files(nd, nd, on="litert-gpu")
+
+
+@on_gpu
+def test_a_refused_file_is_a_verdict_in_the_engines_words(tmp_path: Path) -> None:
+    path = gather_nd(tmp_path / "nd.tflite")
+    verdict = verify_files(path, path, on="litert-gpu")
     assert verdict.verdict == "refused" and not verdict.ok
-    assert verdict.refusals[0]["operator"] == "GATHER_ND"
-    assert "GATHER_ND: Operation is not supported." in verdict.said
+    assert verdict.refusals == [{"operator": "GATHER_ND", "message": "Operation is not supported.", "tensor": ""}]
+    assert verdict.said == "GATHER_ND: Operation is not supported."
 
 
 @on_gpu
@@ -168,8 +196,7 @@ def test_the_sine_of_a_gpu_is_coarse_and_legal(tmp_path: Path) -> None:
     graph = Graph([x], input_names=["x"])
     graph.outputs = [graph.add(ops.Sin(), [x], scope="sine").output]
     graph.output_names = ["y"]
-    write(graph, tmp_path / "sine.tflite")
-    verdict = verify(GraphReference(graph), tmp_path / "sine.tflite", graph=graph, on="litert-gpu")
+    verdict = proved(graph, tmp_path / "sine.tflite")
     assert verdict.verdict == "in step"
     error = np.abs(run(tmp_path / "sine.tflite", [noise(4, 9)], engine="litert-gpu").outputs[0] - np.sin(noise(4, 9)))
     assert 1e-6 < error.max() < 2**-11  # no CPU would be so far off, and no proof on a CPU would let it pass

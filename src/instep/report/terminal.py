@@ -23,7 +23,7 @@ _STYLES = {
     "drifting": ("yellow", "≈"),
     "out of step": ("red", "✕"),
     "not good enough": ("red", "✕"),
-    **dict.fromkeys(("refused", "crashed", "timed out", "out of memory"), ("red", "✕")),
+    **dict.fromkeys(("refused", "crashed", "timed out", "out of memory", "failed"), ("red", "✕")),
 }
 
 
