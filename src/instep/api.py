@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from instep import tflite_source
 from instep.collector import importing
+from instep.debugging import bisect, cut
 from instep.report.results import Bench, Conversion, Verification
+from instep.probing import Probe, probe
 from instep.targeting import Aim, Check, TargetError, check, legalize
 
 if TYPE_CHECKING:
@@ -28,13 +30,17 @@ __all__ = [
     "Check",
     "Conversion",
     "InstepError",
+    "Probe",
     "TargetError",
     "Verification",
     "bench",
+    "bisect",
     "capture",
     "check",
     "convert",
+    "cut",
     "legalize",
+    "probe",
     "show",
     "verify",
 ]

@@ -416,4 +416,5 @@ def main() -> int:
     return status if isinstance(status, int) else OK
 
 
-from instep import cli_targets  # noqa: E402, F401  (it adds its commands to ``app``, which has to be there first)
+# they add their commands to ``app``, which has to be there first
+from instep import cli_debug, cli_targets  # noqa: E402, F401

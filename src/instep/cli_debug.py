@@ -1,0 +1,113 @@
+"""The commands for debugging: cut, bisect, stages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from instep.cli import (
+    FAILED,
+    OK,
+    SOURCE_HELP,
+    Args,
+    Debug,
+    Images,
+    Inputs,
+    Json,
+    Mean,
+    On,
+    PixelMax,
+    Seed,
+    Std,
+    Weights,
+    _arguments,
+    _errors,
+    _picture,
+    _print_json,
+    _progress,
+    _say_notes,
+    _shapes,
+    app,
+)  # fmt: skip
+
+__all__ = ["bisect", "cut"]
+
+
+@app.command(epilog="Example: instep cut net.tflite --from stem/relu --to head/conv2d -o part.tflite")
+def cut(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A .tflite file of any origin, or " + SOURCE_HELP)],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE|DIR", help="a .tflite file, or a folder")],
+    start: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="VALUE", help="where it begins: a name, its beginning, #12"),
+    ] = None,
+    end: Annotated[
+        list[str] | None, typer.Option("--to", metavar="VALUE", help="where it ends; repeatable, like --from")
+    ] = None,
+    weights: Weights = None,
+    input: Inputs = None,
+    arg: Args = None,
+    images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make any sub-network a TFLite file; into a folder, with the arrays that flow in and out of it."""
+    with _errors(debug), _progress(as_json) as progress:
+        from instep.debugging import cut as run
+
+        result = run(
+            source, out, start=start or (), end=end or (), weights=weights, inputs=_shapes(input),
+            args=_arguments(arg), images=images, picture=_picture(pixel_max, mean, std), seed=seed, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(result)
+        return
+    from instep.report.debugging import cut_facts
+    from instep.report.terminal import console
+
+    console().print(cut_facts(result))
+    _say_notes(result.notes)
+
+
+@app.command(epilog="Example: instep bisect net.tflite --on litert-gpu -o fault/")
+def bisect(
+    a: Annotated[str, typer.Argument(metavar="A", help="what is trusted: a .tflite file, or " + SOURCE_HELP)],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="the folder to write what is found into")],
+    b: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="what is on trial: as A; left out, A itself on the engine --on")
+    ] = None,
+    on: On = "",
+    weights: Weights = None,
+    input: Inputs = None,
+    arg: Args = None,
+    images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
+    timeout: Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")] = 60.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the smallest sub-network that differs, is refused or crashes, and write it as a bug report."""
+    with _errors(debug), _progress(as_json) as progress:
+        from instep.debugging import bisect as run
+
+        result = run(
+            a, b, out, on=on, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
+            picture=_picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(result)
+    else:
+        from instep.report.debugging import bisection
+        from instep.report.terminal import console
+
+        console().print(bisection(result))
+        _say_notes(result.notes)
+    raise typer.Exit(OK if result.ok else FAILED)

@@ -1,0 +1,1 @@
+"""Parts of a file as files of their own, and the search for the smallest part that shows a fault."""
