@@ -1,0 +1,64 @@
+"""What check says of a file for litert-gpu is what LiteRT's GPU delegate does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_legalize import with_constant
+
+from instep.emit.tflite import write
+from instep.graph import Graph, ops
+from instep.runtime import Job, RunResult, available, run_jobs
+from instep.targets import check_facts, facts_of_graph, load
+
+missing = available("litert-gpu")
+pytestmark = pytest.mark.skipif(missing is not None, reason=missing or "")
+
+
+#: name → a graph, right and wrong ones side by side
+FILES: dict[str, Callable[[], Graph]] = {
+    f"{list(x)} times a constant {list(c)}": with_constant(ops.Mul(), x, c)
+    for x, c in [
+        ((1, 1, 64), (1, 1, 1, 64)),
+        ((1, 64), (1, 1, 64)),
+        ((1, 64), (1, 4, 5, 64)),
+        ((1, 64), (5, 64)),
+        ((1, 1, 64), (4, 64)),
+        ((1, 7, 64), (1, 5, 7, 64)),
+        ((7, 64), (1, 1, 1, 64)),
+        ((7, 64), (7, 1)),
+        ((7, 64), (64,)),
+        ((7, 5, 64), (7, 1, 1)),
+        ((1, 5, 64), (5, 1)),
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Graph, list[np.ndarray], RunResult]]:
+    """Every file's graph, the inputs, and what the engine made of them."""
+    folder, rng = tmp_path_factory.mktemp("gpu"), np.random.default_rng(0)
+    graphs = {name: build() for name, build in FILES.items()}
+    given = {n: [rng.standard_normal(v.shape).astype(np.float32) for v in g.inputs] for n, g in graphs.items()}
+    paths = {name: folder / f"{i}.tflite" for i, name in enumerate(graphs)}
+    for name, graph in graphs.items():
+        write(graph, paths[name])
+    results = run_jobs([Job(paths[n], [given[n]], "litert-gpu") for n in graphs], timeout=120)
+    return {n: (g, given[n], r[0]) for (n, g), r in zip(graphs.items(), results, strict=True)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_check_foretells_the_engine(
+    name: str, answers: dict[str, tuple[Graph, list[np.ndarray], RunResult]], tmp_path: Path
+) -> None:
+    graph, given, result = answers[name]
+    errors = [v for v in check_facts(facts_of_graph(graph), load("litert-gpu")) if v.level == "error"]
+    table = graph.run([x.astype(np.float64) for x in given], keep=())
+    right = not result.failed and all(
+        np.allclose(got.reshape(value.shape), table[value], rtol=1e-4, atol=1e-4 * np.abs(table[value]).max())
+        for got, value in zip(result.outputs, graph.outputs, strict=True)
+    )
+    assert right == (not errors), (result.message, errors)
