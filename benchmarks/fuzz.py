@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -266,7 +267,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        corpus = [*_made(Path(folder)), *options.files]
+        corpus = [*_made(Path(folder)), *(Path(shutil.copy(file, folder)) for file in options.files)]
         found = run(corpus, options.seed, options.count)
     strange: Counter[str] = Counter()
     for case in found["cases"]:

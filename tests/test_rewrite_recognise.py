@@ -10,7 +10,7 @@ from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.fold.scales import fold_scales
 from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
-from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
+from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_folded_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from rewriting import Net, apply
 
@@ -187,6 +187,29 @@ def test_layer_norm_spelled_out(axes, form):
     y = net(ops.Add(), net(ops.Mul(), y, net.constant(shape)), net.constant(shape))
     counts = apply(net.out(y), recognise_arithmetic, recognise_norms, fold_scales_into_norms, rounds=2)
     assert counts == {"Tanh": 1, "LayerNorm": 1}
+
+
+def folded_norm(net, centre_axes=(0, 2)):
+    """x · r - mean · r with statistics as vectors: how XLA writes a layer norm (litert-torch)."""
+    x = net.inputs[0]
+    rows = (1, x.shape[1], 1)
+    mean = net(ops.ReduceMean((0, 2)), x)
+    off = net(ops.ReduceMean(centre_axes), x) if centre_axes != (0, 2) else mean
+    var = net(ops.ReduceMean((0, 2)), net(ops.SquaredDifference(), x, net(ops.Reshape(rows), mean)))
+    root = net(ops.Rsqrt(), net(ops.Add(), var, np.array(1e-3)))
+    shift = net(ops.Neg(), net(ops.Mul(), root, off))
+    scaled = net(ops.Mul(), x, net(ops.Reshape(rows), root))
+    return net(ops.Add(), scaled, net(ops.Reshape(rows), shift))
+
+
+def test_layer_norm_folded_into_a_scale_and_a_shift_per_row():
+    net = Net((1, 6, 8))
+    y = net(ops.Add(), net(ops.Mul(), folded_norm(net), (8,)), (8,))
+    assert apply(net.out(y), recognise_folded_norms, fold_scales_into_norms, rounds=2) == {"LayerNorm": 1}
+    net = Net((2, 6, 8))  # over the batch as well
+    assert apply(net.out(folded_norm(net)), recognise_folded_norms) == {"LayerNorm": 1}
+    net = Net((1, 6, 6))  # the mean of the columns, where the root is that of the rows
+    assert apply(net.out(folded_norm(net, (0, 1))), recognise_folded_norms)["Rsqrt"] == 1
 
 
 def test_rms_norm_and_mean_spelled_out():

@@ -34,7 +34,7 @@ from instep.rewrite.lower import lowering
 from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.recognise.activations import recognise_activations
 from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_piecewise
-from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_norms
+from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_folded_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.tune.lanes import fill_lanes
 from instep.rewrite.views import canonicalise_views, hoist_slices
@@ -47,7 +47,7 @@ ROUNDS = 6
 TIDY: tuple[Rewrite, ...] = (fold_constants, drop_identities, merge_duplicates)
 RECOGNISE: tuple[Rewrite, ...] = (
     recognise_views, recognise_focus, linear_from_matmul, recognise_arithmetic, recognise_piecewise,
-    recognise_activations, recognise_norms, fold_scales_into_norms,
+    recognise_activations, recognise_norms, recognise_folded_norms, fold_scales_into_norms,
 )  # fmt: skip
 FOLD: tuple[Rewrite, ...] = (
     *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,

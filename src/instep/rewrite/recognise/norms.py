@@ -13,7 +13,7 @@ from instep.rewrite.edit import Editor
 from instep.rewrite.fold.affine import read_affine, scalar_line
 from instep.rewrite.fold.weights import sole_user
 
-__all__ = ["fold_scales_into_norms", "recognise_norms"]
+__all__ = ["fold_scales_into_norms", "recognise_folded_norms", "recognise_norms"]
 
 
 @dataclass
@@ -103,6 +103,76 @@ def _is_mean(edit: Editor, value: Value, x: Value, axes: tuple[int, ...]) -> boo
 def _is_centred(edit: Editor, value: Value, x: Value, axes: tuple[int, ...]) -> bool:
     node = edit.maker(value, ops.Sub)
     return node is not None and node.inputs[0] is x and _is_mean(edit, node.inputs[1], x, axes)
+
+
+@rewrite("x · r + (-(r · mean)) is (x - mean) · r, the definition of layer norm where r is 1 / √(variance + eps)")
+def recognise_folded_norms(edit: Editor) -> bool:
+    """A batch norm by its own statistics is how XLA writes a layer norm: one value per row, reshaped as needed."""
+    changed = False
+    for node in edit.nodes(ops.Add):
+        found = _folded(edit, node) if edit.alive(node) and not node.op.activation else None
+        if found is None:
+            continue
+        shape = tuple(found.x.shape[a] for a in found.axes)
+        stem = node.scope or node.output.name
+        weight = edit.constant(np.full(shape, found.factor**-0.5).astype(found.x.dtype), f"{stem}.weight")
+        bias = edit.constant(np.zeros(shape, found.x.dtype), f"{stem}.bias")
+        edit.splice(node, ops.LayerNorm(found.axes, found.eps / found.factor), [found.x, weight, bias])
+        changed = True
+    return changed
+
+
+def _folded(edit: Editor, node: Node) -> _Norm | None:
+    for top, shift in (node.inputs, node.inputs[::-1]):
+        scaled = edit.maker(top, ops.Mul)
+        moved = _negated(edit, _bare(edit, shift))
+        if scaled is None or scaled.op.activation or moved is None or node.output.spec != top.spec:
+            continue
+        for x, scale in (scaled.inputs, scaled.inputs[::-1]):
+            root = edit.maker(_bare(edit, scale), ops.Rsqrt)
+            product = edit.maker(moved, ops.Mul)
+            if root is None or product is None or product.op.activation or x.spec != top.spec:
+                continue
+            factors = [_bare(edit, v) for v in product.inputs]
+            if root.output not in factors:
+                continue
+            mean = factors[1 - factors.index(root.output)]
+            found = _row_variance(edit, root.inputs[0], x, mean)
+            if found is not None and _per_row(x, found.axes, scale) and _per_row(x, found.axes, shift):
+                return found
+    return None
+
+
+def _row_variance(edit: Editor, value: Value, x: Value, mean: Value) -> _Norm | None:
+    """``value`` as factor · variance + eps of the rows of ``x``, whose mean is ``mean``."""
+    y, factor, eps = scalar_line(edit, value)
+    variance, centre = edit.maker(_bare(edit, y), ops.ReduceMean), edit.maker(mean, ops.ReduceMean)
+    squared = edit.maker(variance.inputs[0], ops.SquaredDifference) if variance is not None else None
+    if variance is None or squared is None or centre is None or factor <= 0 or eps < 0:
+        return None
+    axes = tuple(a for a in sorted(centre.op.axes) if x.shape[a] > 1)
+    same = axes == tuple(a for a in sorted(variance.op.axes) if x.shape[a] > 1)
+    whole = squared.inputs[0] is x and squared.output.shape == x.shape and centre.inputs[0] is x
+    if not axes or not same or not whole or _bare(edit, squared.inputs[1]) is not mean:
+        return None
+    return _Norm(x, axes, eps, True, factor) if _per_row(x, axes, squared.inputs[1]) else None
+
+
+def _bare(edit: Editor, value: Value) -> Value:
+    """``value`` before reshapes: the same numbers in the same order."""
+    node = edit.maker(value, ops.Reshape)
+    return value if node is None else _bare(edit, node.inputs[0])
+
+
+def _negated(edit: Editor, value: Value) -> Value | None:
+    """y where ``value`` is -y."""
+    y, factor, shift = scalar_line(edit, value)
+    return _bare(edit, y) if (factor, shift) == (-1.0, 0.0) else None
+
+
+def _per_row(x: Value, axes: tuple[int, ...], value: Value) -> bool:
+    """Whether ``value`` lies on ``x`` with one number per row, a row being what ``axes`` span."""
+    return value.shape == tuple(1 if a in axes else n for a, n in enumerate(x.shape))
 
 
 @rewrite("the norm's own scale and shift are its last step: what follows by constants of the same axes joins them")
