@@ -1,0 +1,132 @@
+"""The commands about targets, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import CommandLine
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.mix = nn.Conv2d(12, 12, 3, padding=1, groups=6)
+        self.act = nn.LeakyReLU(0.1)
+
+    def forward(self, image):
+        return self.act(self.mix(self.stem(image)))
+
+class Sine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wave = nn.Conv2d(3, 4, 1)
+
+    def forward(self, image):
+        return torch.sin(self.wave(image))
+"""
+SHAPE = ("--input", "1,3,16,16")
+
+
+@pytest.fixture
+def folder(instep: CommandLine) -> CommandLine:
+    (instep.folder / "model.py").write_text(NETWORK)
+    return instep
+
+
+def test_targets_are_listed_with_their_evidence(instep: CommandLine) -> None:
+    listed = instep("targets", "--json")
+    found = {t["name"]: t for t in json.loads(listed.stdout)["targets"]}
+    assert listed.returncode == 0 and len(found) == 13
+    assert found["litert-gpu"]["fallback"] == "none"
+    measured = [e for e in found["litert-gpu"]["evidence"] if e["grade"] == "measured"]
+    assert measured and measured[0]["runtime"]
+    one = instep("targets", "litert-gpu")
+    assert one.returncode == 0 and "GPU-RANK" in one.stdout and "rank <= 4" in one.stdout
+
+
+def test_a_violation_has_a_scope_a_code_and_a_rewrite_and_fails_the_check(folder: CommandLine) -> None:
+    said = folder("check", "model.py:Grouped", *SHAPE, "--target", "litert-gpu", "--target", "bstm", "--json")
+    assert said.returncode == 1, said.stderr
+    gpu, bstm = json.loads(said.stdout)["targets"]
+    assert bstm["violations"] == [] and bstm["on_target"] == bstm["operators"]
+    (found,) = gpu["violations"]
+    assert found["code"] == "GPU-CONV-GROUPS" and found["severity"] == "wrong" and found["level"] == "error"
+    assert found["scope"].startswith("mix") and found["clears"] == ["merge-groups", "split-groups"]
+
+
+def test_a_conversion_for_a_target_is_accepted_by_it_and_in_step(folder: CommandLine) -> None:
+    made = folder("convert", "model.py:Grouped", *SHAPE, "-t", "litert-gpu", "-o", "g.tflite", "--prove-each", "--json")
+    assert made.returncode == 0, made.stderr
+    result = json.loads(made.stdout)
+    assert result["target"] == "litert-gpu" and result["violations"] == [] and result["verdict"] == "in step"
+    assert "merge-groups" in [r["name"] for r in result["rewrites"]]
+    assert folder("check", "g.tflite", "--target", "litert-gpu").returncode == 0
+
+
+def test_a_file_of_another_origin_is_legalised(folder: CommandLine) -> None:
+    assert folder("convert", "model.py:Grouped", *SHAPE, "-o", "plain.tflite", "--no-verify").returncode == 0
+    assert folder("check", "plain.tflite", "-t", "portable-4d", "--no-run").returncode == 1
+    made = folder("legalize", "plain.tflite", "-t", "portable-4d", "-o", "legal.tflite", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["verdict"] == "in step"
+    assert folder("check", "legal.tflite", "-t", "portable-4d", "--no-run").returncode == 0
+
+
+def test_what_cannot_be_cleared_is_an_error_and_nothing_is_written(folder: CommandLine) -> None:
+    command = ("convert", "model.py:Sine", *SHAPE, "-t", "portable-4d", "-o", "s.tflite", "--no-verify")
+    refused = folder(*command)
+    assert refused.returncode == 1
+    assert "SIN" in refused.stderr and "[PORTABLE-OPERATOR]" in refused.stderr and "--force" in refused.stderr
+    assert not (folder.folder / "s.tflite").exists()
+    said = json.loads(folder(*command, "--json").stdout)
+    assert not said["ok"] and said["violations"][0]["code"] == "PORTABLE-OPERATOR"
+    assert folder(*command, "--force").returncode == 0
+    assert (folder.folder / "s.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("check", "model.py:Sine", "-t", "litertgpu"), "did you mean litert-gpu"),
+        (("check", "model.py:Sine", "-t", "mine.yaml"), "no such profile file"),
+        (("check", "nothing.tflite", "-t", "bstm"), "nothing.tflite"),
+        (("check", "model.py:Sine"), "--target"),
+        (("legalize", "model.py:Sine", "-t", "bstm", "-o", "x.tflite"), "takes a .tflite file"),
+        (("targets", "nowhere"), "no target 'nowhere'"),
+    ],
+)
+def test_a_usage_error_says_what_to_do(folder: CommandLine, arguments: tuple[str, ...], says: str) -> None:
+    done = folder(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_damaged_file_is_one_message(folder: CommandLine) -> None:
+    Path(folder.folder / "bad.tflite").write_bytes(b"\x10\x00\x00\x00TFL3" + b"\xff" * 64)
+    done = folder("check", "bad.tflite", "-t", "litert-gpu")
+    assert done.returncode == 2 and "damaged TFLite file" in done.stderr
+
+
+def test_the_range_of_float16_is_measured_on_a_run(folder: CommandLine) -> None:
+    (folder.folder / "big.py").write_text(
+        "import torch\n"
+        "class Big(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.norm = torch.nn.LayerNorm(64)\n"
+        "    def forward(self, x):\n"
+        "        return self.norm(x * 3000.0)\n"
+    )
+    command = ("check", "big.py:Big", "--input", "1,8,64", "-t", "litert-gpu", "--json")
+    found = json.loads(folder(*command).stdout)["targets"][0]
+    squares = [v for v in found["violations"] if v["code"] == "GPU-HALF-RANGE"]
+    assert squares and squares[0]["clears"] == ["scale-before-square"] and found["ran_on"]
+    assert folder(*command).returncode == 0 and folder(*command, "--strict").returncode == 1
+    assert json.loads(folder(*command, "--no-run").stdout)["targets"][0]["violations"] == []
