@@ -1,4 +1,4 @@
-"""The commands about targets: targets, check, legalize."""
+"""The commands about targets: targets, check, legalize, probe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from instep.cli import (
     app,
 )  # fmt: skip
 
-__all__ = ["check", "legalize", "targets"]
+__all__ = ["check", "legalize", "probe", "targets"]
 
 Targets = Annotated[
     list[str],
@@ -131,6 +131,38 @@ def legalize(
         _print_json(result)
     else:
         _say_conversion(result, quiet)
+    raise typer.Exit(OK if result.ok else FAILED)
+
+
+@app.command(epilog="Example: instep probe litert-gpu --only CONV_2D -o my-gpu.yaml")
+def probe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="an engine, or a target that has one")],
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="the profile to write (.yaml)")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="OP", help="ask about this TFLite operator; may be repeated")
+    ] = None,
+    answers: Annotated[
+        str | None, typer.Option("--answers", metavar="FILE", help="write the answers themselves (.json)")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Ask an engine one operator and one constraint at a time; write the profile that its answers give."""
+    with _errors(debug, as_json), _progress(as_json or quiet) as progress:
+        from instep.probing import probe as ask
+
+        def told(done: int, total: int, last: str) -> None:
+            progress("probe", f"{done} of {total} questions ({last})")
+
+        result = ask(name, out, only=only or (), answers=answers, progress=told if progress else None)
+    if as_json:
+        _print_json(result)
+    else:
+        from instep.report.probe import probed
+        from instep.report.terminal import console
+
+        console().print(probed(result))
     raise typer.Exit(OK if result.ok else FAILED)
 
 

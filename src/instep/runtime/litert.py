@@ -31,8 +31,8 @@ class RunResult:
     True and ``message`` says why; ``crashed`` tells a dead process.
 
     ``resident``: the whole file runs on the accelerator (None where the engine is none); ``placed``: how many
-    operators the engine would take and leave, where a refusal tells. ``log`` holds what the engine said on stderr, less
-    its noise. ``quantization`` gives (scale, zero point) of each quantised tensor by name.
+    operators the engine (or its delegate) takes and leaves, where that is told. ``log`` holds what the engine said on
+    stderr, less its noise. ``quantization`` gives (scale, zero point) of each quantised tensor by name.
     """
 
     outputs: list[np.ndarray] = field(default_factory=list)
@@ -301,6 +301,7 @@ def _read(directory: Path, number: int) -> list[RunResult]:
                 quantization={e[0]: (e[4], e[5]) for e in everything if e[4]},
                 seconds=entry["seconds"],
                 resident=found["resident"],
+                placed=tuple(found["placed"]) if found["placed"] else None,
             )
         )
     return results

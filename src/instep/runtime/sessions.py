@@ -26,9 +26,13 @@ class Readable:
 
 
 class Session(Protocol):
-    """A file, compiled and ready. ``resident``: all of it runs on the accelerator (None: there is none)."""
+    """A file, compiled and ready. ``resident``: all of it runs on the accelerator (None: there is none).
+
+    ``placed``: how many operators the delegate took and left, where the runtime tells.
+    """
 
     resident: bool | None
+    placed: tuple[int, int] | None
     outputs: list[Readable]
     kept: list[Readable]
 
@@ -60,6 +64,7 @@ class InterpreterSession:
     """TFLite's interpreter, with XNNPACK or without any delegate."""
 
     resident: bool | None = None
+    placed: tuple[int, int] | None = None
 
     def __init__(self, path: str, engine: str, threads: int, keep_all: bool) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -77,6 +82,8 @@ class InterpreterSession:
         self.interpreter.allocate_tensors()
         self.outputs = [self._readable(d) for d in self.interpreter.get_output_details()]
         self.kept = self._kept() if keep_all else []
+        if engine == "xnnpack":
+            self.placed = _delegated(self.interpreter._get_ops_details())
 
     @staticmethod
     def _readable(detail: dict[str, Any]) -> Readable:
@@ -102,6 +109,20 @@ class InterpreterSession:
         return self.interpreter.get_tensor(tensor.key)
 
 
+def _delegated(ops: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """(taken, left): the operators that the DELEGATE nodes, which follow the file's own, stand for."""
+    makers = {int(i): n for n, op in enumerate(ops) if op["op_name"] != "DELEGATE" for i in op["outputs"] if i >= 0}
+    taken: set[int] = set()
+    for part in (op for op in ops if op["op_name"] == "DELEGATE"):
+        borders, open_ends = {int(i) for i in part["inputs"]}, [int(i) for i in part["outputs"]]
+        while open_ends:
+            maker = makers.get(open_ends.pop())
+            if maker is not None and maker not in taken:
+                taken.add(maker)
+                open_ends += [int(i) for i in ops[maker]["inputs"] if i >= 0 and int(i) not in borders]
+    return len(taken), sum(op["op_name"] != "DELEGATE" for op in ops) - len(taken)
+
+
 @functools.cache
 def _gpu_environment() -> Any:
     """One for all files of a child: the device is opened once, and kernels that two files share compile once."""
@@ -119,6 +140,7 @@ class GpuSession:
         from ai_edge_litert.options import GpuOptions, Options
 
         self.info: TFLiteInfo = tflite_info(path)
+        self.placed: tuple[int, int] | None = None
         options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=not half))
         self.model = CompiledModel.from_file(path, options=options, environment=_gpu_environment())
         self.resident: bool | None = self.model.is_fully_accelerated()

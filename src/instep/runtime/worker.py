@@ -43,7 +43,7 @@ def _job(job: dict[str, Any], directory: Path, place: _Place) -> None:
     session = open_session(job["path"], job["engine"], job["threads"], job["keep_all"])
     handed = None if job["handed"] is None else set(job["handed"])
     kept = [t for t in session.kept if handed is None or t.name in handed]
-    index: dict[str, Any] = {"resident": session.resident, "sets": []}
+    index: dict[str, Any] = {"resident": session.resident, "placed": session.placed, "sets": []}
     with open(directory / f"result{place.number}.bin", "wb") as blob:
 
         def put(tensor: Readable) -> list[Any]:
