@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from instep.report.results import Conversion
     from instep.rewrite.driver import PassReport
     from instep.targets import Placement, Violation
+    from instep.targets.numbers import Numbers
     from instep.verify.inputs import Picture
 
 __all__ = ["Aim", "Check", "Judgement", "TargetError", "check", "legalize"]
@@ -117,7 +118,6 @@ class Aim:
         self, target: str, *, images: Any = None, picture: Picture | None = None, seed: int = 0, force: bool = False
     ) -> None:
         from instep.targets import load
-        from instep.targets.numbers import Numbers
 
         self.profile = load(target)
         self.asked = {"images": None if images is None else os.fspath(images), "picture": picture, "seed": seed}
@@ -148,18 +148,11 @@ class Aim:
             raise TargetError(self.profile.name, result.errors)
         return result.graph, [*passes, *result.passes]
 
-    def _measure(self, graph: Graph) -> Any:
-        """What the values of the plain file reach, where the target's numbers end early."""
-        from instep.emit.tflite import write
-        from instep.targets import facts_of_graph
-        from instep.targets.numbers import Numbers, measure
+    def _measure(self, graph: Graph) -> Numbers:
+        """What the graph's squares reach, where the target's numbers end early."""
+        from instep.targets.numbers import Numbers, measure_squares
 
-        if self.profile.limits is None:
-            return Numbers()
-        with tempfile.TemporaryDirectory(prefix="instep-") as folder:
-            path = Path(folder) / "plain.tflite"
-            write(graph, path)
-            return measure(path, facts_of_graph(graph), **self.asked)
+        return Numbers() if self.profile.limits is None else measure_squares(graph, **self.asked)
 
 
 def legalize(file: str | os.PathLike[str], target: str, out: str | os.PathLike[str], **options: Any) -> Conversion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from instep.graph import Graph, ops
 from instep.rewrite.driver import PassReport, Rewrite, rewrite, run
@@ -74,9 +74,9 @@ def legalize(
     ``numbers``: what the file's values reach (``targets.numbers.measure`` of the graph's file), for float16's range.
     ``prove(before, after, name)`` is called after each rewrite. Raises GraphError or EmitError.
     """
-    numbers = numbers or Numbers()
+    numbers = Numbers() if numbers is None else replace(numbers, energy={**numbers.energy}, largest={**numbers.largest})
     result = Legalized(graph)
-    target = Target(profile, numbers.energy)
+    target = Target(profile, numbers.energy, numbers.largest)
     tried: Counter[tuple[str, str]] = Counter()
     first: list[Violation] | None = None
     for _ in range(ROUNDS):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from instep.graph import Spec
+from instep.emit.tflite import write
+from instep.graph import Graph, Spec, ops
 from instep.runtime import run_many
 from instep.targets.check import Violation, level_of
 from instep.targets.facts import Facts, Operation
 from instep.targets.profile import Limits, Profile
 from instep.verify.inputs import Picture, make_inputs
 
-__all__ = ["Numbers", "check_numbers", "measure"]
+__all__ = ["Numbers", "check_numbers", "measure", "measure_squares"]
 
 _SUMS = ("SUM", "MEAN")
 #: Operators that are one more operator away from a root: a norm adds up squares.
@@ -24,12 +26,10 @@ _SQUARES = ("SQUARE", "MUL", "SQUARED_DIFFERENCE")
 
 @dataclass
 class Numbers:
-    """What a file's values reach on some inputs: the largest magnitude of each tensor, and the largest sum that a
-    reduction adds up (by the operator's index, and as ``energy`` by the name of the tensor that it reads). ``failed``
-    says why a file did not run."""
+    """What a file's values reach on some inputs, by the name of the tensor: the largest magnitude, and as ``energy``
+    the largest sum of magnitudes that a reduction of it adds up. ``failed`` says why a file did not run."""
 
     largest: dict[str, float] = field(default_factory=dict)
-    sums: dict[int, float] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     failed: str = ""
@@ -62,18 +62,49 @@ def measure(
     return numbers
 
 
+def measure_squares(
+    graph: Graph,
+    *,
+    images: str | Path | Sequence[str | Path] | None = None,
+    picture: Picture | None = None,
+    seed: int = 0,
+    timeout: float = 300.0,
+) -> Numbers:
+    """The sums of squares of a lowered graph alone, which are what a rewrite can do something about: a file with the
+    squares as outputs runs at XNNPACK's speed, and a graph without any is not run at all."""
+    probe, numbers = graph.copy(), Numbers()
+    sums = {
+        n.inputs[0]: n.op.axes
+        for n in probe.nodes
+        if isinstance(n.op, ops.ReduceMean | ops.ReduceSum) and n.inputs[0].dtype.startswith("float")
+    }
+    probe.outputs = [n.output for n in probe.nodes if isinstance(n.op, ops.Square | ops.Mul) and n.output in sums]
+    if not probe.outputs:
+        return numbers
+    probe.output_names = [f"squares{i}" for i in range(len(probe.outputs))]
+    probe.prune()
+    specs = [v.spec for v in probe.inputs]
+    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
+    with tempfile.TemporaryDirectory(prefix="instep-") as folder:
+        path = Path(folder) / "squares.tflite"
+        write(probe, path)
+        for given, result in zip(sets, run_many(path, [s.arrays for s in sets], timeout=timeout), strict=True):
+            numbers.failed = numbers.failed or result.message if result.failed else numbers.failed
+            for value, array in zip(probe.outputs, result.outputs, strict=False):
+                total = float(np.abs(array.astype(np.float64)).sum(sums[value]).max(initial=0.0))
+                numbers.energy[value.name] = max(numbers.energy.get(value.name, 0.0), total)
+            numbers.inputs.append(given.name)
+    return numbers
+
+
 def _add(numbers: Numbers, facts: Facts, tensors: Mapping[str, np.ndarray]) -> None:
     for name, array in tensors.items():
         if array.dtype.kind == "f" and array.size:
             finite = np.abs(array[np.isfinite(array)])
             numbers.largest[name] = max(numbers.largest.get(name, 0.0), float(finite.max(initial=0.0)))
     for op in facts.operations:
-        total = _sum(op, tensors)
-        if total is None:
-            continue
-        numbers.sums[op.index] = max(numbers.sums.get(op.index, 0.0), total)
-        source = op.inputs[0]
-        if source is not None:
+        total, source = _sum(op, tensors), op.inputs[0] if op.inputs else None
+        if total is not None and source is not None:
             numbers.energy[source.name] = max(numbers.energy.get(source.name, 0.0), total)
 
 
@@ -114,9 +145,9 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
                 clears = ("scale-before-square",) if op.code in _SQUARES else ()
                 message = f"reaches {value:.3g} {on}; beyond {limits.largest:g} is infinity"
                 yield violation(op, tensor.name, message, clears)
-        total = numbers.sums.get(op.index, 0.0)
+        source = op.inputs[0] if op.code in _SUMS and op.inputs else None
+        total = numbers.energy.get(source.name, 0.0) if source is not None else 0.0
         if total > limits.largest:
-            source = op.inputs[0]
             maker = makers.get(source.index) if source is not None else None
             squares = maker is not None and maker.code in _SQUARES
             what = "squares" if squares else "magnitudes"

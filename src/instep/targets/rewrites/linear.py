@@ -86,9 +86,10 @@ def _turned(b: Build, left: np.ndarray) -> bool:
 @clearing("a matrix for all of a batch is that matrix for each of it")
 def expand_matmul(b: Build, target: Target) -> bool:
     """One right matrix for many left ones: their rows are the rows of one long matrix. Else the matrix is repeated."""
-    op, (left, right) = b.node.op, b.node.inputs
+    op = b.node.op
     if not isinstance(op, ops.MatMul):
         return False
+    left, right = b.node.inputs
     batch = b.node.output.shape[:-2]
     if math.prod(right.shape[:-2]) == 1 and not op.transpose_a:
         rows = b.reshape(left, (1, 1, left.size // left.shape[-1], left.shape[-1]))

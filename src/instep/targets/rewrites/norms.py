@@ -54,6 +54,7 @@ def scale_before_square(b: Build, target: Target) -> bool:
     b.edit.splice(square, ops.Square(), [scaled])
     for value in (square.output, *steps, node.output):
         value.source = None
+        target.forget(value.name)
     # 1/√ grew by k, √ shrank by k
     factor = 1 / k if isinstance(root.op, ops.Rsqrt) else k
     inner = b.edit.add(root.op, [node.output], root)

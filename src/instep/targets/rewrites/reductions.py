@@ -18,6 +18,7 @@ def split_mean(b: Build, target: Target) -> bool:
     if not isinstance(op, ops.ReduceMean | ops.ReduceSum) or len(op.axes) < 2:
         return False
     x = b.x
+    target.forget(x.name)
     *others, last = sorted((a % x.rank for a in op.axes), key=lambda a: x.shape[a])
     for axis in others:
         x = b.add(op.with_(axes=(axis,), keepdims=True), x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from instep.rewrite.lower.table import Build
@@ -13,10 +13,18 @@ __all__ = ["CLEARINGS", "Clear", "Clearing", "Target", "clearing", "clearings_fo
 
 @dataclass(frozen=True)
 class Target:
-    """What a rewrite knows of where it goes: the profile, and the largest sum of squares that was seen in a value."""
+    """What a rewrite knows of where it goes: the profile, and what was seen of each value by name, the largest sum of
+    its magnitudes (``energy``) and the largest of them."""
 
     profile: Profile
-    energy: Mapping[str, float] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
+
+    def forget(self, *names: str) -> None:
+        """What was seen of these values holds no more: the rewrite has changed them."""
+        for name in names:
+            self.energy.pop(name, None)
+            self.largest.pop(name, None)
 
     def has(self, *codes: str) -> bool:
         """Whether the target has all of these TFLite operators."""
