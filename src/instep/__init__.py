@@ -7,12 +7,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["bench", "bisect", "capture", "check", "convert", "cut", "legalize", "probe", "show", "verify"]
+__all__ = ["bench", "bisect", "capture", "check", "convert", "cut", "legalize", "probe", "show", "stages", "verify"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from instep.api import bench, bisect, capture, check, convert, cut, legalize, probe, show, verify
+    from instep.api import bench, bisect, capture, check, convert, cut, legalize, probe, show, stages, verify
 
 _VERBS = frozenset(__all__)
 

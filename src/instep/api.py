@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from instep import tflite_source
 from instep.collector import importing
-from instep.debugging import bisect, cut
+from instep.debugging import bisect, cut, stages
 from instep.report.results import Bench, Conversion, Verification
 from instep.probing import Probe, probe
 from instep.targeting import Aim, Check, TargetError, check, legalize
@@ -42,6 +42,7 @@ __all__ = [
     "legalize",
     "probe",
     "show",
+    "stages",
     "verify",
 ]
 

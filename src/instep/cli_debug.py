@@ -31,7 +31,7 @@ from instep.cli import (
     app,
 )  # fmt: skip
 
-__all__ = ["bisect", "cut"]
+__all__ = ["bisect", "cut", "stages"]
 
 
 @app.command(epilog="Example: instep cut net.tflite --from stem/relu --to head/conv2d -o part.tflite")
@@ -109,5 +109,41 @@ def bisect(
         from instep.report.terminal import console
 
         console().print(bisection(result))
+        _say_notes(result.notes)
+    raise typer.Exit(OK if result.ok else FAILED)
+
+
+@app.command(epilog="Example: instep stages model.py:net net.tflite --on litert-gpu")
+def stages(
+    a: Annotated[str, typer.Argument(metavar="FILE", help="a .tflite file, or " + SOURCE_HELP)],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="what is on trial against it, as in bisect")] = None,
+    on: On = "",
+    weights: Weights = None,
+    input: Inputs = None,
+    arg: Args = None,
+    images: Images = None,
+    pixel_max: PixelMax = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
+    timeout: Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")] = 60.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a network's stages; with a second thing or --on, the error born in each and gathered up to there."""
+    with _errors(debug), _progress(as_json) as progress:
+        from instep.debugging import stages as run
+
+        result = run(
+            a, b, on=on, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
+            picture=_picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(result)
+    else:
+        from instep.report.debugging import stage_table
+        from instep.report.terminal import console
+
+        console().print(stage_table(result))
         _say_notes(result.notes)
     raise typer.Exit(OK if result.ok else FAILED)

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.debug.bisection import Bisection
     from instep.debug.cutting import Cutter
+    from instep.debug.flow import Part
+    from instep.debug.stages import Stages
     from instep.debug.trusted import Trusted
+    from instep.debug.twin import Twin
+    from instep.graph import Graph
     from instep.verify.inputs import InputSet, Picture
 
-__all__ = ["Cut", "bisect", "cut"]
+__all__ = ["Cut", "bisect", "cut", "stages"]
 
 Progress = Callable[[str, str], None]
 #: Input sets that show what a network does to ordinary values; the search runs on the one that shows most.
@@ -185,7 +189,7 @@ def bisect(
     asked = {"images": images, "picture": picture, "seed": seed}
     read = {"weights": weights, "inputs": inputs, "args": args, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="instep-bisect-") as folder:
-        cutter, trusted, unit, label = _two(a, b, Path(folder), read, asked, tell)
+        cutter, trusted, unit, label, twin = _two(a, b, Path(folder), read, asked, tell)
         found = bisect_file(
             cutter, trusted, engine, unit=unit, seed=seed, timeout=timeout, tell=lambda what: tell("bisect", what)
         )
@@ -193,14 +197,57 @@ def bisect(
             from instep.debug.report import write_report
 
             tell("bisect", f"writing {out}")
-            write_report(found, out, label)
+            write_report(found, out, label, twin)
     return found
+
+
+def stages(
+    a: Any,
+    b: Any = None,
+    *,
+    on: str = "",
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    picture: Picture | None = None,
+    seed: int = 0,
+    timeout: float = 60.0,
+    progress: Progress | None = None,
+) -> Stages:
+    """The stages of a network: where its pictures keep their size, under which scopes, of which operators.
+
+    With ``b`` or ``on`` (as in ``bisect``) each stage is run alone on the values that ``a`` has there, and everything
+    up to its end from the inputs: the error that is born in it, and the error that has gathered.
+    """
+    from instep.debug.stages import Stages, measure, stages_of
+    from instep.debug.trial import Trial
+    from instep.verify.on_engine import check_engine
+
+    tell = progress or (lambda room, what: None)
+    engine = check_engine(on) if on else "builtin"
+    read = {"weights": weights, "inputs": inputs, "args": args, "seed": seed}
+    with tempfile.TemporaryDirectory(prefix="instep-stages-") as folder:
+        if b is None and not on:
+            from instep.runtime import tflite_info
+
+            file = Path(os.fspath(a)) if is_tflite(a) else Path(folder) / "network.tflite"
+            label = str(a) if is_tflite(a) else _converted(a, None, file, read, tell)
+            return Stages(label, stages_of(tflite_info(file)))
+        asked = {"images": images, "picture": picture, "seed": seed}
+        cutter, trusted, unit, label, _ = _two(a, b, Path(folder), read, asked, tell)
+        result = Stages(label, stages_of(cutter.info), engine, trusted.who, list(trusted.notes))
+        tell("stages", f"{len(result.stages)} stages on {engine}")
+        trial = Trial(cutter, trusted.only(0), engine, unit=unit, seed=seed, timeout=timeout)
+        measure(trial, result.stages)
+    return result
 
 
 def _two(
     a: Any, b: Any, folder: Path, read: dict[str, Any], asked: dict[str, Any], tell: Progress
-) -> tuple[Cutter, Trusted, float, str]:
-    """The file on trial, what its values should be, its unit of rounding, and what it is called."""
+) -> tuple[Cutter, Trusted, float, str, Callable[[Part, Path], Twin]]:
+    """The file on trial, its true values, its unit of rounding, what it is called, and what makes a part's twin."""
+    from instep.debug import twins
     from instep.debug.cutting import Cutter
     from instep.debug.trusted import from_file, from_reference
     from instep.verify.quantised import judged_as
@@ -222,7 +269,8 @@ def _two(
     unit = judged_as(cutter.info, None)[0]
     tell("bisect", "real activations")
     if same:
-        return cutter, from_file(file, cutter.info, _sets_of_file(cutter.info, **asked)), unit, label
+        trusted = from_file(file, cutter.info, _sets_of_file(cutter.info, **asked))
+        return cutter, trusted, unit, label, lambda part, place: twins.of_itself(cutter, part)
     if captured is not None:
         from instep.verify.tflite import TfliteSubject
 
@@ -232,7 +280,22 @@ def _two(
     else:
         reference, graph, subject, sets = _file_beside(os.fspath(a), file, asked)
         who = f"{Path(a).name} on LiteRT's built-in CPU kernels"
-    return cutter, from_reference(reference, graph, subject, sets, who), unit, label
+    trusted = from_reference(reference, graph, subject, sets, who)
+
+    def twin(part: Part, place: Path) -> Twin:
+        if captured is None:
+            return twins.of_file(Cutter(os.fspath(a)), trusted, part)
+        return twins.of_captured(captured.graph, trusted, part, _lowered, place)
+
+    return cutter, trusted, unit, label, twin
+
+
+def _lowered(graph: Graph, path: Path) -> None:
+    """Write a part of a captured graph as a file that keeps the source's layout."""
+    from instep.emit.tflite import write
+    from instep.rewrite.pipelines import to_tflite
+
+    write(to_tflite(graph, io="nchw")[0], path)
 
 
 def _converted(source: Any, captured: Captured | None, file: Path, read: dict[str, Any], tell: Progress) -> str:

@@ -38,6 +38,8 @@ class Bisection:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     folder: str = ""
+    #: what the PyTorch twin said when it ran ("" where there is none)
+    twin: str = ""
 
     @property
     def ok(self) -> bool:
@@ -84,6 +86,7 @@ class Bisection:
             "max_abs": number(worst.max_abs) if worst is not None else None,
             "said": self.said,
             "folder": self.folder,
+            "twin": self.twin,
             "runs": self.runs,
             "seconds": round(self.seconds, 3),
             "notes": self.notes,

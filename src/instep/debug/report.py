@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
+from collections.abc import Callable
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -13,16 +15,24 @@ from typing import Any
 import numpy as np
 
 from instep.debug.bisection import Bisection
+from instep.debug.flow import Part
 from instep.debug.folder import MARK, arrays, whole_folder
 from instep.debug.trial import Outcome, Row
+from instep.debug.twin import Twin, run_twin, write_twin
 from instep.runtime import TensorInfo, engine_of
 from instep.verify.tflite import floats_of
 
 __all__ = ["write_report"]
 
 
-def write_report(result: Bisection, out: str | os.PathLike[str], label: str) -> Path:
-    """Write what ``result`` found into the folder ``out``, whole or not at all. ``label``: what the file is called."""
+def write_report(
+    result: Bisection, out: str | os.PathLike[str], label: str, twin: Callable[[Part, Path], Twin]
+) -> Path:
+    """Write what ``result`` found into the folder ``out``, whole or not at all.
+
+    ``label``: what the file is called. ``twin`` gives the trusted side of a part and may use a folder for it; it
+    raises ValueError, whose message becomes part of the README, where there is none.
+    """
     assert result.found is not None and result.proof is not None
     with whole_folder(out) as folder:
         part, info = result.found.outcome.part, result.cutter.info
@@ -38,11 +48,25 @@ def write_report(result: Bisection, out: str | os.PathLike[str], label: str) -> 
         if not ran.failed:
             actual = [floats_of(a, n, ran) for a, n in zip(ran.outputs, ran.output_names, strict=True)]
             arrays(folder / "actual", names[1], actual)
+        said = _twin(result, twin, folder)
         (folder / "show.py").write_text(_script(result, number), encoding="utf-8")
-        (folder / "README.md").write_text(_readme(result, label, number), encoding="utf-8")
+        (folder / "README.md").write_text(_readme(result, label, number, said), encoding="utf-8")
         result.folder = str(out)
         (folder / MARK).write_text(json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(out)
+
+
+def _twin(result: Bisection, twin: Callable[[Part, Path], Twin], folder: Path) -> tuple[str, str]:
+    """(why there is no twin, what the twin says when it runs)."""
+    assert result.found is not None
+    try:
+        with tempfile.TemporaryDirectory(prefix="instep-twin-") as place:
+            source = twin(result.found.outcome.part, Path(place))
+            missing = write_twin(source, folder, f"The PyTorch twin of minimal.tflite: {', '.join(result.operators)}")
+    except ValueError as error:
+        missing = str(error)
+    result.twin = run_twin(folder) if not missing else ""
+    return missing, result.twin
 
 
 def _shown_set(result: Bisection) -> int:
@@ -91,7 +115,7 @@ def _scale(tensor: TensorInfo) -> tuple[float, int] | None:
 
 
 # -- the README ------------------------------------------------------------------------------------------------------
-def _readme(result: Bisection, label: str, number: int) -> str:
+def _readme(result: Bisection, label: str, number: int, twin: tuple[str, str]) -> str:
     operators = result.operators
     title = operators[0] if len(operators) == 1 else f"{len(operators)} operators, {', '.join(operators[:4])}"
     if len(operators) > 4:
@@ -101,7 +125,7 @@ def _readme(result: Bisection, label: str, number: int) -> str:
     lines = [f"# {title} {what} on {result.engine}", "", _what(result, number), "", "## Operators", ""]
     lines += _operators(result)
     lines += ["", "## Runtime", "", *_runtime(result), "", "## Reproduce", "", "```", "python show.py", "```", ""]
-    lines += ["| file | what it is |", "|---|---|", *_files(result)]
+    lines += ["| file | what it is |", "|---|---|", *_files(result, twin)]
     lines += ["", "## Where it comes from", "", *_origin(result, label)]
     if result.notes:
         lines += ["", *(f"- {note}" for note in result.notes)]
@@ -151,7 +175,7 @@ def _options(options: Any) -> dict[str, Any]:
     for key, value in (vars(options) if options is not None else {}).items():
         kind = words.get(key)
         names = {v: k for k, v in vars(kind).items() if isinstance(v, int)} if kind is not None else {}
-        found[key] = names.get(value, value)
+        found[key] = value.tolist() if isinstance(value, np.ndarray) else names.get(value, value)
     return found
 
 
@@ -180,7 +204,7 @@ def _version(package: str) -> str:
         return "of unknown version"
 
 
-def _files(result: Bisection) -> list[str]:
+def _files(result: Bisection, twin: tuple[str, str]) -> list[str]:
     assert result.proof is not None
     rows = [
         "| `minimal.tflite` | these operators alone, with their options and weights |",
@@ -189,6 +213,11 @@ def _files(result: Bisection) -> list[str]:
     ]
     if result.proof.failed is None:
         rows.append(f"| `actual/` | what came out on {result.engine} |")
+    missing, said = twin
+    if missing:
+        rows.append(f"| no `twin.py` | {missing} |")
+    else:
+        rows.append("| `twin.py`, `weights.npz` | the same in PyTorch" + (f": {said} |" if said else " |"))
     rows.append("| `show.py` | runs `minimal.tflite` and compares; needs numpy and ai-edge-litert |")
     return rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instep.graph import Graph
+from instep.graph import Graph, SourceView
 from instep.runtime import TFLiteInfo, run_many
 from instep.verify.inputs import InputSet
 from instep.verify.quantised import integers_of
@@ -29,8 +29,8 @@ class Trusted:
     values: list[dict[int, np.ndarray]]
     #: who says so, for people
     who: str
-    #: tensor → the value of the source that it shows
-    shows: dict[int, str] = field(default_factory=dict)
+    #: tensor → the value of the source that it shows, and how; empty where the file itself is the source
+    views: dict[int, SourceView] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -44,9 +44,14 @@ class Trusted:
         array = integers_of(np.asarray(self.values[number][index]), tensor)
         return np.ascontiguousarray(array.reshape(_settled(tensor.shape, array)), dtype=tensor.dtype)
 
+    @property
+    def shows(self) -> dict[int, str]:
+        """Tensor → the name of the source's value that it shows."""
+        return {i: v.name.removeprefix("source:") for i, v in self.views.items()}
+
     def only(self, number: int) -> Trusted:
         """The same on one of the input sets."""
-        return Trusted(self.info, [self.names[number]], [self.values[number]], self.who, self.shows, self.notes)
+        return Trusted(self.info, [self.names[number]], [self.values[number]], self.who, self.views, self.notes)
 
 
 def _settled(shape: tuple[int, ...], array: np.ndarray) -> tuple[int, ...]:
@@ -99,6 +104,5 @@ def from_reference(
         values.append(table)
     known = set.intersection(*(set(t) for t in values)) if values else set()
     values = [{i: a for i, a in t.items() if i in known} for t in values]
-    return Trusted(
-        info, [s.name for s in sets], values, who, {i: v.name for i, v in views.items()}, list(subject.notes)
-    )
+    views |= {i: v for i, v in zip(info.inputs, subject.mapping.inputs, strict=True) if v is not None}
+    return Trusted(info, [s.name for s in sets], values, who, views, list(subject.notes))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
 
 from instep.report.model import human_bytes, human_ratio
 from instep.report.terminal import verdict_panel
 
-__all__ = ["bisection", "cut_facts"]
+__all__ = ["bisection", "cut_facts", "stage_table"]
 
 #: Names beyond this many are counted, not listed.
 SHOWN = 6
@@ -60,3 +63,41 @@ def bisection(result: Any) -> RenderableType:
 def _listed(names: list[str]) -> str:
     more = f", … and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def stage_table(result: Any) -> RenderableType:
+    """One row per stage; the errors are in units of rounding noise, up to 10 is in step."""
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("stage", justify="right", no_wrap=True)
+    grid.add_column("size", no_wrap=True)
+    grid.add_column("scope", overflow="fold")
+    grid.add_column("ends as", no_wrap=True)
+    grid.add_column("operators", overflow="fold")
+    grid.add_column("weights", justify="right", no_wrap=True)
+    if result.engine:
+        grid.add_column("error born here", justify="right")
+        grid.add_column("error so far", justify="right")
+    for number, stage in enumerate(result.stages, 1):
+        count = sum(stage.operators.values())
+        kinds = ", ".join(f"{n} {k}" for k, n in list(stage.operators.items())[:3])
+        more = len(stage.operators) - 3
+        row = [
+            str(number), stage.size or "–", Text(stage.scope), "×".join(map(str, stage.shape)),
+            f"{count}: {kinds}{f', {more} more kinds' if more > 0 else ''}", human_bytes(stage.constant_bytes),
+        ]  # fmt: skip
+        if result.engine:
+            row += [_error(stage.own), _error(stage.so_far)]
+        grid.add_row(*row)
+    return grid
+
+
+def _error(outcome: Any) -> Text:
+    from instep.debug.stages import verdict_of
+
+    if outcome is None:
+        return Text("–", style="dim")
+    verdict = verdict_of(outcome)
+    style = {"in step": "green", "drifting": "yellow", "not comparable": "dim"}.get(verdict, "red")
+    if outcome.failed is not None or not outcome.rows:
+        return Text(verdict, style=style)
+    return Text(human_ratio(outcome.ratio), style=style)
