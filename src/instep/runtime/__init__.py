@@ -5,10 +5,10 @@ from instep.runtime.engines import COMPILERS, ENGINES, available, engine_of
 from instep.runtime.info import OpInfo, TensorInfo, TFLiteError, TFLiteInfo, tflite_info
 from instep.runtime.litert import Job, RunResult, run, run_jobs, run_many
 from instep.runtime.messages import Refusal
-from instep.runtime.vela import Placed, Placement, place
+from instep.runtime.vela import Placed, Placement, place, place_many
 
 __all__ = [
     "COMPILERS", "ENGINES", "BenchResult", "Job", "OpInfo", "Placed", "Placement", "Refusal", "RunResult",
-    "TFLiteError", "TFLiteInfo", "TensorInfo", "available", "bench", "engine_of", "place", "run", "run_jobs",
-    "run_many", "tflite_info",
+    "TFLiteError", "TFLiteInfo", "TensorInfo", "available", "bench", "engine_of", "place", "place_many",
+    "run", "run_jobs", "run_many", "tflite_info",
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def compare(answers: Answers, profile: Profile, questions: Mapping[str, Question
         for name, answer in answers.answers.items():
             if name not in questions or answer.kind == "not compared":
                 continue
-            objected = objections(questions[name].facts(Path(folder)), profile)
+            objected = objections(questions[name].facts(Path(folder), int8=answers.int8), profile)
             if answer.bad and not objected:
                 found.missed[name] = answer
             elif not answer.bad and objected:

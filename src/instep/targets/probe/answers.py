@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from instep.runtime import engine_of
+
 __all__ = ["BAD", "KINDS", "SHIPPED", "Answer", "Answers", "read", "recorded"]
 
 #: What an answer may be. "not compared": taken, but TFLite's own kernels do not take the file, so nothing is known of
@@ -52,6 +54,11 @@ class Answers:
     def counts(self) -> Counter[str]:
         """How many answers of each kind."""
         return Counter(a.kind for a in self.answers.values())
+
+    @property
+    def int8(self) -> bool:
+        """Whether the files were quantised: a compiler for NPUs takes nothing else."""
+        return not engine_of(self.engine).runs
 
     @property
     def source(self) -> str:

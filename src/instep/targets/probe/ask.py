@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from instep.runtime import Job, available, engine_of, run_jobs, vulkan
+from instep.runtime import Job, Placement, available, engine_of, place_many, run_jobs, vulkan
 from instep.targets.probe.answers import Answer, Answers
 from instep.targets.probe.judge import judge
 from instep.targets.probe.question import Question
@@ -46,15 +46,16 @@ def ask(engine: str, questions: Iterable[Question], *, progress: Progress | None
     if missing is not None:
         raise ValueError(missing)
     asked = list(questions)
+    together = _together if known.runs else _compiled
     tell = progress or (lambda done, total, name: None)
     answers = Answers(known.name, *runtime_of(known.name))
     with tempfile.TemporaryDirectory(prefix="instep-probe-") as folder:
         for start in range(0, len(asked), TOGETHER):
             some = asked[start : start + TOGETHER]
-            found = _together(known.name, some, Path(folder))
+            found = together(known.name, some, Path(folder))
             for question, answer in zip(some, found, strict=True):
                 if answer.kind in ("wrong", "crashed", "timed out"):
-                    answer = _together(known.name, [question], Path(folder))[0]
+                    answer = together(known.name, [question], Path(folder))[0]
                 answers.answers[question.name] = answer
             tell(min(start + TOGETHER, len(asked)), len(asked), some[-1].name)
     return answers
@@ -68,3 +69,17 @@ def _together(engine: str, questions: Sequence[Question], folder: Path) -> list[
     results = run_jobs(jobs, timeout=PATIENCE)
     pairs = zip(questions, results[::2], results[1::2], strict=True)
     return [judge(question, result[0], own[0]) for question, own, result in pairs]
+
+
+def _compiled(engine: str, questions: Sequence[Question], folder: Path) -> list[Answer]:
+    """What a compiler makes of the questions' files in eight bits: its values are not to be had, its placement is."""
+    paths = [question.write(folder / f"{i}.tflite", int8=True) for i, question in enumerate(questions)]
+    return [_placed(p) for p in place_many(paths, engine, timeout=PATIENCE)]
+
+
+def _placed(found: Placement) -> Answer:
+    if found.outcome != "compiled":
+        kind = {"refused": "crashed", "out of memory": "crashed"}.get(found.outcome, found.outcome)
+        return Answer(kind, found.signal or found.message)
+    left = [reason for placed in found.left for reason in (placed.reasons or ("left to the CPU",))]
+    return Answer("refused", "; ".join(dict.fromkeys(left))) if found.left else Answer("right")

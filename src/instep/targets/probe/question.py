@@ -16,6 +16,7 @@ from instep.emit.tflite.writer import Writer
 from instep.graph import Graph, Node, Value
 from instep.graph.operator import Operator, Spec
 from instep.targets.facts import Facts, facts_of_file, options_class
+from instep.targets.probe.int8 import quantise
 
 __all__ = ["Given", "Question", "Spelled", "chain", "constant", "given", "one", "spell"]
 
@@ -137,8 +138,8 @@ class Question:
         rng = np.random.default_rng(zlib.crc32(self.name.encode()) + 1)
         return [operand.draw(rng) for operand in self.operands if not operand.fixed]
 
-    def write(self, path: Path) -> Path:
-        """Write the question's file through Instep's emitter."""
+    def write(self, path: Path, *, int8: bool = False) -> Path:
+        """Write the question's file through Instep's emitter; ``int8``: quantised, as NPUs take it."""
         graph = self.graph()
         writer = Writer(graph)
         for value in graph.inputs:
@@ -150,6 +151,8 @@ class Question:
         for value in (*graph.inputs, *spelled):
             if value.dtype in _KINDS:
                 writer.tensors[writer.tensor(value)].type = getattr(schema.TensorType, _KINDS[value.dtype])
+        if int8:
+            quantise(writer)
         path.write_bytes(b"".join(writer.parts({})))
         return path
 
@@ -162,11 +165,11 @@ class Question:
         table = graph.run(wide, keep=())
         return [table[v] for v in graph.outputs]
 
-    def facts(self, folder: Path) -> Facts:
+    def facts(self, folder: Path, *, int8: bool = False) -> Facts:
         """What rules read about the question's file, which is written into ``folder``."""
         from instep.runtime import tflite_info
 
-        return facts_of_file(tflite_info(self.write(folder / "question.tflite")))
+        return facts_of_file(tflite_info(self.write(folder / "question.tflite", int8=int8)))
 
 
 def _operands(operands: Sequence[Given | Sequence[int] | np.ndarray]) -> tuple[Given, ...]:

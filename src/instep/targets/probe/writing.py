@@ -115,7 +115,7 @@ def _cases(
     with tempfile.TemporaryDirectory(prefix="instep-probe-") as folder:
         for name, answer in answers.answers.items():
             if name in questions and answer.kind != "not compared":
-                case = _Case(questions[name], answer, questions[name].facts(Path(folder)))
+                case = _Case(questions[name], answer, questions[name].facts(Path(folder), int8=answers.int8))
                 asked = case.operation
                 case.broken = {v.code for v in check_facts(case.facts, trial) if asked and v.index == asked.index}
                 cases.append(case)
