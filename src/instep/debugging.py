@@ -281,13 +281,36 @@ def _two(
         reference, graph, subject, sets = _file_beside(os.fspath(a), file, asked)
         who = f"{Path(a).name} on LiteRT's built-in CPU kernels"
     trusted = from_reference(reference, graph, subject, sets, who)
+    if captured is not None and len(trusted.known) < len(cutter.flow.computed) + len(cutter.info.inputs):
+        _fill(trusted, cutter, captured, folder)
 
     def twin(part: Part, place: Path) -> Twin:
         if captured is None:
             return twins.of_file(Cutter(os.fspath(a)), trusted, part)
-        return twins.of_captured(captured.graph, trusted, part, _lowered, place)
+        try:
+            return twins.of_captured(captured.graph, trusted, part, _lowered, place)
+        except ValueError:
+            if trusted.filler is None:
+                raise
+            return twins.of_build(Cutter(trusted.filler), cutter, part)
 
     return cutter, trusted, unit, label, twin
+
+
+def _fill(trusted: Trusted, cutter: Cutter, captured: Captured, folder: Path) -> None:
+    """What happens inside of one step of the source is known where a right file does it in the same way: this file
+    itself on the CPU, or what Instep writes today."""
+    from instep.debug.trusted import fill
+    from instep.emit.tflite import write
+    from instep.rewrite.pipelines import to_tflite
+    from instep.runtime import tflite_info
+
+    facts = cutter.info.instep
+    if fill(trusted, cutter.path, cutter.info) or not facts or facts.get("target"):
+        return
+    again = folder / "again.tflite"
+    write(to_tflite(captured.graph, io=facts.get("io", "nhwc"))[0], again, half=bool(facts.get("half")))
+    fill(trusted, again, tflite_info(again))
 
 
 def _lowered(graph: Graph, path: Path) -> None:

@@ -12,13 +12,24 @@ from instep.debug.trusted import Trusted
 from instep.debug.twin import Twin
 from instep.graph import Graph
 
-__all__ = ["of_captured", "of_file", "of_itself"]
+__all__ = ["of_build", "of_captured", "of_file", "of_itself"]
 
 
 def of_itself(cutter: Cutter, part: Part) -> Twin:
     """The file's own operators."""
     inputs = [(n, None) for n in range(len(part.inputs))]
     return Twin(cutter, part, inputs, [(i, None) for i in part.outputs], len(part.inputs))
+
+
+def of_build(source: Cutter, whole: Cutter, part: Part) -> Twin:
+    """The operators at the same places of ``source``, a right file of the same build as ``whole``."""
+    twin = {
+        ours: theirs
+        for op, other in zip(whole.info.ops, source.info.ops, strict=True)
+        for ours, theirs in zip((*op.inputs, *op.outputs), (*other.inputs, *other.outputs), strict=True)
+    }
+    inner = Part(part.ops, tuple(twin[i] for i in part.inputs), tuple(twin[i] for i in part.outputs))
+    return of_itself(source, inner)
 
 
 def of_file(source: Cutter, trusted: Trusted, part: Part) -> Twin:
@@ -50,7 +61,7 @@ def of_captured(graph: Graph, trusted: Trusted, part: Part, write: Callable[[Gra
 
 
 def _names(trusted: Trusted, part: Part) -> list[str]:
-    missing = [i for i in part.outputs if i not in trusted.shows]
+    missing = [i for i in (*part.outputs, *part.inputs) if i not in trusted.shows]
     if missing:
         raise ValueError(f"'{trusted.info.tensors[missing[0]].name}' is no value of the source")
     return list(dict.fromkeys(trusted.shows[i] for i in (*part.inputs, *part.outputs) if i in trusted.shows))
