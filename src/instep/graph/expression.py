@@ -107,14 +107,21 @@ class Expression:
             if isinstance(node, ast.GeneratorExp | ast.ListComp) and len(node.generators) > 2:
                 self._fail("a comprehension has at most two loops")
 
-    def evaluate(self, values: Mapping[str, Any]) -> Any:
-        """The value, with names read from ``values``. Mappings are records: their keys are read as fields."""
+    def evaluate(self, values: Mapping[str, Any], spend: Callable[[int], None] | None = None) -> Any:
+        """The value, with names read from ``values``. Mappings are records: their keys are read as fields.
+
+        ``spend`` is told how many steps it took, so that many expressions can be bounded together.
+        """
+        evaluation = _Evaluation(self, values)
         try:
-            return _Evaluation(self, values).value(self.body)
+            return evaluation.value(self.body)
         except ExpressionError:
             raise
         except (*_FAILURES, RecursionError, MemoryError) as error:
             raise ExpressionError(f"in {self.text!r}: {_reason(error)}") from None
+        finally:
+            if spend is not None:
+                spend(evaluation.steps)
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -129,10 +136,19 @@ class _Evaluation:
         self.steps = 0
 
     def value(self, node: ast.AST) -> Any:
-        self.steps += 1
+        self._count(1)
+        return getattr(self, "_" + type(node).__name__)(node)
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
         if self.steps > MAX_STEPS:
             self.expression._fail(f"it takes more than {MAX_STEPS} steps")
-        return getattr(self, "_" + type(node).__name__)(node)
+
+    def _sized(self, result: Any) -> Any:
+        """``result``, counted by its elements: lists within lists would take memory without bound."""
+        if isinstance(result, str | tuple | list):
+            self._count(len(result))
+        return result
 
     def _Constant(self, node: ast.Constant) -> Any:
         return node.value
@@ -167,7 +183,7 @@ class _Evaluation:
         b: Any = self.value(node.right)
         numbers = isinstance(a, int | float) and isinstance(b, int | float)
         if isinstance(node.op, ast.Add) and type(a) is type(b) and isinstance(a, str | tuple):
-            return _bounded(_BINARY[ast.Add](a, b))
+            return self._sized(_bounded(_BINARY[ast.Add](a, b)))
         if not numbers:
             symbol = type(node.op).__name__
             self.expression._fail(f"{symbol} takes two numbers, got {_kind(a)} and {_kind(b)}")
@@ -201,7 +217,7 @@ class _Evaluation:
 
     def _Call(self, node: ast.Call) -> Any:
         assert isinstance(node.func, ast.Name)
-        return _bounded(FUNCTIONS[node.func.id](*(self.value(a) for a in node.args)))
+        return self._sized(_bounded(FUNCTIONS[node.func.id](*(self.value(a) for a in node.args))))
 
     def _GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp) -> tuple[Any, ...]:
         found: list[Any] = []

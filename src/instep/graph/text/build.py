@@ -1,0 +1,451 @@
+"""Builds the Graph of a text: walks the steps of its structs, evaluates their fields, enters their layers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from instep.graph.core import Graph, GraphError, Value
+from instep.graph.expression import ExpressionError
+from instep.graph.operator import Operator
+from instep.graph.text.errors import TextError, fail
+from instep.graph.text.fields import MAX_SIZE, REQUIRED, Field, Kind
+from instep.graph.text.initial import Initial
+from instep.graph.text.steps import CALL, FOR, LET, Call, Step, expression, read_body, read_call
+from instep.graph.text.structs import Struct, Unit
+from instep.graph.text.table import LAYERS, snake
+from instep.graph.text.tree import Items, Pairs, Scalar, Tree
+
+__all__ = ["Builder", "Frame", "Weight"]
+
+#: Most steps and operators of one network, most steps of all its expressions, deepest structs, most parameters.
+MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 20_000, 400_000, 24, 2**29, 16
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How a weight starts."""
+
+    initial: Initial
+    fans: tuple[int, int]
+
+
+@dataclass
+class Frame:
+    """One call of a struct: where it stands, its values, and the numbers that its expressions read."""
+
+    scope: str
+    unit: Unit
+    values: dict[str, Value]
+    numbers: dict[str, Any]
+    #: what the step before gave
+    last: list[Value] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    depth: int = 0
+    #: within a call that shares weights with an earlier one
+    shared: bool = False
+
+    def names(self, wanted: Sequence[str] | frozenset[str]) -> dict[str, Any]:
+        """What an expression reads: numbers first, then values as records of their shape."""
+        found = {n: self.numbers[n] for n in wanted if n in self.numbers}
+        for name in wanted:
+            if name not in found and name in self.values:
+                found[name] = _record(self.values[name], self.unit.layout)
+        return found
+
+
+def _record(value: Value, layout: str) -> dict[str, Any]:
+    shape = value.shape
+    record: dict[str, Any] = {"shape": shape, "rank": value.rank}
+    if value.rank == 4:
+        n, a, b, c = shape
+        record |= dict(zip(("batch", "channels", "height", "width"),
+                           (n, a, b, c) if layout == "NCHW" else (n, c, a, b), strict=True))  # fmt: skip
+    elif value.rank:
+        record |= {"batch": shape[0], "channels": shape[-1]}
+    return record
+
+
+class Builder:
+    """Makes the graph of one text."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.graph = Graph()
+        self.weights: dict[str, tuple[Value, Weight]] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.training: dict[str, dict[str, Any]] = {}
+        self.steps = self.work = self.parameters = 0
+        self.taken: dict[str, int] = {}
+        self.line, self.file = 0, unit.file
+
+    # -- bounds --------------------------------------------------------------------------------------------------
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            fail(self.file, self.line, f"the network has more than {MAX_STEPS} steps")
+
+    def spend_work(self, steps: int) -> None:
+        self.work += steps
+        if self.work > MAX_WORK:
+            fail(self.file, self.line, f"the expressions of this text take more than {MAX_WORK} steps")
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+    def run(self, body: Sequence[Step], frame: Frame) -> None:
+        """Walk ``body``; ``frame`` holds what it made."""
+        done = False
+        for step in body:
+            self.line, self.file = step.line, frame.unit.file
+            self.spend(1)
+            if step.what == CALL:
+                self.call(step, frame)
+            elif step.what == FOR:
+                self.loop(step, frame)
+            elif step.what == LET:
+                self.let(step.value, frame)
+            else:
+                if step.what == "if":
+                    done = False
+                if not done and (not step.test or bool(self.expression(step.test, frame, step.line))):
+                    done = True
+                    self.run(self.body(step, frame), frame)
+
+    def body(self, step: Step, frame: Frame) -> list[Step]:
+        return read_body(step.value, frame.unit.file, step.line, f"'{step.key}'")
+
+    def loop(self, step: Step, frame: Frame) -> None:
+        rows = self.expression(step.test, frame, step.line)
+        if not isinstance(rows, tuple | list):
+            fail(frame.unit.file, step.line, f"'{step.key}': what it runs over must be a list, got {rows!r}")
+        steps = self.body(step, frame)
+        kept = {n: frame.numbers[n] for n in step.names if n in frame.numbers}
+        for row in rows:
+            if len(step.names) == 1:
+                frame.numbers[step.names[0]] = row
+            elif isinstance(row, tuple | list) and len(row) == len(step.names):
+                frame.numbers.update(zip(step.names, row, strict=True))
+            else:
+                fail(frame.unit.file, step.line, f"'{step.key}': {row!r} does not fit {', '.join(step.names)}")
+            self.spend(1)
+            self.run(steps, frame)
+        for name in step.names:
+            frame.numbers.pop(name, None)
+        frame.numbers.update(kept)
+
+    def let(self, tree: Tree | None, frame: Frame) -> None:
+        if tree is None:
+            return
+        if not isinstance(tree, Pairs):
+            fail(frame.unit.file, tree.line, "'let' is a mapping of names to values")
+        for name, value in tree.pairs:
+            frame.numbers[name.value] = self.value(value, frame, free=False)
+
+    def expression(self, text: str, frame: Frame, line: int) -> Any:
+        try:
+            parsed = expression(text)
+            return parsed.evaluate(frame.names(parsed.names), self.spend_work)
+        except ExpressionError as error:
+            fail(frame.unit.file, line, str(error))
+
+    # -- values of fields ----------------------------------------------------------------------------------------
+    def value(self, tree: Tree, frame: Frame, words: frozenset[str] = frozenset(), *, free: bool = True) -> Any:
+        """What a field's text means. A text that reads unknown names alone is a word where ``free`` allows it."""
+        if isinstance(tree, Items):
+            return tuple(self.value(t, frame, words, free=free) for t in tree.items)
+        if isinstance(tree, Pairs):
+            return {k.value: self.value(v, frame, words, free=free) for k, v in tree.pairs}
+        if not isinstance(tree.value, str) or tree.value in words:
+            return tree.value
+        self.spend_work(1)
+        try:
+            parsed = expression(tree.value)
+        except ExpressionError:
+            if free:
+                return tree.value
+            raise
+        found = frame.names(parsed.names)
+        found |= {w: w for w in parsed.names if w in words and w not in found}
+        if free and any(n not in found for n in parsed.names):
+            return tree.value
+        return parsed.evaluate(found, self.spend_work)
+
+    def read(self, tree: Tree, kind: Kind, frame: Frame, what: str, file: str) -> Any:
+        """The value of a field, checked. ``what`` names layer and field for the message."""
+        reason = ""
+        try:
+            got = self.value(tree, frame, kind.words, free=kind.free)
+        except ExpressionError as error:
+            reason, got = f" ({error})", None
+        else:
+            try:
+                return kind.read(got)
+            except (ValueError, TypeError, OverflowError):
+                pass
+        fail(file, tree.line, f"{what} must be {kind.what}, got {_shown(tree, got)}{reason}")
+
+    def fields(
+        self,
+        given: Tree | None,
+        declared: Sequence[Field],
+        frame: Frame,
+        who: str,
+        defaults: Pairs | None,
+        inner: Frame,
+    ) -> dict[str, Any]:
+        """The fields of a call by name: given, else the text's defaults, else the declared ones (read in ``inner``)."""
+        pairs: dict[str, Tree] = {}
+        file = frame.unit.file
+        if isinstance(given, Pairs):
+            pairs = {k.value: v for k, v in given.pairs}
+        elif given is not None and not (isinstance(given, Scalar) and given.value is None):
+            required = [f for f in declared if f.default is REQUIRED]
+            if len(required) != 1:
+                fail(file, given.line, f"{who}: fields are written {{name: value}}")
+            pairs = {required[0].name: given}
+        names = {f.name for f in declared}
+        for name, tree in pairs.items():
+            if name not in names and name != "at":
+                known = f"; it has {', '.join(sorted(names))}" if names else "; it has none"
+                fail(file, tree.line, f"{who} has no field '{name}'{known}")
+        found: dict[str, Any] = {}
+        for f in declared:
+            tree = pairs.get(f.name) or (defaults.get(f.name) if defaults else None)
+            if tree is not None:
+                found[f.name] = self._field(tree, f, frame, who, file)
+            elif f.default is REQUIRED:
+                fail(file, self.line, f"{who} needs '{f.name}', {f.kind.what}")
+            elif isinstance(f.default, Scalar | Items | Pairs):
+                found[f.name] = self._field(f.default, f, inner, who, inner.unit.file)
+            else:
+                found[f.name] = None if f.default is None else f.kind.read(f.default)
+            inner.numbers[f.name] = found[f.name]
+        return found
+
+    def _field(self, tree: Tree, f: Field, frame: Frame, who: str, file: str) -> Any:
+        if f.default is None and isinstance(tree, Scalar) and tree.value is None:
+            return None
+        return self.read(tree, f.kind, frame, f"{who}: {f.name}", file)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+    def call(self, step: Step, frame: Frame) -> None:
+        """A layer or a struct: read its inputs and fields, build it, and name what it gives."""
+        file = frame.unit.file
+        call = read_call(step, _Lazy(frame), file)
+        struct = frame.unit.structs.get(call.kind)
+        layer = None if struct else LAYERS.get(call.kind)
+        if struct is None and layer is None:
+            near = _near(call.kind, [*frame.unit.structs, *LAYERS])
+            fail(file, step.line, f"there is no layer or struct '{call.kind}'{near}")
+        named = call.names[0] if call.names else ""
+        if not named and (struct or (layer and layer.weighted)):
+            number = frame.counts[call.kind] = frame.counts.get(call.kind, 0) + 1
+            named = f"{call.kind}_{number}"
+        given = step.value
+        explicit = given.get("at") if isinstance(given, Pairs) else None
+        scope = self._scope(explicit, frame, named, file)
+        who = f"{call.kind} '{scope or call.kind}'"
+        inputs = self._inputs(call, struct, frame, who, step.line)
+        inner = Frame(scope, struct.unit if struct else frame.unit, {}, {}, depth=frame.depth + 1)
+        inner.shared = frame.shared or explicit is not None
+        defaults = frame.unit.defaults.get(call.kind)
+        if struct:
+            if inner.depth > MAX_CALLS:
+                fail(file, step.line, f"{who}: structs within structs deeper than {MAX_CALLS}")
+            self.fields(given, struct.args, frame, who, defaults, inner)
+            results = self.enter(struct, inputs, inner, who)
+            self.line, self.file = step.line, file
+        else:
+            assert layer is not None
+            found = self.fields(given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}))
+            place = _Place(self, frame, scope, call, who, step.line, shared=inner.shared)
+            made = layer.build(place, inputs, SimpleNamespace(**found))
+            results = made if isinstance(made, list) else [made]
+        if len(call.names) > 1 and len(call.names) != len(results):
+            fail(file, step.line, f"{who} gives {len(results)} values, {len(call.names)} names stand before it")
+        names = call.names if len(call.names) > 1 else (named,) if named else ()
+        if len(results) == 1 or len(call.names) > 1:
+            frame.values.update(zip(names, results, strict=False))
+        elif named:
+            frame.values.update({f"{named}.{i}": v for i, v in enumerate(results)} | {named: results[0]})
+        if call.kind != "param":
+            frame.last = results
+
+    def _scope(self, explicit: Tree | None, frame: Frame, named: str, file: str) -> str:
+        if explicit is None:
+            return _joined(frame.scope, named)
+        if not isinstance(explicit, Scalar) or explicit.value is None or isinstance(explicit.value, bool):
+            fail(file, explicit.line, "'at' is a scope such as body.0, or . for the struct's own")
+        text = str(explicit.value)
+        try:
+            from instep.graph.expression import fill
+
+            text = fill(text, _Lazy(frame)) if "{" in text else text
+        except ExpressionError as error:
+            fail(file, explicit.line, str(error))
+        if text.startswith("/"):
+            return text[1:]
+        return frame.scope if text == "." else _joined(frame.scope, text)
+
+    def _inputs(self, call: Call, struct: Struct | None, frame: Frame, who: str, line: int) -> list[Value]:
+        file = frame.unit.file
+        low, high = (len(struct.inputs),) * 2 if struct else LAYERS[call.kind].inputs
+        if call.inputs is None:
+            found = frame.last[: 1 if high == math.inf else int(high)] if high else []
+            if high and not found:
+                fail(file, line, f"{who}: there is no value before it; say what it reads: {call.kind}(x)")
+        else:
+            found = []
+            for name in call.inputs:
+                value = frame.last[0] if name == "_" and frame.last else frame.values.get(name)
+                if value is None:
+                    near = _near(name, list(frame.values))
+                    fail(file, line, f"{who} reads '{name}', which does not exist here{near}")
+                found.append(value)
+        if not low <= len(found) <= high:
+            many = f"{low}" if low == high else f"{low} or more" if high == math.inf else f"{low} to {high}"
+            fail(file, line, f"{who} reads {many} value{'s' * (many != '1')}, got {len(found)}")
+        return found
+
+    def enter(self, struct: Struct, inputs: list[Value], frame: Frame, who: str) -> list[Value]:
+        """Build a struct's body on ``inputs``; its results."""
+        frame.values = dict(zip(struct.inputs, inputs, strict=True))
+        frame.last = inputs[:1]
+        outer = dict(frame.numbers)
+        self.let(struct.unit.let, frame)
+        frame.numbers.update(outer)
+        self.run(struct.body, frame)
+        if struct.outputs is None:
+            return frame.last
+        for name in struct.outputs:
+            if name not in frame.values:
+                near = _near(name, list(frame.values))
+                fail(struct.unit.file, struct.line, f"{who} gives back '{name}', which does not exist in it{near}")
+        return [frame.values[n] for n in struct.outputs]
+
+    def unique(self, stem: str) -> str:
+        """A value's name that nothing else has."""
+        count = self.taken.get(stem, 0)
+        self.taken[stem] = count + 1
+        if not count:
+            return stem
+        name = f"{stem}_{count}"
+        return name if name not in self.taken else self.unique(stem)
+
+
+class _Lazy(Mapping[str, Any]):
+    """A frame's names for the braces of a key."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def __getitem__(self, name: str) -> Any:
+        return self.frame.names((name,))[name]
+
+    def __iter__(self) -> Any:
+        return iter({**self.frame.values, **self.frame.numbers})
+
+    def __len__(self) -> int:
+        return len(self.frame.values) + len(self.frame.numbers)
+
+
+class _Place:
+    """Where one layer is built (see ``table.Place``)."""
+
+    def __init__(
+        self, builder: Builder, frame: Frame, scope: str, call: Call, who: str, line: int, *, shared: bool
+    ) -> None:
+        self.builder, self.frame, self.scope, self.line = builder, frame, scope, line
+        self.who, self.shared = who, shared
+        self.layout = frame.unit.layout
+        self.wanted = max(len(call.names), 1)
+        self.origin = f"{os.path.basename(frame.unit.file)}:{line}"
+
+    def fail(self, why: str) -> NoReturn:
+        fail(self.frame.unit.file, self.line, f"{self.who}: {why}")
+
+    def note(self, key: str, value: Any) -> None:
+        self.builder.training.setdefault(self.scope, {})[key] = value
+
+    def weight(
+        self, name: str, shape: Sequence[int], initial: Initial, fans: tuple[int, int] = (1, 1), dtype: str = "float32"
+    ) -> Value:
+        full = _joined(self.scope, name)
+        known = self.builder.weights.get(full)
+        if known is not None:
+            if not self.shared:
+                self.fail(f"a second layer of this name; give it another, or share the weights with at: {self.scope}")
+            if known[0].shape != tuple(shape) or known[0].dtype != dtype:
+                self.fail(f"shares '{full}', which is {list(known[0].shape)}, but needs {list(shape)}")
+            return known[0]
+        self.builder.spend(1)
+        self.builder.parameters += math.prod(shape)
+        if self.builder.parameters > MAX_PARAMETERS:
+            self.fail(f"the network would have more than {MAX_PARAMETERS} parameters")
+        value = Value(full, shape, dtype)
+        self.builder.taken[full] = self.builder.taken.get(full, 0) + 1
+        self.builder.weights[full] = (value, Weight(initial, fans))
+        return value
+
+    def constant(self, array: Any, name: str) -> Value:
+        numbers, dtype, shape = array
+        try:
+            made = np.asarray(numbers, dtype=dtype)
+            made = made if shape is None else np.ascontiguousarray(np.broadcast_to(made, shape))
+        except (ValueError, TypeError, OverflowError) as error:
+            self.fail(f"value is no array of {dtype}: {error}")
+        if made.size > 65_536:
+            self.fail(f"a value of {made.size} numbers; load it as a weight")
+        full = _joined(self.scope, name)
+        if name:
+            full = self.builder.unique(full)
+        elif full in self.builder.weights or full in self.builder.constants:
+            self.fail("a second weight of this name")
+        else:
+            self.builder.taken[full] = 1
+        self.builder.parameters += made.size
+        self.builder.constants[full] = made
+        return self.builder.graph.constant(made, full)
+
+    def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
+        return self.nodes(op, *inputs, part=part)[0]
+
+    def nodes(self, op: Operator, *inputs: Value, part: str = "") -> list[Value]:
+        self.builder.spend(1 + len(inputs) // 8)
+        try:
+            specs = op.infer(*(v.spec for v in inputs))
+        except (ValueError, IndexError, TypeError, ZeroDivisionError, GraphError) as error:
+            if isinstance(error, TextError):
+                raise
+            self.fail(str(error))
+        for spec in specs:
+            if len(spec.shape) > MAX_RANK or any(not 0 <= d <= MAX_SIZE for d in spec.shape):
+                self.fail(f"gives a value of shape {str(list(spec.shape))[:80]}")
+        part = part or snake(op.name)
+        stem = f"{self.scope}/{part}" if self.scope else part
+        names = [self.builder.unique(stem + (f".{i}" if i else "")) for i in range(len(specs))]
+        node = self.builder.graph.add(op, inputs, scope=self.scope, origin=self.origin, names=names)
+        return node.outputs
+
+
+def _joined(scope: str, name: str) -> str:
+    return f"{scope}.{name}" if scope and name else scope or name
+
+
+def _shown(tree: Tree, got: Any) -> str:
+    if isinstance(tree, Scalar):
+        same = got is None or got == tree.value or not isinstance(tree.value, str)
+        return repr(tree.value) if same else f"{tree.value!r} = {str(got)[:60]}"
+    return str(got)[:80] if got is not None else "a list" if isinstance(tree, Items) else "a mapping"
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known[:500], 1)
+    return f"; did you mean '{close[0]}'?" if close else ""

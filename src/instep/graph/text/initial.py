@@ -1,0 +1,75 @@
+"""Initialisers by name, from one seed: every weight has a generator of its own, so that order does not matter."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["INITIALISERS", "Initial", "initialise"]
+
+#: name and numbers, as read from a text
+Initial = tuple[str, tuple[float, ...]]
+
+#: Initialisers and how many numbers each may take.
+INITIALISERS: dict[str, int] = {
+    "torch": 0, "he_normal": 0, "he_uniform": 0, "glorot_normal": 0, "glorot_uniform": 0, "lecun_normal": 0,
+    "normal": 1, "truncated_normal": 1, "uniform": 1, "constant": 1, "zeros": 0, "ones": 0,
+}  # fmt: skip
+
+#: What a normal distribution cut at two deviations keeps of its deviation; Keras divides by it.
+KEPT = 0.87962566103423978
+
+
+def _truncated(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+    """Normal, drawn again beyond two deviations (the deviation is not corrected)."""
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    for _ in range(64):
+        far = np.abs(drawn) > 2
+        count = int(far.sum())
+        if not count:
+            break
+        drawn[far] = rng.standard_normal(count, dtype=np.float32)
+    return np.clip(drawn, -2, 2) * np.float32(deviation)
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> np.ndarray:
+    return (rng.random(shape, dtype=np.float32) * 2 - 1) * np.float32(limit)
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
+
+
+#: Each takes the generator, the shape, fan-in, fan-out and its number (or None).
+_DRAW: dict[str, Callable[[np.random.Generator, tuple[int, ...], int, int, float | None], np.ndarray]] = {
+    # torch.nn.Conv2d and Linear: kaiming_uniform(a=√5), which is ±1/√fan_in, for weights and biases alike
+    "torch": lambda g, s, i, o, n: _uniform(g, s, 1 / math.sqrt(i)),
+    # He et al., arXiv 1502.01852; torch draws whole normals, Keras cuts them: here as torch
+    "he_normal": lambda g, s, i, o, n: _normal(g, s, math.sqrt(2 / i)),
+    "he_uniform": lambda g, s, i, o, n: _uniform(g, s, math.sqrt(6 / i)),
+    # Glorot & Bengio 2010; the normal one cut at two deviations and corrected, as Keras draws it
+    "glorot_normal": lambda g, s, i, o, n: _truncated(g, s, math.sqrt(2 / (i + o)) / KEPT),
+    "glorot_uniform": lambda g, s, i, o, n: _uniform(g, s, math.sqrt(6 / (i + o))),
+    "lecun_normal": lambda g, s, i, o, n: _truncated(g, s, math.sqrt(1 / i) / KEPT),
+    "normal": lambda g, s, i, o, n: _normal(g, s, 0.02 if n is None else n),
+    "truncated_normal": lambda g, s, i, o, n: _truncated(g, s, 0.02 if n is None else n),
+    "uniform": lambda g, s, i, o, n: _uniform(g, s, 0.05 if n is None else n),
+    "constant": lambda g, s, i, o, n: np.full(s, 0 if n is None else n, np.float32),
+    "zeros": lambda g, s, i, o, n: np.zeros(s, np.float32),
+    "ones": lambda g, s, i, o, n: np.ones(s, np.float32),
+}
+
+
+def initialise(
+    initial: Initial, name: str, shape: tuple[int, ...], fans: tuple[int, int], dtype: str, seed: int
+) -> np.ndarray:
+    """The array that weight ``name`` starts with; the same for the same name, shape and seed, always."""
+    kind, numbers = initial
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+    fan_in, fan_out = (max(f, 1) for f in fans)
+    drawn = _DRAW[kind](rng, shape, fan_in, fan_out, numbers[0] if numbers else None)
+    return np.ascontiguousarray(drawn.astype(dtype, copy=False)).reshape(shape)

@@ -1,0 +1,100 @@
+"""The weights beside a text: a safetensors file, loaded by name, that also keeps the names of values."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instep.graph.core import Graph, Value
+from instep.graph.text.errors import TextError
+
+__all__ = ["load_weights", "restore", "save_weights"]
+
+#: The metadata key of what a text does not say: the names of values, in order.
+KEY = "instep.text"
+
+
+def save_weights(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the weights of ``graph``, whole or not at all."""
+    from safetensors.numpy import save as pack
+
+    target = Path(path)
+    names = {"values": [v.name for n in graph.nodes for v in n.outputs], "weights": [v.name for v in graph.weights]}
+    data = pack(
+        {v.name: np.array(a, order="C") for v, a in graph.weights.items()},
+        metadata={KEY: json.dumps(names, separators=(",", ":"))},
+    )
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(data)
+        except BaseException:
+            part.unlink()
+            raise
+    part.replace(target)
+
+
+def load_weights(
+    weights: str | os.PathLike[str] | Mapping[str, np.ndarray],
+    wanted: Mapping[str, Value],
+    optional: set[str],
+    text: str,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of ``wanted`` by name, and what the file says besides. Raises TextError listing what does not fit."""
+    names: dict[str, Any] = {}
+    if isinstance(weights, Mapping):
+        arrays, where = dict(weights), "the weights given"
+    else:
+        where = os.fspath(weights)
+        arrays, names = _open(where)
+    missing = [n for n in wanted if n not in arrays and n not in optional]
+    strange = [n for n in arrays if n not in wanted]
+    wrong = [
+        f"{n} is {list(arrays[n].shape)}, needs {list(v.shape)}"
+        for n, v in wanted.items()
+        if n in arrays and tuple(arrays[n].shape) != v.shape
+    ]
+    said = [
+        f"{len(found)} {what}: {', '.join(found[:5])}{' …' if len(found) > 5 else ''}"
+        for what, found in (("missing", missing), ("of another shape", wrong), ("not in the network", strange))
+        if found and (what != "not in the network" or not all(n.endswith("num_batches_tracked") for n in found))
+    ]
+    if said:
+        raise TextError(f"{where} does not fit {text}: {'; '.join(said)}")
+    return {n: np.asarray(arrays[n], dtype=v.dtype) for n, v in wanted.items() if n in arrays}, names
+
+
+def _open(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            said = (file.metadata() or {}).get(KEY)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise TextError(f"{path} is no readable safetensors file: {error}") from None
+    try:
+        names = json.loads(said) if said else {}
+    except ValueError:
+        names = {}
+    return arrays, names if isinstance(names, dict) else {}
+
+
+def restore(graph: Graph, names: Mapping[str, Any]) -> None:
+    """Give values the names that they had, and weights their order, where the file fits the graph."""
+    outputs = [v for n in graph.nodes for v in n.outputs]
+    kept = names.get("values")
+    others = {v.name for v in (*graph.inputs, *graph.weights)}
+    if isinstance(kept, list) and len(kept) == len(outputs) and len(set(kept) | others) == len(kept) + len(others):
+        for value, name in zip(outputs, kept, strict=True):
+            value.name = str(name)
+    order = names.get("weights")
+    by_name = {v.name: v for v in graph.weights}
+    if isinstance(order, list) and set(order) == set(by_name):
+        graph.weights = {by_name[n]: graph.weights[by_name[n]] for n in order}

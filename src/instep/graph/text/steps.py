@@ -1,0 +1,109 @@
+"""One step of a body: ``names = kind(inputs)``, or ``for``, ``if``, ``elif``, ``else`` over further steps."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from instep.graph.expression import Expression, ExpressionError, fill
+from instep.graph.text.errors import fail
+from instep.graph.text.tree import Items, Pairs, Scalar, Tree
+
+__all__ = ["Call", "Step", "expression", "read_body", "read_call"]
+
+_CALL = re.compile(r"(?:(?P<names>[^=()]+?)\s*=\s*)?(?P<kind>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\((?P<inputs>[^()]*)\))?")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_FOR = re.compile(
+    r"for\s+(?P<names>[A-Za-z_][A-Za-z0-9_]*(?:\s*,\s*[A-Za-z_][A-Za-z0-9_]*)*)\s+in\s+(?P<over>.+)", re.S
+)
+_IF = re.compile(r"(?P<word>if|elif)\s+(?P<test>.+)", re.S)
+
+#: What a step can be besides a call; the schema knows these patterns too.
+FOR, IF, ELSE, LET, CALL = "for", "if", "else", "let", "call"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as written: what it is, its key's text, its value, its line."""
+
+    what: str
+    key: str
+    value: Tree | None
+    line: int
+    names: tuple[str, ...] = ()
+    test: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A step's key, read: the names of its results, its layer or struct, the names it reads (None: what came before)."""
+
+    names: tuple[str, ...]
+    kind: str
+    inputs: tuple[str, ...] | None
+
+
+def read_body(tree: Tree | None, file: str, line: int, what: str) -> list[Step]:
+    """The steps of a body. Raises TextError."""
+    if not isinstance(tree, Items):
+        fail(file, tree.line if tree else line, f"{what} needs a list of steps, each '- layer: {{field: value}}'")
+    found: list[Step] = []
+    for item in tree.items:
+        step = _step(item, file)
+        if step.what == ELSE and not (found and found[-1].what in (IF, ELSE) and found[-1].key != "else"):
+            fail(file, step.line, f"'{step.key}' has no 'if' right before it")
+        found.append(step)
+    return found
+
+
+def _step(item: Tree, file: str) -> Step:
+    if isinstance(item, Scalar) and isinstance(item.value, str):
+        return Step(CALL, item.value, None, item.line)
+    if not isinstance(item, Pairs) or len(item.pairs) != 1:
+        fail(file, item.line, "a step is one key and its fields: '- name = layer(input): {field: value}'")
+    (key, value), text = item.pairs[0], str(item.pairs[0][0].value).strip()
+    if match := _FOR.fullmatch(text):
+        names = tuple(n.strip() for n in match["names"].split(","))
+        return Step(FOR, text, value, key.line, names, match["over"])
+    if match := _IF.fullmatch(text):
+        return Step(IF if match["word"] == "if" else ELSE, text, value, key.line, (), match["test"])
+    if text == "else":
+        return Step(ELSE, text, value, key.line)
+    if text == "let":
+        return Step(LET, text, value, key.line)
+    return Step(CALL, text, value, key.line)
+
+
+def read_call(step: Step, values: object, file: str) -> Call:
+    """The key of a call with its ``{expressions}`` filled in. ``values``: what expressions read. Raises TextError."""
+    text = step.key
+    try:
+        filled = fill(text, values) if "{" in text or "}" in text else text  # type: ignore[arg-type]
+    except ExpressionError as error:
+        fail(file, step.line, str(error))
+    return _call(filled) or _no_call(file, step.line, filled)
+
+
+def _no_call(file: str, line: int, text: str) -> NoReturn:
+    fail(file, line, f"'{text[:80]}' is no step; write 'layer', 'layer(a, b)' or 'name = layer(a, b)'")
+
+
+@functools.lru_cache(maxsize=4096)
+def _call(text: str) -> Call | None:
+    match = _CALL.fullmatch(text.strip()) if len(text) < 4000 else None
+    if match is None:
+        return None
+    names = tuple(n.strip() for n in match["names"].split(",")) if match["names"] else ()
+    inputs = match["inputs"]
+    reads = None if inputs is None else tuple(n.strip() for n in inputs.split(",")) if inputs.strip() else ()
+    if any(_NAME.fullmatch(n) is None for n in (*names, *(reads or ()))):
+        return None
+    return Call(names, match["kind"], reads)
+
+
+@functools.lru_cache(maxsize=4096)
+def expression(text: str) -> Expression:
+    """The parsed expression; the same text is parsed once. Raises ExpressionError."""
+    return Expression(text)

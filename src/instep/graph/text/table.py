@@ -1,0 +1,101 @@
+"""The table of layers, and the place in the graph where a layer is built."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NoReturn, Protocol
+
+from instep.graph.core import Value
+from instep.graph.operator import Operator
+from instep.graph.text.fields import Field, named
+from instep.graph.text.initial import INITIALISERS, Initial
+
+__all__ = ["ACT", "ACTIVATIONS", "INIT", "LAYERS", "Layer", "Place", "MANY", "layer", "snake"]
+
+#: Activations by name and how many numbers each may take.
+ACTIVATIONS: dict[str, int] = {
+    "none": 0, "relu": 0, "relu6": 0, "leaky_relu": 1, "prelu": 1, "elu": 1, "selu": 0, "gelu": 0, "gelu_tanh": 0,
+    "silu": 0, "mish": 0, "hard_swish": 0, "hard_sigmoid": 0, "sigmoid": 0, "tanh": 0, "softplus": 0, "clip": 2,
+}  # fmt: skip
+ACT = named(ACTIVATIONS, "an activation")
+INIT = named(INITIALISERS, "an initialiser")
+
+
+class Place(Protocol):
+    """Where a layer is built: it makes weights under the layer's scope, and nodes."""
+
+    #: "NCHW" or "NHWC", as the text says
+    layout: str
+    #: how many results the step names
+    wanted: int
+
+    def weight(
+        self, name: str, shape: Sequence[int], initial: Initial, fans: tuple[int, int] = (1, 1), dtype: str = "float32"
+    ) -> Value:
+        """The weight ``name`` of this layer; the one that exists where layers share."""
+        ...
+
+    def constant(self, array: Any, name: str) -> Value:
+        """Numbers that are no parameter."""
+        ...
+
+    def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
+        """Append an operator of one output."""
+        ...
+
+    def nodes(self, op: Operator, *inputs: Value) -> list[Value]:
+        """Append an operator of any number of outputs."""
+        ...
+
+    def fail(self, why: str) -> NoReturn:
+        """Raise an error about this step."""
+        ...
+
+    def note(self, key: str, value: Any) -> None:
+        """Remember what only training needs."""
+        ...
+
+
+Build = Callable[[Place, "list[Value]", SimpleNamespace], "Value | list[Value]"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A basic module: its fields, how many values it reads, and the function that builds it."""
+
+    name: str
+    fields: tuple[Field, ...]
+    build: Build
+    inputs: tuple[int, float]
+    doc: str
+    #: it has weights, so that a step without a name gets one
+    weighted: bool = False
+
+
+#: Every layer by the name that texts use.
+LAYERS: dict[str, Layer] = {}
+
+
+def layer(
+    name: str, *fields: Field, inputs: int | tuple[int, float] = 1, weighted: bool = False
+) -> Callable[[Build], Build]:
+    """Enter a function into the table of layers."""
+
+    def enter(build: Build) -> Build:
+        span = (inputs, inputs) if isinstance(inputs, int) else inputs
+        LAYERS[name] = Layer(name, fields, build, span, (build.__doc__ or "").strip(), weighted)
+        return build
+
+    return enter
+
+
+MANY = (1, math.inf)
+
+
+def snake(name: str) -> str:
+    """ReduceMean → reduce_mean, Conv2d → conv2d."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
