@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_legalize import with_constant
+from test_legalize import two, with_constant
 
 from instep.emit.tflite import write
 from instep.graph import Graph, ops
@@ -33,6 +33,16 @@ FILES: dict[str, Callable[[], Graph]] = {
         ((7, 64), (64,)),
         ((7, 5, 64), (7, 1, 1)),
         ((1, 5, 64), (5, 1)),
+    ]
+} | {
+    f"{list(a)} times {list(b)}{' turned' if op.transpose_b else ''}": two(op, a, b)
+    for op, a, b in [
+        (ops.MatMul(), (167, 4, 196), (167, 196, 8)),
+        (ops.MatMul(), (1, 168, 4, 196), (1, 168, 196, 8)),
+        (ops.MatMul(), (4, 42, 4, 196), (4, 42, 196, 8)),
+        (ops.MatMul(False, True), (168, 4, 196), (168, 8, 196)),
+        (ops.MatMul(), (2000, 2, 17), (2000, 17, 4)),
+        (ops.MatMul(), (1, 2, 8), (1, 8, 33000)),
     ]
 }
 

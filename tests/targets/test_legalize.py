@@ -183,6 +183,7 @@ CASES = [
     ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(), (1, 3, 5, 8), (1, 1, 8, 6))),
     ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(False, True), (3, 5, 8), (6, 8))),
     ("litert-gpu", "LITERT-GPU-MATMUL-BATCH", two(ops.MatMul(), (1, 5, 8), (3, 8, 6))),
+    ("litert-gpu", "LITERT-GPU-MATMUL-TEXTURE", two(ops.MatMul(), (4, 42, 2, 196), (4, 42, 196, 8))),
     ("litert-gpu", "LITERT-GPU-MATMUL-TWICE", same(ops.MatMul(False, True))),
     ("litert-gpu", "LITERT-GPU-CONSTANT-BATCH", with_constant(ops.Add(), (5, 8), (5, 8))),
     ("litert-gpu", "LITERT-GPU-CONSTANT-BATCH", with_constant(ops.Mul("relu"), (3, 4, 8), (3, 1, 8))),

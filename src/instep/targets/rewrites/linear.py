@@ -103,6 +103,16 @@ def expand_matmul(b: Build, target: Target) -> bool:
     return wide != [left, right] and b.done(op, *wide)
 
 
+@clearing("a · b = a · (bᵀ)ᵀ: the product reads its right operand turned, and TRANSPOSE turns it before")
+def turn_right_operand(b: Build, target: Target) -> bool:
+    op = b.node.op
+    if not isinstance(op, ops.MatMul) or op.transpose_b:
+        return False
+    right = b.node.inputs[1]
+    turned = b.add(ops.Permute((*range(right.rank - 2), right.rank - 1, right.rank - 2)), right)
+    return b.done(op.with_(transpose_b=True), b.x, turned)
+
+
 @clearing("axes of size 1 in front change no product")
 def matmul_rank_4(b: Build, target: Target) -> bool:
     op = b.node.op
