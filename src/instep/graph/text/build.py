@@ -80,6 +80,8 @@ class Builder:
         self.graph = Graph()
         self.weights: dict[str, tuple[Value, Weight]] = {}
         self.constants: dict[str, np.ndarray] = {}
+        #: constants in the order of the text
+        self.inline: list[Value] = []
         self.training: dict[str, dict[str, Any]] = {}
         self.steps = self.work = self.parameters = 0
         self.taken: dict[str, int] = {}
@@ -322,6 +324,8 @@ class Builder:
         self.run(struct.body, frame)
         if struct.outputs is None:
             return frame.last
+        if frame.last:
+            frame.values["_"] = frame.last[0]
         for name in struct.outputs:
             if name not in frame.values:
                 near = _near(name, list(frame.values))
@@ -410,7 +414,9 @@ class _Place:
             self.builder.taken[full] = 1
         self.builder.parameters += made.size
         self.builder.constants[full] = made
-        return self.builder.graph.constant(made, full)
+        value = self.builder.graph.constant(made, full)
+        self.builder.inline.append(value)
+        return value
 
     def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
         return self.nodes(op, *inputs, part=part)[0]

@@ -50,7 +50,7 @@ def spatial(at: Place, x: Value, layout: str) -> tuple[int, tuple[int, int]]:
     """Channels and (height, width) of a picture."""
     if x.rank != 4:
         at.fail(f"needs a picture of rank 4 in {layout}, got {list(x.shape)}")
-    n, a, b, c = x.shape
+    _, a, b, c = x.shape
     return (a, (b, c)) if layout == "NCHW" else (c, (a, b))
 
 
@@ -142,7 +142,7 @@ def conv(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 def conv_transpose(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """2-D transposed convolution, then the activation. Weights: weight [in, out/groups, …], bias."""
     (x,), layout = xs, f.layout or at.layout
-    c, sizes = spatial(at, x, layout)
+    c, _ = spatial(at, x, layout)
     extra = f.output_padding if isinstance(f.output_padding, tuple) else (f.output_padding,) * 2
     if len(extra) != 2 or not all(isinstance(e, int) and 0 <= e < 1024 for e in extra):
         at.fail(f"output_padding must be an integer or two of them, got {f.output_padding!r}")
@@ -153,7 +153,7 @@ def conv_transpose(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     # torch counts the fan-in of a transposed convolution on the second axis
     fans = (per * area, c // f.groups * area)
     weights = [at.weight("weight", shape, f.init, fans), *_biased(at, f, f.out, fans)]
-    padding = f.padding
+    padding: Any = f.padding
     if padding == "same":
         crop = [max(d * (k - 1) + 1 - s, 0) for k, s, d in zip(f.kernel, f.stride, f.dilation, strict=True)]
         padding = tuple((n // 2, n - n // 2) for n in crop)

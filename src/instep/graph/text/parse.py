@@ -207,4 +207,4 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
             made[value] = np.broadcast_to(np.zeros((), value.dtype), value.shape)
     graph.weights = made | graph.weights
     if names:
-        restore(graph, names)
+        restore(graph, names, builder.inline)

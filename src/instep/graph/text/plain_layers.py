@@ -30,6 +30,12 @@ from instep.graph.text.table import ACT, ACTIVATIONS, LAYERS, MANY, Layer, Place
 __all__ = ["enter_operators", "operator_layer"]
 
 
+@layer("identity")
+def identity(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
+    """The value itself, under another name."""
+    return xs[0]
+
+
 @layer("act", Field("kind", ACT))
 def act(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """An activation by name: {kind: leaky_relu(0.05)}; each is also a layer of its own name."""
@@ -116,7 +122,7 @@ def resize(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     if (f.scale is None) == (f.size is None):
         at.fail("needs a scale or a size")
     scale = None
-    size = f.size
+    size: Any = f.size
     if f.scale is not None:
         pair = f.scale if isinstance(f.scale, tuple) else (f.scale, f.scale)
         if len(pair) != 2 or not all(isinstance(s, int | float) and 0 < s < 1024 for s in pair):

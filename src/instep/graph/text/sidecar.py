@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,21 @@ __all__ = ["load_weights", "restore", "save_weights"]
 KEY = "instep.text"
 
 
-def save_weights(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the weights of ``graph``, whole or not at all."""
+def save_weights(graph: Graph, path: str | os.PathLike[str], constants: Sequence[Value] = ()) -> None:
+    """Write the weights of ``graph``, whole or not at all. ``constants`` are in the text, in this order."""
     from safetensors.numpy import save as pack
 
     target = Path(path)
-    names = {"values": [v.name for n in graph.nodes for v in n.outputs], "weights": [v.name for v in graph.weights]}
+    names = {
+        "values": [v.name for v in graph.inputs] + [v.name for n in graph.nodes for v in n.outputs],
+        "weights": [v.name for v in graph.weights],
+        "constants": [v.name for v in constants],
+        "inputs": graph.input_names,
+        "outputs": graph.output_names,
+    }
+    said = set(constants)
     data = pack(
-        {v.name: np.array(a, order="C") for v, a in graph.weights.items()},
+        {v.name: np.array(a, order="C") for v, a in graph.weights.items() if v not in said},
         metadata={KEY: json.dumps(names, separators=(",", ":"))},
     )
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
@@ -86,15 +93,26 @@ def _open(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, names if isinstance(names, dict) else {}
 
 
-def restore(graph: Graph, names: Mapping[str, Any]) -> None:
-    """Give values the names that they had, and weights their order, where the file fits the graph."""
-    outputs = [v for n in graph.nodes for v in n.outputs]
-    kept = names.get("values")
-    others = {v.name for v in (*graph.inputs, *graph.weights)}
-    if isinstance(kept, list) and len(kept) == len(outputs) and len(set(kept) | others) == len(kept) + len(others):
-        for value, name in zip(outputs, kept, strict=True):
-            value.name = str(name)
-    order = names.get("weights")
+def restore(graph: Graph, names: Mapping[str, Any], constants: Sequence[Value]) -> None:
+    """Give values the names that they had, and weights their order, where the file fits the graph.
+
+    ``constants`` are those that the text gives in numbers, in its order.
+    """
+    values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs), *constants]
+    kept = [*_words(names.get("values")), *_words(names.get("constants"))]
+    others = {v.name for v in graph.weights} - {v.name for v in constants}
+    if len(kept) != len(values) or len(set(kept) | others) != len(kept) + len(others):
+        return
+    for value, name in zip(values, kept, strict=True):
+        value.name = name
+    order = _words(names.get("weights"))
     by_name = {v.name: v for v in graph.weights}
-    if isinstance(order, list) and set(order) == set(by_name):
+    if len(order) == len(by_name) and set(order) == set(by_name):
         graph.weights = {by_name[n]: graph.weights[by_name[n]] for n in order}
+    for key, mine in (("inputs", graph.input_names), ("outputs", graph.output_names)):
+        if len(said := _words(names.get(key))) == len(mine):
+            mine[:] = said
+
+
+def _words(entry: Any) -> list[str]:
+    return [str(e) for e in entry] if isinstance(entry, list) else []

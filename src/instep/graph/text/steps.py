@@ -38,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Call:
-    """A step's key, read: the names of its results, its layer or struct, the names it reads (None: what came before)."""
+    """A step's key, read: names of results, layer or struct, names it reads (None: what came before)."""
 
     names: tuple[str, ...]
     kind: str

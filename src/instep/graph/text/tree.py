@@ -111,7 +111,7 @@ def _build(events: Iterator[Any], file: str) -> Tree:
             root = _place(stack.pop(), stack, keys, file)
             keys.pop()
             continue
-        if not isinstance(event, yaml.NodeEvent):
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             continue
         if getattr(event, "tag", None):
             fail(file, line, f"tags ({event.tag}) are not part of the language")
@@ -120,7 +120,7 @@ def _build(events: Iterator[Any], file: str) -> Tree:
             continue
         if len(stack) >= MAX_DEPTH:
             fail(file, line, f"nested deeper than {MAX_DEPTH}")
-        flow = bool(event.flow_style)
+        flow = bool(getattr(event, "flow_style", False))
         stack.append(Items([], line, flow) if isinstance(event, yaml.SequenceStartEvent) else Pairs([], line, flow))
         keys.append(None)
     if root is None:

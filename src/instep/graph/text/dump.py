@@ -1,0 +1,109 @@
+"""From a Graph to its text: outline by scopes, names, equal blocks folded, lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from instep.graph.core import Graph, Value
+from instep.graph.text.fold import Folded, fold
+from instep.graph.text.naming import Shape, shape_of
+from instep.graph.text.outline import outline
+from instep.graph.text.plain_layers import enter_operators
+from instep.graph.text.sidecar import save_weights
+from instep.graph.text.structs import FACTS
+from instep.graph.text.writing import WIDTH, flow, struct_text
+
+__all__ = ["dump", "save"]
+
+
+def dump(graph: Graph, *, weights: str = "") -> str:
+    """The text of ``graph``; ``parse`` gives the graph back.
+
+    Structure, attributes, scopes and the weights' names are in the text. The weights' numbers, and the names of values
+    in between, are in the file ``weights`` beside it (``save`` writes both); without one, weights are as initialised.
+    """
+    return _text(graph, _shape(graph), weights)
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
+    """Write the text of ``graph`` to ``path`` and its weights beside it as ``.safetensors``; the files written."""
+    target = Path(path)
+    beside = target.with_suffix(".safetensors")
+    shape = _shape(graph)
+    text = _text(graph, shape, beside.name if graph.weights else "")
+    written = [target]
+    if graph.weights:
+        save_weights(graph, beside, shape.constants)
+        written.append(beside)
+    part = target.with_name(f".{target.name}.part")
+    part.write_text(text, "utf-8")
+    part.replace(target)
+    return written
+
+
+def _shape(graph: Graph) -> Shape:
+    enter_operators()
+    return shape_of(outline(graph), graph)
+
+
+def _text(graph: Graph, shape: Shape, weights: str) -> str:
+    main, structs = fold(shape)
+    lines = ["instep: 1"]
+    facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
+    facts.setdefault("name", str(graph.meta.get("source") or "network"))
+    lines += [f"{k}: {flow(facts[k])}" for k in FACTS if k in facts]
+    if weights:
+        lines.append(f"weights: {flow(weights)}")
+    inputs = [f"{flow(n)}: {_input(v)}" for n, v in zip(shape.inputs, graph.inputs, strict=True)]
+    lines += _mapping("input", inputs)
+    if structs:
+        lines += ["", "structs:"]
+        for struct in structs:
+            lines += [*_struct(struct), ""]
+    else:
+        lines.append("")
+    lines += ["body:", *struct_text(main, "  ")]
+    if not shape.items:
+        lines[-1] = "body: []"
+    if shape.outputs is not None:
+        pairs = [f"{flow(n)}: {flow(v)}" for n, v in zip(graph.output_names, shape.outputs, strict=True)]
+        lines += _mapping("output", pairs)
+    elif graph.output_names != ["output"]:
+        lines.append(f"output: {{{flow(graph.output_names[0])}: _}}")
+    state = graph.meta.get("state")
+    if isinstance(state, dict) and state:
+        lines.append(f"state: {flow(state)}")
+    return "\n".join(lines) + "\n"
+
+
+def _said(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_said(v) for v in value)
+    return isinstance(value, str | int | float | bool)
+
+
+def _mapping(name: str, pairs: list[str]) -> list[str]:
+    line = f"{name}: {{{', '.join(pairs)}}}"
+    return [line] if len(line) <= WIDTH else [f"{name}:", *(f"  {p}" for p in pairs)]
+
+
+def _input(value: Value) -> str:
+    shape = flow(list(value.shape))
+    return shape if value.dtype == "float32" else f'"{value.dtype}{shape}"'
+
+
+def _struct(struct: Folded) -> list[str]:
+    lines = [f"  {struct.name}:"]
+    if struct.args:
+        pairs = [f"{name}: {kind}" for name, kind in struct.args.items()]
+        line = f"    args: {{{', '.join(pairs)}}}"
+        lines += [line] if len(line) <= WIDTH else ["    args:", *(f"      {p}" for p in pairs)]
+    if struct.shape.inputs != ("x",):
+        lines.append(f"    in: {flow(list(struct.shape.inputs))}")
+    lines += ["    body:", *struct_text(struct, "      ")]
+    if struct.shape.outputs is not None:
+        outputs = list(struct.shape.outputs)
+        lines.append(f"    out: {flow(outputs[0] if len(outputs) == 1 else outputs)}")
+    return lines

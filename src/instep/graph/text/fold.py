@@ -1,0 +1,135 @@
+"""Equal blocks become one struct: what differs between them becomes its arguments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from instep.graph.text.naming import Item, Shape
+
+__all__ = ["Folded", "Name", "fold"]
+
+
+class Name(str):
+    """An argument's name where a value would stand."""
+
+    __slots__ = ()
+
+
+@dataclass
+class Folded:
+    """A struct to print: arguments by name and type, and one shape whose differing fields are names of arguments."""
+
+    name: str
+    args: dict[str, str]
+    shape: Shape
+    #: the item's struct, and the arguments that it is called with, by the item's place
+    calls: dict[int, tuple[Folded, dict[str, Any]]] = field(default_factory=dict)
+    #: the fields of leaves, by the item's place
+    fields: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+#: Arguments by instance: which value each argument has for one shape.
+_Values = dict[int, dict[str, Any]]
+
+
+def fold(root: Shape) -> tuple[Folded, list[Folded]]:
+    """The network as a struct, and the structs that it uses, inner ones first."""
+    classes: dict[Any, list[Shape]] = {}
+    _collect(root, classes)
+    done: dict[Any, tuple[Folded, _Values]] = {}
+    used: set[str] = set()
+    structs: list[Folded] = []
+    numbers = {key: i for i, key in enumerate(classes)}
+    for key in sorted(classes, key=lambda k: (classes[k][0].height, numbers[k])):
+        shapes = classes[key]
+        name = "" if root in shapes else _name(shapes, used)
+        made, values = _struct(name, shapes, done)
+        done[key] = (made, values)
+        structs.append(made)
+    main = structs.pop()
+    return main, structs
+
+
+def _collect(shape: Shape, classes: dict[Any, list[Shape]]) -> None:
+    for item in shape.items:
+        if item.child is not None:
+            _collect(item.child, classes)
+    classes.setdefault(shape.key, []).append(shape)
+
+
+def _struct(name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]]) -> tuple[Folded, _Values]:
+    """One struct for ``shapes``, and the value of each of its arguments for each of them."""
+    made = Folded(name, {}, shapes[0])
+    values: _Values = {id(s): {} for s in shapes}
+    known: dict[str, Name] = {}
+    taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names} | set(shapes[0].inputs)
+
+    def settle(field_name: str, column: list[Any]) -> Any:
+        texts = [json.dumps(v) for v in column]
+        if len(set(texts)) == 1:
+            return column[0]
+        vector = json.dumps(texts)
+        if vector not in known:
+            argument = _argument(field_name, made.args, taken)
+            made.args[argument] = _type(column)
+            known[vector] = Name(argument)
+            for shape, value in zip(shapes, column, strict=True):
+                values[id(shape)][argument] = value
+        return known[vector]
+
+    for place, item in enumerate(shapes[0].items):
+        twins = [s.items[place] for s in shapes]
+        columns = {f: [t.fields[f] for t in twins] for f in item.fields}
+        if item.child is None:
+            made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
+            continue
+        inner, given = done[item.child.key]
+        made.fields[place] = {"at": settle("at", columns["at"])}
+        arguments = {a: settle(a, [given[_id(t)][a] for t in twins]) for a in inner.args}
+        made.calls[place] = (inner, arguments)
+    return made, values
+
+
+def _id(item: Item) -> int:
+    return id(item.child)
+
+
+def _argument(field_name: str, args: dict[str, str], taken: set[str]) -> str:
+    stem = {"at": "place", "shape": "sizes"}.get(field_name, field_name)
+    if stem in ("in", "if", "else", "for", "is", "not", "and", "or"):
+        stem += "_"
+    name, count = stem, 1
+    while name in args or name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    return name
+
+
+def _type(column: list[Any]) -> str:
+    kinds = {type(v) for v in column}
+    names = {int: "int", float: "float", bool: "bool", str: "str", list: "list"}
+    return names.get(kinds.pop(), "any") if len(kinds) == 1 else "any"
+
+
+def _name(shapes: list[Shape], used: set[str]) -> str:
+    """A struct's name from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
+    stems = []
+    for shape in shapes:
+        words = [p for p in shape.scope.split(".") if not p.isdigit()]
+        stem = re.sub(r"\d+$", "", re.sub(r"[^A-Za-z0-9_]", "_", words[-1])).strip("_") if words else ""
+        stems.append(stem or "Part")
+    stem = Counter(stems).most_common(1)[0][0]
+    if len(stem) > 3 and stem.endswith("s") and not stem.endswith("ss"):
+        stem = stem[:-1]
+    stem = "".join(p[:1].upper() + p[1:] for p in stem.split("_")) or "Part"
+    name, count = (stem if stem[0].isalpha() else f"Part{stem}"), 1
+    first = name
+    while name in used:
+        count += 1
+        name = f"{first}{count}"
+    used.add(name)
+    return name

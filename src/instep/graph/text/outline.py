@@ -1,0 +1,333 @@
+"""A graph as an outline: its operators as layers, grouped by the scopes that they came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from instep.graph import ops
+from instep.graph.core import Graph, Node, Value
+
+__all__ = ["Block", "Leaf", "outline"]
+
+#: Constants of no more numbers are printed, larger ones are weights.
+PLAIN_SIZE = 8
+
+
+@dataclass
+class Leaf:
+    """One layer: what it reads and gives, its fields (all of them, defaults too), the scope of its weights."""
+
+    kind: str
+    inputs: list[Value]
+    outputs: list[Value]
+    fields: dict[str, Any]
+    scope: str
+    #: the weights that the layer has of itself, by their names within it
+    weights: list[Value] = field(default_factory=list)
+
+
+@dataclass
+class Block:
+    """A scope: its leaves and the scopes within it, in order."""
+
+    scope: str
+    items: list[Leaf | Block]
+
+    def leaves(self) -> list[Leaf]:
+        return [leaf for i in self.items for leaf in ([i] if isinstance(i, Leaf) else i.leaves())]
+
+
+def outline(graph: Graph) -> Block:
+    """The outline of ``graph``."""
+    maker = _Leaves(graph)
+    leaves: list[Leaf] = []
+    for node in graph.nodes:
+        leaves.extend(maker.of(node))
+    for value in graph.outputs:  # a weight that is an output, read by nothing
+        if value in graph.weights:
+            leaves.extend(maker.params([value], ""))
+    return Block("", _grouped(leaves, ""))
+
+
+def _grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
+    """Consecutive leaves of one inner scope become a block, those of this scope stay."""
+    items: list[Leaf | Block] = []
+    at = 0
+    while at < len(leaves):
+        first = _first(leaves[at].scope, scope)
+        stop = at + 1
+        while first and stop < len(leaves) and _first(leaves[stop].scope, scope) == first:
+            stop += 1
+        run = leaves[at:stop]
+        at = stop
+        if len({r.scope for r in run}) == 1:
+            items.extend(run)
+            continue
+        inner = _shared([r.scope for r in run])
+        items.append(Block(inner, _grouped(run, inner)))
+    return items
+
+
+def _first(scope: str, outer: str) -> str:
+    """The first component of ``scope`` within ``outer``; nothing where it is that scope itself, or elsewhere."""
+    if not outer:
+        return scope.partition(".")[0]
+    return scope[len(outer) + 1 :].partition(".")[0] if scope.startswith(outer + ".") else ""
+
+
+def _shared(scopes: Sequence[str]) -> str:
+    """The longest scope that holds all of ``scopes``."""
+    parts = [s.split(".") for s in scopes]
+    common = []
+    for column in zip(*parts, strict=False):
+        if len(set(column)) > 1:
+            break
+        common.append(column[0])
+    return ".".join(common)
+
+
+class _Leaves:
+    """Turns nodes into leaves; weights that no layer claims become params."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.layout = "NCHW"
+        self.users = graph.users()
+        self.producers = graph.producers()
+        self.made: set[Value] = set()
+        self.skipped: dict[Node, Node] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, ops.Prelu) and (view := self._slope_view(node)) is not None:
+                self.skipped[view] = node
+
+    def of(self, node: Node) -> list[Leaf]:
+        if node in self.skipped:
+            return []
+        known = self._layer(node)
+        if known is not None:
+            kind, read, fields, weights = known
+            return [*self.params(read, node.scope), Leaf(kind, read, node.outputs, fields, node.scope, weights)]
+        leaf = Leaf(node.op.name, list(node.inputs), node.outputs, _plain_fields(node.op.fields()), node.scope)
+        simple = _SIMPLE.get(type(node.op))
+        if simple is not None:
+            leaf = simple(node, leaf)
+        return [*self.params(leaf.inputs, node.scope), leaf]
+
+    def params(self, read: Sequence[Value], scope: str) -> list[Leaf]:
+        """A leaf for each constant among ``read``."""
+        found = []
+        for value in dict.fromkeys(read):
+            array = self.graph.array(value)
+            if array is None:
+                continue
+            fields: dict[str, Any] = {"shape": list(value.shape), "dtype": value.dtype, "init": "zeros", "value": None}
+            plain = array.size <= PLAIN_SIZE and (value.dtype not in ("float16", "float64")) and "/" in value.name
+            if plain:
+                if value in self.made:
+                    continue
+                fields |= {"value": _numbers(array), "shape": list(value.shape) if array.size == 0 else None}
+            self.made.add(value)
+            found.append(Leaf("param", [], [value], fields, scope, [value]))
+        return found
+
+    def _named(self, value: Value, scope: str, name: str) -> bool:
+        wanted = f"{scope}.{name}" if scope else name
+        return value in self.graph.weights and value.name == wanted and value.dtype == "float32"
+
+    def _layer(self, node: Node) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
+        """Layer, inputs, fields and own weights of a node whose weights are named as the layer would."""
+        op, ins, scope = node.op, node.inputs, node.scope
+        bias = len(ins) > 2
+        if isinstance(op, ops.Conv2d | ops.ConvTranspose2d | ops.Linear):
+            if not self._named(ins[1], scope, "weight") or (bias and not self._named(ins[2], scope, "bias")):
+                return None
+            if op.activation or ins[0] in self.graph.weights:
+                return None
+            return self._product(op, ins, bias)
+        norms: dict[type, tuple[str, ...]] = {
+            ops.BatchNorm: ("weight", "bias", "running_mean", "running_var"),
+            ops.LayerNorm: ("weight", "bias"),
+            ops.GroupNorm: ("weight", "bias"),
+        }
+        names = norms.get(type(op))
+        if names and ins[0] not in self.graph.weights:
+            if not all(self._named(v, scope, n) for v, n in zip(ins[1:], names, strict=True)):
+                return None
+            return self._norm(op, ins)
+        if isinstance(op, ops.Prelu):
+            return self._prelu(node)
+        return None
+
+    def _product(self, op: Any, ins: list[Value], bias: bool) -> tuple[str, list[Value], dict[str, Any], list[Value]]:
+        weight = ins[1].shape
+        if isinstance(op, ops.Linear):
+            return "linear", ins[:1], {"out": weight[0], "bias": bias}, ins[1:]
+        fields = {"kernel": _pair(weight[2:] if op.layout == "NCHW" else weight[1:3]), "stride": _pair(op.stride),
+                  "padding": _pads(op.padding), "dilation": _pair(op.dilation), "groups": op.groups, "bias": bias,
+                  "layout": _layout(op.layout)}  # fmt: skip
+        if isinstance(op, ops.Conv2d):
+            return "conv", ins[:1], {"out": weight[0]} | fields, ins[1:]
+        out = weight[1 if op.layout == "NCHW" else 3] * op.groups
+        fields["output_padding"] = list(op.output_padding) if len(set(op.output_padding)) > 1 else op.output_padding[0]
+        return "conv_transpose", ins[:1], {"out": out} | fields, ins[1:]
+
+    def _norm(self, op: Any, ins: list[Value]) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
+        x = ins[0]
+        usual = 1 if x.rank in (2, 4, 5) else x.rank - 1
+        if isinstance(op, ops.BatchNorm):
+            axis = None if op.axis == usual else op.axis
+            fields: dict[str, Any] = {"eps": op.eps, "momentum": op.momentum, "axis": axis}
+            return "batch_norm", [x], fields, ins[1:]
+        if isinstance(op, ops.LayerNorm):
+            last = op.axes == (x.rank - 1,)
+            return "layer_norm", [x], {"eps": op.eps, "axes": None if last else list(op.axes)}, ins[1:]
+        if op.axis != usual:
+            return None
+        return "group_norm", [x], {"groups": op.groups, "eps": op.eps}, ins[1:]
+
+    def _slope_view(self, node: Node) -> Node | None:
+        """The reshape that lays a PReLU's slopes along the channels, where it is no one else's."""
+        view = self.producers.get(node.inputs[1])
+        x = node.inputs[0]
+        if view is None or not isinstance(view.op, ops.Reshape) or view.scope != node.scope:
+            return None
+        if len(self.users[view.output]) > 1 or view.output in self.graph.outputs or x.rank not in (4, 5):
+            return None
+        slope = view.inputs[0]
+        count = x.shape[1]
+        good = slope.shape in ((count,), (1,)) and view.op.shape == (*slope.shape, *(1 for _ in x.shape[2:]))
+        return view if good and self._named(slope, node.scope, "weight") else None
+
+    def _prelu(self, node: Node) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
+        view = next((v for v, n in self.skipped.items() if n is node), None)
+        if view is None:
+            return None
+        slope = view.inputs[0]
+        shared = slope.shape == (1,) and node.inputs[0].shape[1] != 1
+        return "prelu", node.inputs[:1], {"shared": shared}, [slope]
+
+
+def _pair(pair: Sequence[int]) -> Any:
+    return pair[0] if len(set(pair)) == 1 else list(pair)
+
+
+def _pads(pads: Any) -> Any:
+    (t, b), (left, r) = pads
+    if t == b and left == r:
+        return t if t == left else [t, left]
+    return [[t, b], [left, r]]
+
+
+def _layout(layout: str) -> str | None:
+    return None if layout == "NCHW" else layout
+
+
+def _numbers(array: np.ndarray) -> Any:
+    """Numbers as short as they can be said without loss."""
+    if array.dtype.kind == "f":
+        return np.vectorize(lambda v: float(str(v)), otypes=[object])(array).tolist() if array.size else []
+    return array.tolist()
+
+
+def _plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _lists(v) if k != "layout" else _layout(v) for k, v in fields.items()}
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_lists(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+# -- operators whose layer reads better than their fields ----------------------------------------------------------
+def _pool(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    if op.activation:
+        return leaf
+    stride = None if op.stride == op.kernel else _pair(op.stride)
+    fields = {"kernel": _pair(op.kernel), "stride": stride, "padding": _pads(op.padding), "layout": _layout(op.layout)}
+    if isinstance(op, ops.MaxPool2d):
+        return Leaf("max_pool", leaf.inputs, leaf.outputs, fields | {"dilation": _pair(op.dilation)}, leaf.scope)
+    fields |= {"count_include_pad": None if op.count_include_pad else False, "overhang": list(op.overhang)}
+    return Leaf("avg_pool", leaf.inputs, leaf.outputs, fields, leaf.scope)
+
+
+def _add(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    if op.activation:
+        return leaf
+    return Leaf("add" if isinstance(op, ops.Add) else "mul", leaf.inputs, leaf.outputs, {}, leaf.scope)
+
+
+def _clip(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    six = type(op.low) is float and type(op.high) is float and (op.low, op.high) == (0.0, 6.0)
+    return Leaf("relu6", leaf.inputs, leaf.outputs, {}, leaf.scope) if six else leaf
+
+
+def _shuffle(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    kind = "pixel_shuffle" if isinstance(op, ops.DepthToSpace) else "pixel_unshuffle"
+    fields = {"scale": op.block, "order": op.order, "layout": _layout(op.layout)}
+    return Leaf(kind, leaf.inputs, leaf.outputs, fields, leaf.scope)
+
+
+def _concat(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    rank = node.output.rank
+    usual = 1 if rank in (2, 4, 5) else rank - 1
+    return Leaf("concat", leaf.inputs, leaf.outputs, {"axis": None if op.axis == usual else op.axis}, leaf.scope)
+
+
+def _slice(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    shape = node.inputs[0].shape
+    cut = [
+        a
+        for a, n in enumerate(shape)
+        if (op.starts[a], op.stops[a], op.steps[a]) != (0, n, 1)
+    ]  # fmt: skip
+    if len(cut) != 1 or op.stops[cut[0]] <= op.starts[cut[0]]:
+        return leaf
+    a = cut[0]
+    usual = 1 if len(shape) in (2, 4, 5) else len(shape) - 1
+    stop = None if op.stops[a] == shape[a] else op.stops[a]
+    fields = {"axis": None if a == usual else a, "start": op.starts[a], "stop": stop, "step": op.steps[a]}
+    return Leaf("slice", leaf.inputs, leaf.outputs, fields, leaf.scope)
+
+
+def _reshape(node: Node, leaf: Leaf) -> Leaf:
+    x, shape = node.inputs[0].shape, node.output.shape
+    if len(shape) == 2 and len(x) > 2 and shape[0] == x[0] and x[0] > 0:
+        return Leaf("flatten", leaf.inputs, leaf.outputs, {"start": 1}, leaf.scope)
+    if len(shape) > 1 and math.prod(shape[1:]) and x and shape[0] == x[0]:
+        return Leaf("reshape", leaf.inputs, leaf.outputs, {"shape": list(shape)}, leaf.scope)
+    return Leaf("reshape", leaf.inputs, leaf.outputs, {"shape": list(shape)}, leaf.scope)
+
+
+def _snake(node: Node, leaf: Leaf) -> Leaf:
+    from instep.graph.text.table import snake
+
+    return Leaf(snake(leaf.kind), leaf.inputs, leaf.outputs, leaf.fields, leaf.scope)
+
+
+_SIMPLE: dict[type, Any] = {
+    ops.MaxPool2d: _pool, ops.AvgPool2d: _pool, ops.Add: _add, ops.Mul: _add, ops.Clip: _clip,
+    ops.DepthToSpace: _shuffle, ops.SpaceToDepth: _shuffle, ops.Concat: _concat, ops.Slice: _slice,
+    ops.Reshape: _reshape,
+}  # fmt: skip
+_SIMPLE |= {
+    kind: _snake
+    for kind in (
+        ops.Relu, ops.Sigmoid, ops.Tanh, ops.Silu, ops.HardSwish, ops.HardSigmoid, ops.Mish, ops.Selu, ops.Gelu,
+        ops.LeakyRelu, ops.Elu, ops.Sub, ops.Div, ops.Permute, ops.Softmax, ops.ReduceMean, ops.ReduceSum,
+        ops.ReduceMax, ops.MatMul, ops.Exp, ops.Sqrt, ops.Rsqrt, ops.Maximum, ops.Minimum, ops.Expand, ops.Gather,
+        ops.Roll, ops.Flip, ops.Abs, ops.Neg, ops.Square, ops.Where, ops.Cast, ops.Softplus, ops.Celu, ops.Erf,
+        ops.RmsNorm, ops.ReduceMin, ops.Pow, ops.Sin, ops.Cos, ops.Log,
+    )
+}  # fmt: skip

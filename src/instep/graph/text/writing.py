@@ -1,0 +1,168 @@
+"""A folded network as YAML text: a step a line, fields in flow style, repeated steps as loops over a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from instep.graph.text.fields import REQUIRED
+from instep.graph.text.fold import Folded, Name
+from instep.graph.text.table import LAYERS
+
+__all__ = ["WIDTH", "flow", "key_text", "struct_text"]
+
+WIDTH = 110
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_ ./()*+%=<>\-]*")
+_NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|.*( #|: ).*|.*\s")
+#: From how many steps on a run of them is written as a loop.
+LOOP = 3
+
+
+def flow(value: Any) -> str:
+    """A value in YAML's flow style, as JSON would have it but with bare words."""
+    if isinstance(value, Name):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(v) for v in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _NOT_PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None) -> str:
+    """``names = kind(inputs)``."""
+    before = f"{', '.join(names)} = " if names else ""
+    return before + kind + ("" if inputs is None else f"({', '.join(inputs)})")
+
+
+def struct_text(struct: Folded, indent: str) -> list[str]:
+    """The lines of a struct's body."""
+    lines: list[str] = []
+    place = 0
+    items = struct.shape.items
+    while place < len(items):
+        run = _run(struct, place)
+        if run > 1:
+            lines += _loop(struct, place, run, indent)
+            place += run
+            continue
+        lines += _step(struct, place, indent)
+        place += 1
+    return lines
+
+
+def _step(struct: Folded, place: int, indent: str) -> list[str]:
+    item = struct.shape.items[place]
+    fields = {k: v for k, v in struct.fields[place].items() if k != "at"}
+    kind = item.kind
+    if place in struct.calls:
+        inner, arguments = struct.calls[place]
+        kind, shown = inner.name, dict(arguments)
+    else:
+        shown = _shown(kind, fields)
+    at = struct.fields[place]["at"]
+    if at is not None:
+        shown["at"] = f"{{{at}}}" if isinstance(at, Name) else at
+    return step_lines(key_text(item.names, kind, item.inputs), shown, indent)
+
+
+def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
+    """A step as text: on one line where it fits."""
+    long = len(key) > 900
+    if not shown:
+        return [f"{indent}- {key}"] if not long else [f"{indent}- {json.dumps(key)}"]
+    if long:
+        return [f"{indent}- ? {key}", f"{indent}  : {flow(shown)}"]
+    line = f"{indent}- {key}: {flow(shown)}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [f"{indent}- {key}:", *(f"{indent}    {flow(k)}: {flow(v)}" for k, v in shown.items())]
+
+
+def _shown(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are not as they would be anyway."""
+    found = {}
+    for declared in LAYERS[kind].fields:
+        if declared.name not in fields:
+            continue
+        value = fields[declared.name]
+        if isinstance(value, Name) or declared.default is REQUIRED or not _same(value, declared.default):
+            found[declared.name] = value
+    return found
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        default = json.loads(json.dumps(default))
+    return type(value) is type(default) and value == default
+
+
+# -- loops ---------------------------------------------------------------------------------------------------------
+_COUNTED = re.compile(r"(.*?)(\d+)")
+
+
+def _run(struct: Folded, place: int) -> int:
+    """How many steps from ``place`` on call one struct, one behind the other, with names that count up."""
+    first = _countable(struct, place)
+    if first is None:
+        return 1
+    stem, number, callee = first
+    count = 1
+    while place + count < len(struct.shape.items):
+        if _countable(struct, place + count) != (stem, number + count, callee):
+            break
+        if struct.shape.items[place + count].inputs is not None:
+            break
+        count += 1
+    named = {n for i in struct.shape.items for n in (i.inputs or ())} | set(struct.shape.outputs or ())
+    inside = {struct.shape.items[p].names[0] for p in range(place, place + count)}
+    return count if count >= LOOP and not inside & named else 1
+
+
+def _countable(struct: Folded, place: int) -> tuple[str, int, str] | None:
+    item = struct.shape.items[place]
+    if place not in struct.calls or len(item.names) != 1 or struct.fields[place]["at"] is not None:
+        return None
+    match = _COUNTED.fullmatch(item.names[0])
+    if match is None or str(int(match[2])) != match[2] or (item.inputs is not None and len(item.inputs) > 1):
+        return None
+    inner, arguments = struct.calls[place]
+    if any(not isinstance(v, bool | int | float | list | Name) or not _numeric(v) for v in arguments.values()):
+        return None
+    return match[1], int(match[2]), inner.name
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_numeric(v) for v in value)
+    return isinstance(value, bool | int | float | Name)
+
+
+def _loop(struct: Folded, place: int, run: int, indent: str) -> list[str]:
+    counted = _countable(struct, place)
+    assert counted is not None
+    stem, number, callee = counted
+    calls = [struct.calls[p][1] for p in range(place, place + run)]
+    inputs = struct.shape.items[place].inputs
+    lines: list[str] = []
+    if inputs is not None:
+        lines.append(f"{indent}- identity({inputs[0]})")
+    varying = [a for a in calls[0] if len({json.dumps(c[a]) for c in calls}) > 1]
+    shown = {a: (Name(a) if a in varying else v) for a, v in calls[0].items()}
+    head = ", ".join(["i", *varying])
+    if varying:
+        table = f"{stem.rstrip('.').replace('.', '_') or callee.lower()}_table"
+        table = table if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table) else f"{callee.lower()}_table"
+        lines += [f"{indent}- let:", f"{indent}    {table}:  # i, {', '.join(varying)}"]
+        lines += [f"{indent}      - {flow([number + k, *(c[a] for a in varying)])}" for k, c in enumerate(calls)]
+        lines.append(f"{indent}- for {head} in {table}:")
+    else:
+        lines.append(f"{indent}- for i in range({number}, {number + run}):" if number else
+                     f"{indent}- for i in range({run}):")  # fmt: skip
+    return lines + step_lines(f"{stem}{{i}} = {callee}", shown, indent + "  ")
