@@ -406,6 +406,9 @@ class _Place:
         if made.size > 65_536:
             self.fail(f"a value of {made.size} numbers; load it as a weight")
         full = _joined(self.scope, name)
+        known = self.builder.constants.get(full)
+        if self.shared and known is not None and known.dtype == made.dtype and np.array_equal(known, made):
+            return next(v for v in self.builder.inline if v.name == full)
         if name:
             full = self.builder.unique(full)
         elif full in self.builder.weights or full in self.builder.constants:

@@ -35,7 +35,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     text = _text(graph, shape, beside.name if graph.weights else "")
     written = [target]
     if graph.weights:
-        save_weights(graph, beside, shape.constants)
+        save_weights(graph, beside, list(dict.fromkeys(shape.constants)))
         written.append(beside)
     part = target.with_name(f".{target.name}.part")
     part.write_text(text, "utf-8")

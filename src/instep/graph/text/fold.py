@@ -26,6 +26,9 @@ class Folded:
     name: str
     args: dict[str, str]
     shape: Shape
+    #: from which place on the items are there only where the argument ``switch`` says so
+    optional: int | None = None
+    switch: str = ""
     #: the item's struct, and the arguments that it is called with, by the item's place
     calls: dict[int, tuple[Folded, dict[str, Any]]] = field(default_factory=dict)
     #: the fields of leaves, by the item's place
@@ -44,11 +47,14 @@ def fold(root: Shape) -> tuple[Folded, list[Folded]]:
     used: set[str] = set()
     structs: list[Folded] = []
     numbers = {key: i for i, key in enumerate(classes)}
+    longer = _merge(root, classes)
     for key in sorted(classes, key=lambda k: (classes[k][0].height, numbers[k])):
         shapes = classes[key]
+        if key in longer:
+            continue
         name = "" if root in shapes else _name(shapes, used)
         made, values = _struct(name, shapes, done)
-        done[key] = (made, values)
+        done |= {k: (made, values) for k in (key, *(short for short, long in longer.items() if long == key))}
         structs.append(made)
     main = structs.pop()
     return main, structs
@@ -61,9 +67,33 @@ def _collect(shape: Shape, classes: dict[Any, list[Shape]]) -> None:
     classes.setdefault(shape.key, []).append(shape)
 
 
+def _merge(root: Shape, classes: dict[Any, list[Shape]]) -> dict[Any, Any]:
+    """Blocks that are others without their last steps (a residual, say) join them: shorter key → longer key."""
+    found: dict[Any, Any] = {}
+    for long in classes:
+        tail = classes[long][0].items
+        for short in classes:
+            count = len(short[2])
+            fits = 2 <= count < len(tail) <= count + 2 and short[:2] == long[:2] and short[2] == long[2][:count]
+            plain = all(i.child is None and i.kind in _TAILS and i.fields["at"] is None for i in tail[count:])
+            once = short not in found and short not in found.values() and long not in found
+            if fits and plain and once and long[1] is None and root.key not in (short, long):
+                if long in found.values():
+                    continue
+                found[short] = long
+    for short, long in found.items():
+        classes[long].extend(classes[short])
+    return found
+
+
+#: Steps at the end of a block that may be there or not.
+_TAILS = ("add", "mul", "relu", "concat", "relu6", "silu", "gelu")
+
+
 def _struct(name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]]) -> tuple[Folded, _Values]:
     """One struct for ``shapes``, and the value of each of its arguments for each of them."""
     made = Folded(name, {}, shapes[0])
+    lengths = [len(s.items) for s in shapes]
     values: _Values = {id(s): {} for s in shapes}
     known: dict[str, Name] = {}
     taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names} | set(shapes[0].inputs)
@@ -81,7 +111,14 @@ def _struct(name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Value
                 values[id(shape)][argument] = value
         return known[vector]
 
+    if min(lengths) < max(lengths):
+        kind = shapes[0].items[min(lengths)].kind
+        made.optional = min(lengths)
+        made.switch = str(settle("residual" if kind == "add" else "tail", [n == max(lengths) for n in lengths]))
     for place, item in enumerate(shapes[0].items):
+        if place == made.optional:
+            made.fields |= {p: i.fields for p, i in enumerate(shapes[0].items) if p >= place}
+            break
         twins = [s.items[place] for s in shapes]
         columns = {f: [t.fields[f] for t in twins] for f in item.fields}
         if item.child is None:
@@ -115,16 +152,23 @@ def _type(column: list[Any]) -> str:
     return names.get(kinds.pop(), "any") if len(kinds) == 1 else "any"
 
 
+def _stem(scope: str) -> str:
+    """The word of a scope, without number; in the singular where the scope is one of a list."""
+    words = [p for p in scope.split(".") if not p.isdigit()]
+    stem = re.sub(r"\d+$", "", re.sub(r"[^A-Za-z0-9_]", "_", words[-1])).strip("_") if words else ""
+    one = scope.rpartition(".")[2].isdigit() and len(stem) > 3 and stem.endswith("s") and not stem.endswith("ss")
+    return stem[:-1] if one else stem
+
+
 def _name(shapes: list[Shape], used: set[str]) -> str:
     """A struct's name from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
     stems = []
     for shape in shapes:
-        words = [p for p in shape.scope.split(".") if not p.isdigit()]
-        stem = re.sub(r"\d+$", "", re.sub(r"[^A-Za-z0-9_]", "_", words[-1])).strip("_") if words else ""
-        stems.append(stem or "Part")
+        stem = _stem(shape.scope)
+        inner = {_stem(i.child.scope) for i in shape.items if i.child is not None}
+        group = stem in inner and shape.scope.rpartition(".")[2].isdigit()
+        stems.append(f"{stem}_stage" if group else stem or "Part")
     stem = Counter(stems).most_common(1)[0][0]
-    if len(stem) > 3 and stem.endswith("s") and not stem.endswith("ss"):
-        stem = stem[:-1]
     stem = "".join(p[:1].upper() + p[1:] for p in stem.split("_")) or "Part"
     name, count = (stem if stem[0].isalpha() else f"Part{stem}"), 1
     first = name

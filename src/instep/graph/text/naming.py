@@ -125,7 +125,9 @@ class _Namer:
         for leaf in leaves:
             for value in leaf.inputs:
                 inside[value] = inside.get(value, 0) + 1
-        gives = [v for leaf in leaves for v in leaf.outputs if self.readers.get(v, 0) > inside.get(v, 0)]
+        # constants are said wherever they are read: no block hands them to another
+        computed = [v for leaf in leaves if leaf.kind != "param" for v in leaf.outputs]
+        gives = [v for v in computed if self.readers.get(v, 0) > inside.get(v, 0)]
         return _Step(item, reads, list(dict.fromkeys(gives)), True, suffix, "")
 
     def wanted(self, steps: Sequence[_Step], inputs: list[Value], outputs: list[Value]) -> set[Value]:
@@ -157,7 +159,8 @@ class _Namer:
         assert isinstance(step.source, Leaf)
         full = step.gives[0].name
         if step.source.fields["value"] is not None:
-            return None, (_word("c", used),)
+            several = self.readers.get(step.gives[0], 0) > 1
+            return (_braced("/" + full) if several else None), (_word("c", used),)
         inner = _suffix(full, scope) if not scope or full.startswith(scope + ".") else ""
         name = _word(inner or full.rpartition(".")[2], used)
         return None if name == inner else _braced(inner or "/" + full), (name,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,7 +98,6 @@ class _Leaves:
         self.layout = "NCHW"
         self.users = graph.users()
         self.producers = graph.producers()
-        self.made: set[Value] = set()
         self.skipped: dict[Node, Node] = {}
         for node in graph.nodes:
             if isinstance(node.op, ops.Prelu) and (view := self._slope_view(node)) is not None:
@@ -119,7 +117,7 @@ class _Leaves:
         return [*self.params(leaf.inputs, node.scope), leaf]
 
     def params(self, read: Sequence[Value], scope: str) -> list[Leaf]:
-        """A leaf for each constant among ``read``."""
+        """A leaf for each constant among ``read``; what several nodes read is said again at each of them."""
         found = []
         for value in dict.fromkeys(read):
             array = self.graph.array(value)
@@ -128,10 +126,7 @@ class _Leaves:
             fields: dict[str, Any] = {"shape": list(value.shape), "dtype": value.dtype, "init": "zeros", "value": None}
             plain = array.size <= PLAIN_SIZE and (value.dtype not in ("float16", "float64")) and "/" in value.name
             if plain:
-                if value in self.made:
-                    continue
                 fields |= {"value": _numbers(array), "shape": list(value.shape) if array.size == 0 else None}
-            self.made.add(value)
             found.append(Leaf("param", [], [value], fields, scope, [value]))
         return found
 
@@ -305,9 +300,23 @@ def _reshape(node: Node, leaf: Leaf) -> Leaf:
     x, shape = node.inputs[0].shape, node.output.shape
     if len(shape) == 2 and len(x) > 2 and shape[0] == x[0] and x[0] > 0:
         return Leaf("flatten", leaf.inputs, leaf.outputs, {"start": 1}, leaf.scope)
-    if len(shape) > 1 and math.prod(shape[1:]) and x and shape[0] == x[0]:
-        return Leaf("reshape", leaf.inputs, leaf.outputs, {"shape": list(shape)}, leaf.scope)
     return Leaf("reshape", leaf.inputs, leaf.outputs, {"shape": list(shape)}, leaf.scope)
+
+
+def _resize(node: Node, leaf: Leaf) -> Leaf:
+    op: Any = node.op
+    if op.scale is not None:
+        _, a, b, c = node.inputs[0].shape
+        sizes = (a, b) if op.layout == "NHWC" else (b, c)
+        if tuple(int(n * s) for n, s in zip(sizes, op.scale, strict=True)) != op.size:
+            return leaf
+    usual = "asymmetric" if op.mode == "nearest" else "half_pixel"
+    fields = {"scale": None if op.scale is None else _pair(op.scale), "size": _pair(op.size), "mode": op.mode,
+              "coordinates": None if op.coordinates == usual else op.coordinates, "antialias": op.antialias,
+              "layout": _layout(op.layout)}  # fmt: skip
+    if op.scale is not None:
+        fields["size"] = None
+    return Leaf("resize", leaf.inputs, leaf.outputs, fields, leaf.scope)
 
 
 def _snake(node: Node, leaf: Leaf) -> Leaf:
@@ -319,7 +328,7 @@ def _snake(node: Node, leaf: Leaf) -> Leaf:
 _SIMPLE: dict[type, Any] = {
     ops.MaxPool2d: _pool, ops.AvgPool2d: _pool, ops.Add: _add, ops.Mul: _add, ops.Clip: _clip,
     ops.DepthToSpace: _shuffle, ops.SpaceToDepth: _shuffle, ops.Concat: _concat, ops.Slice: _slice,
-    ops.Reshape: _reshape,
+    ops.Reshape: _reshape, ops.Resize2d: _resize,
 }  # fmt: skip
 _SIMPLE |= {
     kind: _snake

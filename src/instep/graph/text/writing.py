@@ -47,6 +47,9 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
     place = 0
     items = struct.shape.items
     while place < len(items):
+        if place == struct.optional:
+            lines.append(f"{indent}- if {struct.switch}:")
+            indent += "  "
         run = _run(struct, place)
         if run > 1:
             lines += _loop(struct, place, run, indent)
@@ -75,8 +78,10 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
 def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
     """A step as text: on one line where it fits."""
     long = len(key) > 900
+    if key[0] in "{[":
+        key = json.dumps(key)
     if not shown:
-        return [f"{indent}- {key}"] if not long else [f"{indent}- {json.dumps(key)}"]
+        return [f"{indent}- {key}"]
     if long:
         return [f"{indent}- ? {key}", f"{indent}  : {flow(shown)}"]
     line = f"{indent}- {key}: {flow(shown)}"
@@ -114,7 +119,8 @@ def _run(struct: Folded, place: int) -> int:
         return 1
     stem, number, callee = first
     count = 1
-    while place + count < len(struct.shape.items):
+    stop = len(struct.shape.items) if struct.optional is None else struct.optional
+    while place + count < stop:
         if _countable(struct, place + count) != (stem, number + count, callee):
             break
         if struct.shape.items[place + count].inputs is not None:
