@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,18 @@ __all__ = ["HYPOTHESES", "profile_of", "write_profile"]
 HYPOTHESES = Path(__file__).with_name("hypotheses.yaml")
 
 
+#: A candidate and an operator that it objects to.
+Broken = tuple[str, str]
+
+
 @dataclass
 class _Case:
-    """One answered question and the candidates that its file breaks."""
+    """One answered question and what its file breaks: candidates, each with the operator that breaks it."""
 
     question: Question
     answer: Answer
     facts: Facts
-    broken: set[str] = field(default_factory=set)
+    broken: set[Broken] = field(default_factory=set)
 
     @property
     def operation(self) -> Operation | None:
@@ -71,13 +76,18 @@ def profile_of(
     absent = {op for op, some in by_operator.items() if all(c.answer.kind == "refused" for c in some)}
     kept: dict[str, dict[str, str]] = {}  # candidate → operator → severity
     pinned: list[dict[str, Any]] = []
+    unexplained: list[str] = []
+    innocent = {broken for c in cases if not c.answer.bad for broken in c.broken}
     for operator, some in by_operator.items():
         if operator in absent:
             continue
-        chosen, left = _explain(some, candidates)
-        for code in chosen:
-            kept.setdefault(code, {})[operator] = _severity(c for c in some if c.answer.bad and code in c.broken)
-        pinned += [_pin(answers, case) for case in left]
+        chosen, left = _explain(some, list(candidates), innocent)
+        for broken in chosen:
+            severity = _severity(c for c in some if c.answer.bad and broken in c.broken)
+            of = kept.setdefault(broken[0], {})
+            of[broken[1]] = "wrong" if "wrong" in (severity, of.get(broken[1])) else "refused"
+        pinned += [_pin(answers, case) for case in left if len(case.question.steps) == 1]
+        unexplained += [case.question.name for case in left if len(case.question.steps) > 1]
     rules = [entry for code, of in kept.items() for entry in _rules(candidates[code], of, answers)]
     source = answers.source
     what = f"{len(cases)} one-operator files"
@@ -94,6 +104,9 @@ def profile_of(
         },
         "rules": [*rules, *pinned],
     }  # fmt: skip
+    if unexplained:
+        what = f"no rule is known that foretells {', '.join(sorted(unexplained))}"
+        tree["evidence"].append({"grade": "inferred", "what": what})
     return tree
 
 
@@ -116,22 +129,22 @@ def _cases(
         for name, answer in answers.answers.items():
             if name in questions and answer.kind != "not compared":
                 case = _Case(questions[name], answer, questions[name].facts(Path(folder), int8=answers.int8))
-                asked = case.operation
-                case.broken = {v.code for v in check_facts(case.facts, trial) if asked and v.index == asked.index}
+                case.broken = {(v.code, v.operator) for v in check_facts(case.facts, trial)}
                 cases.append(case)
     return cases
 
 
-def _explain(cases: Sequence[_Case], candidates: Mapping[str, Rule]) -> tuple[list[str], list[_Case]]:
+def _explain(
+    cases: Sequence[_Case], order: Sequence[str], innocent: Collection[Broken]
+) -> tuple[list[Broken], list[_Case]]:
     """(candidates, cases that none explains): the fewest that the bad answers break and no right answer does."""
-    allowed = set(candidates) - {code for c in cases if not c.answer.bad for code in c.broken}
     left = [c for c in cases if c.answer.bad]
-    chosen: list[str] = []
+    chosen: list[Broken] = []
     while left:
-        gain = {code: sum(code in c.broken for c in left) for code in candidates if code in allowed}
-        best = max(gain, key=lambda code: gain[code], default=None)
-        if best is None or gain[best] == 0:
+        gain = Counter(broken for c in left for broken in c.broken if broken not in innocent)
+        if not gain:
             break
+        best = min(gain, key=lambda broken: (-gain[broken], order.index(broken[0]), broken[1]))
         chosen.append(best)
         left = [c for c in left if best not in c.broken]
     return chosen, left

@@ -38,6 +38,11 @@ PRODUCTS = {
     "constant=b/rank=3/one": ((1, 3, 8), (1, 8, 5), "b", 0, 0),
     "constant=b/rank=2/transpose=b": ((1, 2, 3, 8), (5, 8), "b", 0, 1),
     "constant=b/rank=4/transpose=b": ((1, 2, 3, 8), (1, 2, 5, 8), "b", 0, 1),
+    "constant=b/batch=3": ((3, 2, 3, 8), (3, 2, 8, 5), "b", 0, 0),
+    "constant=b/odd": ((1, 3, 7, 5), (1, 3, 5, 9), "b", 0, 0),
+    "constant=b/rank=2/odd": ((7, 5), (5, 9), "b", 0, 0),
+    "constant=b/rank=2/square/transpose=b": ((4, 8), (8, 8), "b", 0, 1),
+    "constant=b/transpose=a": ((1, 2, 8, 3), (1, 2, 8, 5), "b", 1, 0),
     "constant=a": ((1, 2, 3, 8), (1, 2, 8, 5), "a", 0, 0), "constant=a/rank=2": ((3, 8), (8, 5), "a", 0, 0),
     "constant=a/rank=2-by-4": ((3, 8), (1, 2, 8, 5), "a", 0, 0), "constant=a/rank=3": ((2, 3, 8), (2, 8, 5), "a", 0, 0),
 }  # fmt: skip

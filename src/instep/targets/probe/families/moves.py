@@ -75,7 +75,9 @@ PADS = {
     "all": (SHAPE, ((0, 0), (1, 0), (1, 2), (0, 1))), "batch": (SHAPE, ((1, 1), (0, 0), (0, 0), (0, 0))),
     "batch=3": ((3, 4, 5, 8), ((0, 0), (1, 1), (1, 1), (0, 0))), "rank=1": ((8,), ((1, 2),)),
     "rank=2": ((3, 8), ((0, 1), (2, 0))),
-    "rank=3": ((2, 5, 8), ((0, 0), (1, 1), (0, 2))),
+    "rank=3": ((2, 5, 8), ((0, 0), (1, 1), (0, 2))), "rank=3/batch=1": ((1, 5, 8), ((0, 0), (1, 1), (0, 2))),
+    "rank=3/rows": ((2, 5, 8), ((0, 0), (1, 1), (0, 0))), "rank=3/channels": ((2, 5, 8), ((0, 0), (0, 0), (4, 0))),
+    "rank=3/batch=1/rows": ((1, 5, 8), ((0, 0), (1, 2), (0, 0))),
     "rank=5": ((1, 2, 3, 4, 8), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))),
 }  # fmt: skip
 
@@ -100,6 +102,18 @@ def _cuts() -> Iterable[Question]:
     axis = constant(values=3, dtype="int32")
     yield chain("then=reversed-concat", "SPLIT", [axis, SHAPE], (halves, (0, 1)), (ops.Concat(3), (3, 2)))
     yield chain("then=concat", "SPLIT", [axis, SHAPE], (halves, (0, 1)), (ops.Concat(3), (2, 3)))
+    swapped = (halves, (0, 1)), (ops.Concat(3), (3, 2)), (ops.Tanh(), (4,))
+    yield chain("then=reversed-concat-tanh", "SPLIT", [axis, SHAPE], *swapped)
+    twice = (halves, (0, 1)), (ops.Tanh(), (2,)), (ops.Concat(3), (4, 3))
+    yield chain("then=tanh-concat", "SPLIT", [axis, SHAPE], *twice)
+    before = (ops.Tanh(), (1,)), (halves, (0, 2)), (ops.Concat(3), (4, 3))
+    yield chain("after=tanh/then=reversed-concat", "SPLIT", [axis, SHAPE], *before)
+    more = (halves, (0, 1)), (ops.Concat(3), (3, 1, 2))
+    yield chain("then=wider-concat", "SPLIT", [axis, SHAPE], *more)
+    across = (halves, (0, 1)), (ops.Concat(2), (3, 2))
+    yield chain("then=concat-across", "SPLIT", [axis, SHAPE], *across)
+    slices = [ops.Slice((0, 0, 0, n), (1, 4, 5, n + 4), (1, 1, 1, 1)) for n in (0, 4)]
+    yield chain("then=reversed-concat", "SLICE", [SHAPE], (slices[0], (0,)), (slices[1], (0,)), (ops.Concat(3), (2, 1)))
     for label, sizes in (("even", (4, 4)), ("odd", (3, 5)), ("three", (2, 4, 2))):
         op = spell("SPLIT_V", *[(1, 4, 5, n) for n in sizes], num_splits=len(sizes))
         yield one(f"sizes={label}", "SPLIT_V", op, SHAPE, _ints(*sizes), axis)

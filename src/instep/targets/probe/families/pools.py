@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from instep.graph import ops
-from instep.targets.probe.question import Question, chain, constant, one, spell
+from instep.targets.probe.question import Question, chain, constant, given, one, spell
 
 __all__ = ["questions"]
 
@@ -38,7 +38,7 @@ def _pools() -> Iterable[Question]:
         pads = padding or ((0, 0), (0, 0))
         x = (batch, *size, channels)
         largest = ops.MaxPool2d(kernel, stride, pads, layout="NHWC")
-        yield one(label, "MAX_POOL_2D", largest, x)
+        yield one(label, "MAX_POOL_2D", largest, given(*x, low=-2.0, high=-0.5))
         mean = ops.AvgPool2d(kernel, stride, pads, count_include_pad=padding is None, layout="NHWC")
         if label != "padding=explicit":
             yield one(label, "AVERAGE_POOL_2D", mean, x)
@@ -50,7 +50,11 @@ def _pools() -> Iterable[Question]:
         yield chain(label, "AVERAGE_POOL_2D", [(1, 8, 6, 8)], (after, (0,)), (plain, (1,)))
     tall = ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0)))
     yield chain(
-        "after=pad", "MAX_POOL_2D", [(1, 8, 6, 8)], (tall, (0,)), (ops.MaxPool2d((3, 3), (1, 1), layout="NHWC"), (1,))
+        "after=pad",
+        "MAX_POOL_2D",
+        [given(1, 8, 6, 8, low=-2.0, high=-0.5)],
+        (tall, (0,)),
+        (ops.MaxPool2d((3, 3), (1, 1), layout="NHWC"), (1,)),
     )
     for code in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         fused: dict[str, Any] = {"filter_height": 2, "filter_width": 2, "stride_h": 2, "stride_w": 2, "padding": 1}

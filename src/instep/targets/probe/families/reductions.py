@@ -43,13 +43,20 @@ FEW = (
 )
 
 
+#: Ranges in which a zero that fills a channel slice, or a place beside the image, would be seen.
+RANGES = {
+    "REDUCE_PROD": (0.7, 1.3), "REDUCE_MAX": (-2.0, -0.5), "REDUCE_MIN": (0.5, 2.0), "ARG_MAX": (-2.0, -0.5),
+    "ARG_MIN": (0.5, 2.0),
+}  # fmt: skip
+
+
 def _reductions() -> Iterable[Question]:
     for i, (code, make) in enumerate(REDUCTIONS):
         for label, (shape, axes, keep) in AXES.items():
             if i > 1 and label not in FEW:
                 continue
-            operand = Given(shape, low=0.7, high=1.3) if code == "REDUCE_PROD" else Given(shape)
-            yield one(label, code, make(axes, keep), operand)
+            low, high = RANGES.get(code, (None, None))
+            yield one(label, code, make(axes, keep), Given(shape, low=low, high=high))
     for code in ("REDUCE_ANY", "REDUCE_ALL"):
         make = ops.ReduceAny if code == "REDUCE_ANY" else ops.ReduceAll
         yield one("axes=3", code, make((3,), True), given(*SHAPE, dtype="bool"))
@@ -79,18 +86,25 @@ def _normalisations() -> Iterable[Question]:
 
 def _rankings() -> Iterable[Question]:
     for code, make in (("ARG_MAX", ops.ArgMax), ("ARG_MIN", ops.ArgMin)):
+        low, high = RANGES[code]
+
+        def drawn(*shape: int, low: float = low, high: float = high) -> Given:
+            return Given(shape, low=low, high=high)
+
         for axis in (1, 2, 3):
-            yield one(f"axis={axis}", code, make(axis), SHAPE)
-        yield one("channels=5", code, make(3), (1, 4, 5, 5))
-        yield one("channels=130", code, make(3), (1, 2, 3, 130))
-        yield one("batch=3", code, make(3), (3, 4, 5, 8))
-        yield one("batch=3/axis=1", code, make(1), (3, 4, 5, 8))
-        yield one("axis=0", code, make(0), (3, 4, 5, 8))
-        yield one("rank=2", code, make(1), (3, 8))
-        yield one("rank=2/axis=0", code, make(0), (3, 8))
-        yield one("rank=3", code, make(2), (2, 5, 8))
-        yield one("rank=3/axis=1", code, make(1), (2, 5, 8))
-        yield one("rank=1", code, make(0), (8,))
+            yield one(f"axis={axis}", code, make(axis), drawn(*SHAPE))
+        for channels in (2, 3, 5, 6, 7, 9, 10, 12, 13, 19):
+            yield one(f"channels={channels}", code, make(3), drawn(1, 4, 5, channels))
+        yield one("axis=1/channels=5", code, make(1), drawn(1, 4, 6, 5))
+        yield one("channels=130", code, make(3), drawn(1, 2, 3, 130))
+        yield one("batch=3", code, make(3), drawn(3, 4, 5, 8))
+        yield one("batch=3/axis=1", code, make(1), drawn(3, 4, 5, 8))
+        yield one("axis=0", code, make(0), drawn(3, 4, 5, 8))
+        yield one("rank=2", code, make(1), drawn(3, 8))
+        yield one("rank=2/axis=0", code, make(0), drawn(3, 8))
+        yield one("rank=3", code, make(2), drawn(2, 5, 8))
+        yield one("rank=3/axis=1", code, make(1), drawn(2, 5, 8))
+        yield one("rank=1", code, make(0), drawn(8))
     for channels in (3, 4, 5, 6, 7, 8, 9, 12, 16, 18, 40):
         for k in (1, 2, 4):
             if k < channels:
@@ -99,6 +113,9 @@ def _rankings() -> Iterable[Question]:
         yield one(label, "TOPK_V2", ops.TopK(2), shape)
     for axis in (0, 1, 2, 3):
         yield one(f"axis={axis}", "CUMSUM", ops.CumSum(axis), (3 if axis == 0 else 1, 4, 5, 8))
+    yield one("rank=2/axis=0", "CUMSUM", ops.CumSum(0), (3, 8))
+    yield one("rank=3/axis=0", "CUMSUM", ops.CumSum(0), (2, 5, 8))
+    yield one("rank=1", "CUMSUM", ops.CumSum(0), (8,))
     for label, shape in (("rank=2", (3, 8)), ("rank=3", (2, 5, 8)), ("channels=5", (1, 4, 5, 5))):
         yield one(label, "CUMSUM", ops.CumSum(len(shape) - 1), shape)
     axis = Given((), "int32", values=3, fixed=True)

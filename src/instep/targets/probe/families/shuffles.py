@@ -85,7 +85,8 @@ def _reversals() -> Iterable[Question]:
         label = "axes=" + ",".join(map(str, axes))
         batch = 3 if axes == (0,) else 1
         yield one(label, "REVERSE_V2", ops.Flip(axes), (batch, 4, 5, 8))
-    yield one("axes=3/channels=5", "REVERSE_V2", ops.Flip((3,)), (1, 4, 5, 5))
+    for channels in (3, 5, 6, 12):
+        yield one(f"axes=3/channels={channels}", "REVERSE_V2", ops.Flip((3,)), (1, 4, 5, channels))
     yield chain("twice", "REVERSE_V2", [(1, 4, 5, 8)], (ops.Flip((1,)), (0,)), (ops.Flip((2,)), (1,)))
     yield chain("twice/channels", "REVERSE_V2", [(1, 4, 5, 8)], (ops.Flip((3,)), (0,)), (ops.Flip((2,)), (1,)))
     for rank, shape in ((2, (3, 8)), (3, (2, 5, 8)), (5, (1, 2, 3, 4, 4))):
