@@ -139,7 +139,7 @@ def test_two_files_that_differ_in_one_slope_part_at_the_activation(made: dict[st
     assert run.returncode == 1, run.stdout + run.stderr
     said = json.loads(run.stdout)
     assert said["verdict"] == "out of step"
-    assert said["first_out_of_step"]["operator"] == "LEAKY_RELU"
+    assert said["first_out_of_step"]["operator"] == "LeakyRelu"
 
 
 def test_half_weights_are_judged_in_their_own_rounding_or_by_figures(made: dict[str, Any]) -> None:
