@@ -8,9 +8,13 @@ import numpy as np
 
 from instep.graph import ops
 from instep.rewrite.lower.table import Build
+from instep.targets.rewrites.moves import join
 from instep.targets.rewrites.table import Target, clearing
 
 __all__: list[str] = []
+
+#: Rows of a texture that a GPU has at least; Vulkan demands 4096, WebGPU 8192.
+TEXTURE_ROWS = 8192
 
 
 @clearing("a fully connected layer is a 1×1 convolution over its rows", "FULLY_CONNECTED")
@@ -103,14 +107,22 @@ def expand_matmul(b: Build, target: Target) -> bool:
     return wide != [left, right] and b.done(op, *wide)
 
 
-@clearing("a · b = a · (bᵀ)ᵀ: the product reads its right operand turned, and TRANSPOSE turns it before")
-def turn_right_operand(b: Build, target: Target) -> bool:
+@clearing("the products of a batch do not see each other: they may be computed in parts and joined")
+def split_products(b: Build, target: Target) -> bool:
+    """So many parts that the right operand's rows, in bundles of four, fit into a texture."""
     op = b.node.op
-    if not isinstance(op, ops.MatMul) or op.transpose_b:
+    if not isinstance(op, ops.MatMul):
         return False
-    right = b.node.inputs[1]
-    turned = b.add(ops.Permute((*range(right.rank - 2), right.rank - 1, right.rank - 2)), right)
-    return b.done(op.with_(transpose_b=True), b.x, turned)
+    left, right = b.node.inputs
+    count, inner = math.prod(right.shape[:-2]), math.ceil(right.shape[-1 if op.transpose_b else -2] / 4)
+    if math.prod(left.shape[:-2]) != count or inner * count <= TEXTURE_ROWS or inner > TEXTURE_ROWS:
+        return False
+    each = math.ceil(count / math.ceil(count * inner / TEXTURE_ROWS))
+    values = [b.reshape(v, (1, count, *v.shape[-2:])) for v in (left, right)]
+    products = [
+        b.add(op, *(b.slice(v, 1, start, min(start + each, count)) for v in values)) for start in range(0, count, each)
+    ]
+    return b.done(ops.Reshape(b.node.output.shape), join(b, products, 1))
 
 
 @clearing("axes of size 1 in front change no product")

@@ -10,7 +10,7 @@ from instep.graph import Value, ops
 from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
 
-__all__: list[str] = []
+__all__ = ["join"]
 
 #: XNNPACK joins five parts, other targets four.
 PARTS = 4
@@ -28,7 +28,7 @@ def spell_depth_to_space(b: Build, target: Target) -> bool:
     if not target.has("SLICE", "CONCATENATION", "RESHAPE"):
         return _as_deconvolution(b, r) if target.has("TRANSPOSE_CONV") else False
     rows = [b.reshape(b.slice(b.x, 3, i * wide, (i + 1) * wide), (1, 1, n * h, w * wide)) for i in range(r)]
-    return b.done(ops.Reshape(b.node.output.shape), _join(b, rows, 3))
+    return b.done(ops.Reshape(b.node.output.shape), join(b, rows, 3))
 
 
 def _as_deconvolution(b: Build, r: int) -> bool:
@@ -46,10 +46,10 @@ def spell_space_to_depth(b: Build, target: Target) -> bool:
     r = op.block
     rows = b.reshape(b.x, (1, n * h // r, r, w * c))
     parts = [b.reshape(b.slice(rows, 2, i, i + 1), (n, h // r, w // r, r * c)) for i in range(r)]
-    return b.stand(_join(b, parts, 3))
+    return b.stand(join(b, parts, 3))
 
 
-def _join(b: Build, parts: list[Value], axis: int) -> Value:
+def join(b: Build, parts: list[Value], axis: int) -> Value:
     """Parts joined in a tree of at most PARTS at a time."""
     while len(parts) > 1:
         groups = [parts[i : i + PARTS] for i in range(0, len(parts), PARTS)]
@@ -62,7 +62,7 @@ def split_concat(b: Build, target: Target) -> bool:
     op = b.node.op
     if not isinstance(op, ops.Concat) or len(b.node.inputs) <= PARTS:
         return False
-    return b.stand(_join(b, list(b.node.inputs), op.axis))
+    return b.stand(join(b, list(b.node.inputs), op.axis))
 
 
 @clearing("a mirrored border is the border's rows in reverse order, joined on", "MIRROR_PAD")
@@ -75,7 +75,7 @@ def spell_mirror_pad(b: Build, target: Target) -> bool:
         n = x.shape[axis]
         first = [b.slice(x, axis, i, i + 1) for i in range(before, 0, -1)]
         last = [b.slice(x, axis, n - 2 - i, n - 1 - i) for i in range(after)]
-        x = _join(b, [*first, x, *last], axis)
+        x = join(b, [*first, x, *last], axis)
     return b.stand(x)
 
 
@@ -142,7 +142,7 @@ def gather_to_slices(b: Build, target: Target) -> bool:
     if len(starts) > 64:
         return False
     parts = [b.slice(b.x, op.axis, int(flat[i]), int(flat[j - 1]) + 1) for i, j in zip(starts, stops, strict=True)]
-    joined = _join(b, parts, op.axis)
+    joined = join(b, parts, op.axis)
     return b.stand(joined) if joined.shape == shape else b.done(ops.Reshape(shape), joined)
 
 
@@ -174,7 +174,7 @@ def split_transpose(b: Build, target: Target) -> bool:
     if len(slices) > 16:
         return False
     turned = [b.add(ops.Permute((0, 1, 3, 2)), s) for s in slices]
-    joined = turned[0] if len(turned) == 1 else _join(b, turned, 1)
+    joined = turned[0] if len(turned) == 1 else join(b, turned, 1)
     return b.done(ops.Reshape(b.node.output.shape), joined)
 
 
