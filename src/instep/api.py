@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from instep import tflite_source
 from instep.collector import importing
 from instep.debugging import bisect, cut, stages
-from instep.report.results import Bench, Conversion, Verification
 from instep.probing import Probe, probe
+from instep.report.results import Bench, Conversion, Verification
 from instep.targeting import Aim, Check, TargetError, check, legalize
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def capture(
     """Read a network into a Graph, faithfully, together with a reference that runs the source itself.
 
     ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2`` or a ``.tflite`` file.
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2`` or a ``.tflite`` file, a
+    network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those).
     ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; None: as the source says.
     Raises CaptureError (a ValueError) with scope, source line and what to do.
@@ -136,7 +137,7 @@ def convert(
     tell = progress or (lambda room, what: None)
     seconds: dict[str, float] = {}
 
-    tell("import", "TFLite" if tflite_source.is_tflite(source) else "PyTorch")
+    tell("import", "what reads the source")
     start = time.perf_counter()
     _load(source)
     seconds["import"] = time.perf_counter() - start
@@ -317,7 +318,10 @@ def bench(
 def _load(source: Any = None) -> None:
     """Import what captures ``source``."""
     with importing():
-        import_module(f"instep.capture.{'tflite' if tflite_source.is_tflite(source) else 'torch'}.capture")
+        if tflite_source.is_tflite(source):
+            import_module("instep.capture.tflite.capture")
+        elif not import_module("instep.capture.text").is_text_source(source):
+            import_module("instep.capture.torch.capture")
         import_module("instep.extensions").load_extensions()
 
 

@@ -35,7 +35,7 @@ app = typer.Typer(
 #: exit statuses: all is well; a verdict or a run that fails; the user can put it right
 OK, FAILED, USAGE = 0, 1, 2
 
-SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, a .pt2 or a .tflite file."
+SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, zoo:NAME, a .pt2, .tflite or .yaml file."
 
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
@@ -417,4 +417,4 @@ def main() -> int:
 
 
 # they add their commands to ``app``, which has to be there first
-from instep import cli_debug, cli_targets  # noqa: E402, F401
+from instep import cli_debug, cli_targets, cli_text  # noqa: E402, F401

@@ -21,7 +21,8 @@ def capture(
     """Capture ``source`` as a Graph in its own layout, with a reference that runs the source framework.
 
     ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2`` or a ``.tflite`` file.
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2``, ``.tflite``, ``.yaml`` or
+    ``.json`` file, or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors.
     ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
     such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
@@ -33,6 +34,10 @@ def capture(
         from instep.capture.tflite.capture import capture_tflite
 
         return capture_tflite(source, weights=weights, inputs=inputs, args=args, seed=seed)
+    from instep.capture.text import capture_text, is_text_source
+
+    if is_text_source(source):
+        return capture_text(source, weights=weights, inputs=inputs, args=args, seed=seed)
     from instep.capture.torch.capture import capture_torch
 
     return capture_torch(source, weights=weights, inputs=inputs, args=args, seed=seed)

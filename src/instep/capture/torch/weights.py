@@ -10,7 +10,7 @@ import torch
 
 from instep.capture.base import CaptureError
 
-__all__ = ["load_weights", "read_tensors", "unwrap"]
+__all__ = ["fitting", "load_weights", "read_tensors", "unwrap"]
 
 #: Keys that checkpoints wrap a state_dict in, the preferred ones first.
 WRAPPERS = ("params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "params", "state_dict", "model_state_dict",
@@ -24,7 +24,7 @@ def load_weights(module: torch.nn.Module, path: str) -> list[str]:
     notes: list[str] = []
     state = unwrap(read_tensors(path), path, notes)
     own = module.state_dict()
-    state = _strip(state, own, notes)
+    state = fitting(state, own, notes)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [
         k for k in state if k not in own and not k.endswith(("num_batches_tracked", "total_ops", "total_params"))
@@ -109,8 +109,8 @@ def unwrap(content: Any, path: str, notes: list[str]) -> dict[str, torch.Tensor]
     return tensors
 
 
-def _strip(
-    state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], notes: list[str]
+def fitting(
+    state: dict[str, torch.Tensor], own: Mapping[str, Any], notes: list[str]
 ) -> dict[str, torch.Tensor]:
     """Drop a prefix that every name has and the network does not know; or add one that it wants."""
     changed = True

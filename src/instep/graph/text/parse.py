@@ -192,6 +192,7 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
         if unit.folder is None or Path(unit.weights).name != unit.weights:
             fail(unit.file, 0, f"weights: '{unit.weights}' must be a file beside the text")
         weights = unit.folder / unit.weights
+        graph.meta["loaded"] = True
     arrays = None
     if weights is not None:
         wanted = {n: v for n, (v, _) in builder.weights.items()}

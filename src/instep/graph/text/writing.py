@@ -11,11 +11,11 @@ from instep.graph.text.fields import REQUIRED
 from instep.graph.text.fold import Folded, Name
 from instep.graph.text.table import LAYERS
 
-__all__ = ["WIDTH", "flow", "key_text", "struct_text"]
+__all__ = ["WIDTH", "block", "flow", "key_text", "struct_text"]
 
 WIDTH = 110
-_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_ ./()*+%=<>\-]*")
-_NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|.*( #|: ).*|.*\s")
+_PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_ ./()*+%=<>\-]*")
+_NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[0-9._+\-]+(e[-+0-9]*)?|0[xo].*|.*\s")
 #: From how many steps on a run of them is written as a loop.
 LOOP = 3
 
@@ -35,6 +35,13 @@ def flow(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def block(value: Any) -> str:
+    """A value on a line of its own, where commas need no quotes."""
+    if isinstance(value, str) and "," in value and flow(value.replace(",", "")) == value.replace(",", ""):
+        return value
+    return flow(value)
+
+
 def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None) -> str:
     """``names = kind(inputs)``."""
     before = f"{', '.join(names)} = " if names else ""
@@ -49,7 +56,7 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
     while place < len(items):
         if place == struct.optional:
             lines.append(f"{indent}- if {struct.switch}:")
-            indent += "  "
+            indent += "    "
         run = _run(struct, place)
         if run > 1:
             lines += _loop(struct, place, run, indent)
@@ -171,4 +178,4 @@ def _loop(struct: Folded, place: int, run: int, indent: str) -> list[str]:
     else:
         lines.append(f"{indent}- for i in range({number}, {number + run}):" if number else
                      f"{indent}- for i in range({run}):")  # fmt: skip
-    return lines + step_lines(f"{stem}{{i}} = {callee}", shown, indent + "  ")
+    return lines + step_lines(f"{stem}{{i}} = {callee}", shown, indent + "    ")
