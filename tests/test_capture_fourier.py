@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from instep.capture import capture  # noqa: E402
+from instep.capture.base import CaptureError  # noqa: E402
 
 
 class Wrapped(torch.nn.Module):
@@ -47,6 +48,12 @@ CASES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "magnitude": lambda x: torch.fft.rfft(x).abs(),
     "imaginary part of a product": lambda x: (torch.fft.fft(x) * torch.fft.fft(x, dim=1)).imag,
     "spectrum reordered": lambda x: real(torch.fft.rfft(x).permute(0, 2, 1, 3).reshape(2, 7, -1)),
+    "a held complex number": lambda x: real(torch.fft.rfft(x) * torch.polar(torch.ones(4), torch.arange(4.0))),
+    "divided, negated, summed": lambda x: real((-torch.fft.fft(x) / (torch.fft.fft(x, dim=1) + 9)).sum(-1)),
+    "phase and size": lambda x: real(torch.polar(torch.fft.rfft(x).abs() + 1, x[..., :4].angle())),
+    "phase": lambda x: (torch.fft.rfft(x)[..., 1:3] + 2j).angle(),
+    "exponential": lambda x: real((torch.fft.rfft(x) / 9).exp()),
+    "parts moved": lambda x: real(torch.cat(torch.fft.fft(x).flip(-1).roll(2, 1).chunk(2, 1), -1).mean(1)[:, 0]),
 }
 
 
@@ -66,3 +73,34 @@ def test_global_filter_with_a_complex_parameter() -> None:
     graph = capture(module, inputs=[x]).graph
     (got,) = graph.run([x.numpy()], keep=[]).values()
     np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=0, atol=2e-6)
+
+
+class Rotary(torch.nn.Module):
+    """Turns the channels of each token by an angle of its place, held as a complex buffer (RoFormer, LLaMA)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        turns = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1, 0.01]))
+        self.register_buffer("turns", torch.polar(torch.ones_like(turns), turns))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return real(torch.view_as_complex(x.reshape(2, 5, 3, 2)) * self.turns).flatten(2)
+
+
+def test_complex_buffer_keeps_both_parts() -> None:
+    x = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(1))
+    module = Rotary()
+    (got,) = capture(module, inputs=[x]).graph.run([x.numpy()], keep=[]).values()
+    np.testing.assert_allclose(got, module(x).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (torch.fft.fft, "it is complex"),
+        (lambda x: torch.fft.rfft(x).tan().real, "known for real ones only"),
+    ],
+)
+def test_refusal_of_complex_numbers_says_so(function: Callable[..., torch.Tensor], why: str) -> None:
+    with pytest.raises(CaptureError, match=why):
+        capture(Wrapped(function), inputs=[torch.randn(2, 3, 4)])

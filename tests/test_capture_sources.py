@@ -413,3 +413,14 @@ def test_a_file_inside_a_package_may_import_its_neighbours_relatively(tmp_path):
     (folder / "net.py").write_text("from .block import Block\n\n\ndef net():\n    return Block(3, 4, 1)\n")
     captured = capture(f"{folder / 'net.py'}:net", inputs=[(1, 3, 5, 5)])
     assert [n.op.name for n in captured.graph.nodes] == ["Conv2d"]
+
+
+def test_refusal_of_data_dependent_control_flow_prints_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    class Branch(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.mean() > 0 else x
+
+    with pytest.raises(CaptureError, match="depends on the data"):
+        capture(Branch(), inputs=[(1, 3, 4, 4)])
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "")

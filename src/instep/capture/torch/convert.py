@@ -11,7 +11,7 @@ from instep.capture.base import CaptureError
 from instep.capture.torch import handlers
 from instep.capture.torch.builder import Builder, dtype_name, numpy_of
 from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, refuse_random, steps_in
-from instep.capture.torch.registry import Missing, Places, Unsupported, find
+from instep.capture.torch.registry import Complex, Missing, Places, Unsupported, find
 from instep.graph import Graph, GraphError, SourceView, Value
 from instep.graph.operator import Spec
 
@@ -39,6 +39,10 @@ class _Converter:
     def run(self) -> tuple[Graph, dict[str, tuple[Step, int | None]]]:
         graph = self.graph
         for step in self.program.inputs:
+            if step.val.is_complex():
+                raise CaptureError(
+                    f"input '{step.name}' is complex; take its parts as a real input (torch.view_as_complex inside)"
+                )
             value = Value(self.build.unique(step.name), step.val.shape, dtype_name(step.val.dtype))
             value.source = SourceView.whole(value.name, value.shape)
             graph.inputs.append(value)
@@ -52,6 +56,8 @@ class _Converter:
             value = self.read(step)
             if not isinstance(value, Value):
                 why = value.why if isinstance(value, Missing) else "it is not a tensor"
+                if isinstance(value, Complex):
+                    why = "it is complex, which TFLite files hold no values of (torch.view_as_real gives its parts)"
                 raise CaptureError(f"output '{name}' cannot be captured: {why}; do not return it")
             graph.outputs.append(value)
             graph.output_names.append(name)
@@ -67,7 +73,7 @@ class _Converter:
 
     def constant(self, step: Step) -> Any:
         if step.kind == "weight" and step.tensor is not None:
-            return self.graph.constant(numpy_of(step.tensor), self.build.unique(step.name))
+            return self.held(step.tensor, step.name)
         try:
             result = self.program.constant(step)
         except CaptureError:
@@ -76,12 +82,17 @@ class _Converter:
             raise CaptureError(f"{step.place}: PyTorch cannot evaluate the constant {step.target}: {error}") from None
         stem = f"{step.scope}/{step.name}" if step.scope else step.name
         if isinstance(result, torch.Tensor):
-            return self.graph.constant(numpy_of(result), self.build.unique(stem))
+            return self.held(result, stem)
         if isinstance(result, (list, tuple)) and all(isinstance(r, torch.Tensor) for r in result):
-            return tuple(
-                self.graph.constant(numpy_of(r), self.build.unique(f"{stem}.{i}")) for i, r in enumerate(result)
-            )
+            return tuple(self.held(r, f"{stem}.{i}") for i, r in enumerate(result))
         return result
+
+    def held(self, tensor: torch.Tensor, name: str) -> Value | Complex:
+        """A constant of the graph; a complex one as the pairs of its parts."""
+        if tensor.is_complex():
+            pair = numpy_of(torch.view_as_real(tensor.resolve_conj()))
+            return Complex(self.graph.constant(pair, self.build.unique(name)))
+        return self.graph.constant(numpy_of(tensor), self.build.unique(name))
 
     # -- translating ---------------------------------------------------------------------------------------------
     def translate(self, step: Step) -> Any:
@@ -109,7 +120,12 @@ class _Converter:
                 del self.graph.nodes[count:]
                 return self.constant(step)
             raise CaptureError(f"{step.place}: {step.target} is not supported here: {error}") from None
-        except (GraphError, TypeError, ValueError, IndexError, KeyError) as error:
+        except (GraphError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+            if any(isinstance(a, Complex) for a in (*args, *kwargs.values())):
+                raise CaptureError(
+                    f"{step.place} gives a complex tensor to {step.target}, which is known for real ones only; "
+                    "write it with real and imaginary parts"
+                ) from error
             raise CaptureError(f"{step.place}: {step.target} could not be captured: {error}") from error
         fresh = {id(v) for n in self.graph.nodes[count:] for v in n.outputs}
         if isinstance(result, (list, tuple)):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HANDLERS", "Missing", "Places", "Unsupported", "find", "handles"]
+from instep.graph import Value
+
+__all__ = ["HANDLERS", "Complex", "Missing", "Places", "Unsupported", "find", "handles"]
 
 #: ATen operator name, with or without overload ("add.Tensor" before "add"), to handler(builder, *args, **kwargs).
 HANDLERS: dict[str, Callable[..., Any]] = {}
@@ -28,6 +31,21 @@ class Places(Missing):
     def __init__(self, pooled: Any, maxima: Any, windows: tuple[tuple[int, ...], ...]) -> None:
         super().__init__("the places of the maxima (only the maxima are captured, and what max_unpool makes of both)")
         self.pooled, self.maxima, self.windows = pooled, maxima, windows
+
+
+@dataclass(frozen=True)
+class Complex:
+    """A complex tensor [...] as the real tensor ``pair`` [..., 2] of its real and imaginary parts (view_as_real)."""
+
+    pair: Value
+
+    @property
+    def rank(self) -> int:
+        return self.pair.rank - 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pair.shape[:-1]
 
 
 def handles(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

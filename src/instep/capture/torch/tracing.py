@@ -58,15 +58,22 @@ class _Place:
         return traceback.StackSummary.from_list(self.frames)
 
 
+def _silent(*_: Any, **__: Any) -> None:
+    """Stands in for print."""
+
+
 @contextlib.contextmanager
-def _replaced(module: str, path: str, value: Any) -> Iterator[None]:
-    """``module``'s attribute ``path`` is ``value`` for a while; nothing happens where this torch has none."""
+def _replaced(module: str, path: str, value: Any, *builtin: Any) -> Iterator[None]:
+    """``module``'s attribute ``path`` is ``value`` for a while; nothing happens where this torch has none.
+
+    ``builtin`` is what the name means where the module has no such attribute.
+    """
     *parents, name = path.split(".")
     try:
         owner: Any = importlib.import_module(module)
         for parent in parents:
             owner = getattr(owner, parent)
-        before = getattr(owner, name)
+        before = getattr(owner, name, *builtin)
     except (ImportError, AttributeError):
         yield
         return
@@ -103,6 +110,8 @@ def swift() -> Iterator[None]:
             stack.enter_context(
                 _replaced("torch.fx.proxy", "TracerBase._filter_traceback_frames", lambda tracer, summary: summary)
             )
+            # on an error torch prints all that it has traced, before Instep's sentence
+            stack.enter_context(_replaced("torch.export._trace", "print", _silent, print))
             # sub-graphs are read node by node here: Python code for them is never run
             stack.enter_context(_replaced("torch.fx._lazy_graph_module", "_use_lazy_graph_module_flag", True))
             yield
