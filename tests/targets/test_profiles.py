@@ -12,8 +12,8 @@ from instep.targets import ProfileError, load, names
 from instep.targets.rewrites import CLEARINGS
 
 SHIPPED = [
-    "bstm", "coral-edgetpu", "ethos-u55", "ethos-u65", "ethos-u85", "hexagon", "litert-gpu", "mediatek-mdla-2",
-    "mediatek-mdla-3", "portable-4d", "qnn-htp", "tflite-gpu", "xnnpack",
+    "bstm", "coral-edgetpu", "ethos-u-vela3", "ethos-u55", "ethos-u65", "ethos-u85", "hexagon", "litert-gpu",
+    "mediatek-mdla-2", "mediatek-mdla-3", "portable-4d", "qnn-htp", "tflite-gpu", "xnnpack",
 ]  # fmt: skip
 
 GOOD = """\

@@ -78,9 +78,12 @@ def profile_of(
     pinned: list[dict[str, Any]] = []
     unexplained: list[str] = []
     innocent = {broken for c in cases if not c.answer.bad for broken in c.broken}
+    partial = {code for code, _ in innocent if candidates[code].scope == "tensor"}
+    innocent |= {broken for c in cases for broken in c.broken if broken[0] in partial}
     for operator, some in by_operator.items():
         if operator in absent:
             continue
+        # a tensor rule that no right answer breaks is kept for all operators
         chosen, left = _explain(some, list(candidates), innocent)
         for broken in chosen:
             severity = _severity(c for c in some if c.answer.bad and broken in c.broken)
@@ -88,7 +91,9 @@ def profile_of(
             of[broken[1]] = "wrong" if "wrong" in (severity, of.get(broken[1])) else "refused"
         pinned += [_pin(answers, case) for case in left if len(case.question.steps) == 1]
         unexplained += [case.question.name for case in left if len(case.question.steps) > 1]
-    rules = [entry for code, of in kept.items() for entry in _rules(candidates[code], of, answers)]
+    general = {code for code, rule in candidates.items() if rule.scope == "tensor"} - {code for code, _ in innocent}
+    rules = [e for code, of in kept.items() if code not in general for e in _rules(candidates[code], of, answers)]
+    taken = {op.code for c in cases if not c.answer.bad for op in c.facts.operations}
     source = answers.source
     what = f"{len(cases)} one-operator files"
     tree: dict[str, Any] = {
@@ -100,8 +105,9 @@ def profile_of(
         "arithmetic": base.arithmetic if base is not None else "float32",
         "operators": {
             "code": "PROBE-OPERATOR", "says": "{op} is not taken", "source": source,
-            "names": sorted(set(by_operator) - absent),
+            "names": sorted((set(by_operator) - absent) | taken),
         },
+        "tensors": [_tensor_rule(candidates[code]) for code in candidates if code in general],
         "rules": [*rules, *pinned],
     }  # fmt: skip
     if unexplained:
@@ -113,7 +119,7 @@ def profile_of(
 def _candidates(base: Profile | None) -> dict[str, Rule]:
     """Candidate rules under codes of their own; those of ``base`` come first."""
     given = [*(base.rules if base is not None else ()), *load(str(HYPOTHESES)).rules]
-    usable = [r for r in given if r.scope == "operator" and r.severity in ("refused", "wrong")]
+    usable = [r for r in given if r.scope != "model" and r.severity in ("refused", "wrong")]
     return {f"C{i}": rule for i, rule in enumerate(usable) if rule.require is not None}
 
 
@@ -157,6 +163,8 @@ def _severity(cases: Iterable[_Case]) -> str:
 
 def _rules(rule: Rule, operators: Mapping[str, str], answers: Answers) -> Iterable[dict[str, Any]]:
     """The chosen rule, for each severity that its operators need."""
+    if rule.scope == "tensor":
+        return
     for severity in ("refused", "wrong"):
         codes = sorted(op for op, s in operators.items() if s == severity)
         if not codes or rule.require is None:
@@ -168,6 +176,16 @@ def _rules(rule: Rule, operators: Mapping[str, str], answers: Answers) -> Iterab
         if rule.clears:
             entry["clears"] = list(rule.clears)
         yield entry
+
+
+def _tensor_rule(rule: Rule) -> dict[str, Any]:
+    """A rule on tensors that no right answer breaks, as it was."""
+    entry: dict[str, Any] = {"code": rule.code, "of": rule.of}
+    if rule.when is not None:
+        entry["when"] = rule.when.text
+    assert rule.require is not None
+    entry |= {"require": rule.require.text, "says": rule.says, "source": rule.source, "severity": rule.severity}
+    return entry | ({"clears": list(rule.clears)} if rule.clears else {})
 
 
 def _pin(answers: Answers, case: _Case) -> dict[str, Any]:
