@@ -395,9 +395,12 @@ def conv_transpose2d(draw: Any, kind: Any) -> Case:
 def conv3d(draw: Any, kind: Any) -> Case:
     groups, cin, cout = draw(st.sampled_from([(1, 2, 3), (2, 4, 2)]))
     pads = tuple((draw(st.integers(0, 1)), draw(st.integers(0, 1))) for _ in range(3))
-    op = kind(draw(st.sampled_from([(1, 1, 1), (2, 1, 2)])), pads, (1, 1, 1), groups, "NHWC", draw(activations))
-    x = numbers(draw, (1, draw(st.integers(3, 5)), 4, 5, cin))
-    return make(op, x, numbers(draw, (cout, 2, 3, 2, cin // groups)), numbers(draw, (cout,)), constants=(1, 2))
+    kernel = draw(st.sampled_from([(2, 3, 2), (1, 2, 3), (2, 1, 1)]))
+    pads = tuple((0, 0) if k == 1 and kernel != (1, 2, 3) else p for k, p in zip(kernel, pads, strict=True))
+    stride = draw(st.sampled_from([(1, 1, 1), (2, 1, 2), (2, 1, 1)]))
+    op = kind(stride, pads, draw(st.sampled_from([(1, 1, 1), (2, 1, 1)])), groups, "NHWC", draw(activations))
+    x = numbers(draw, (draw(st.integers(1, 2)), draw(st.integers(3, 5)), 4, 5, cin))
+    return make(op, x, numbers(draw, (cout, *kernel, cin // groups)), numbers(draw, (cout,)), constants=(1, 2))
 
 
 @case(ops.MaxPool2d)

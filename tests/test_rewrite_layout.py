@@ -189,6 +189,16 @@ def test_five_axes_that_broadcast_alternately_still_come_down_to_four():
     assert max(v.rank for v in result.values() if v not in result.inputs) <= 4
 
 
+@pytest.mark.parametrize("kind", [ops.ReduceMax, ops.ReduceMean, ops.ReduceSum])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_reduction_of_alternating_axes_comes_down_to_four(kind, keepdims):
+    add = Net((2, 3, 2, 3, 2, 2))
+    graph = add.out(add(kind((1, 3, 5), keepdims), add.inputs[0]))
+    result, before, after = run_both(graph, [lower_rank, canonicalise_views])
+    np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name])
+    assert max(v.rank for v in result.values() if v not in (*result.inputs, *result.outputs)) <= 4
+
+
 def merged_or_split(draw, shape):
     """A neighbouring shape: two axes merged, or one split."""
     i = draw(st.integers(0, len(shape) - 1))

@@ -59,6 +59,8 @@ def _lower(edit: Editor, node: Node) -> bool:
     if len(runs) > MAX_RANK:
         if node.op.elementwise:
             return _spread_out(edit, node, rank)
+        if isinstance(node.op, ops.REDUCTIONS):
+            return _one_run_at_a_time(edit, node, runs)
         return False
     inputs = _inputs(edit, node, runs, rank)
     _finish(edit, node, _on_runs(node, runs), inputs)
@@ -208,6 +210,16 @@ def _one_axis_at_a_time(edit: Editor, node: Node) -> bool:
         value = edit.add(step, [value], node)
         _lower(edit, edit.producer[value])
     edit.replace(node, value)
+    return True
+
+
+def _one_run_at_a_time(edit: Editor, node: Node, runs: Runs) -> bool:
+    """A reduction over axes with others between them, as one reduction for each stretch of neighbouring axes."""
+    op, value = node.op, node.inputs[0]
+    for run in (r for r in runs if r[0] in op.axes):  # type: ignore[attr-defined]
+        value = edit.add(op.with_(axes=tuple(run), keepdims=True), [value], node)  # type: ignore[call-arg]
+        _lower(edit, edit.producer[value])
+    edit.splice(node, ops.Reshape(node.output.shape), [value])
     return True
 
 

@@ -14,6 +14,7 @@ from instep.rewrite.lower import (  # noqa: F401  (they fill the table)
     reductions,
     sampling,
     shuffles,
+    volumes,
 )
 from instep.rewrite.lower.table import DECOMPOSITIONS, Build, decomposes
 

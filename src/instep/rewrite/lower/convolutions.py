@@ -241,23 +241,3 @@ def _stuffed(b: Build, weight: np.ndarray) -> bool:
     padding = tuple((max(p, 0), max(q, 0)) for p, q in pads)
     conv = ops.Conv2d((1, 1), padding, op.dilation, op.groups, "NHWC", op.activation)  # type: ignore[arg-type]
     return b.done(conv, stuffed, b.constant(np.ascontiguousarray(flipped), "flipped"), *b.node.inputs[2:])
-
-
-@decomposes(ops.Conv3d)
-def conv3d(b: Build) -> bool:
-    """CONV_3D has no groups: one convolution for each, joined on the channels."""
-    op = b.node.op
-    if op.layout != "NHWC" or op.groups == 1:
-        return False
-    weight = b.array(1)
-    if weight is None:
-        return False
-    c, o = weight.shape[4], weight.shape[0] // op.groups
-    bias = b.array(2)
-    parts = []
-    for g in range(op.groups):
-        inputs = [b.slice(b.x, 4, g * c, (g + 1) * c), b.constant(weight[g * o : (g + 1) * o], "weight")]
-        if bias is not None:
-            inputs.append(b.constant(bias[g * o : (g + 1) * o], "bias"))
-        parts.append(b.add(op.with_(groups=1), *inputs))
-    return b.done(ops.Concat(4), *parts)
