@@ -89,6 +89,8 @@ ROUNDED = {
     "avg_divisor",
     "avg_volume_divisor",
     "norm3",
+    "quantile",
+    "quantiles",
     "var",
     "var_dim",
     "std",

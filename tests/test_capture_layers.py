@@ -215,6 +215,11 @@ def test_recurrent_layers_unroll(kind: Any, arguments: dict[str, Any]) -> None:
     agree(kind(6, 3, **arguments), [T])
 
 
+def test_projected_lstm_unrolls() -> None:
+    agree(nn.LSTM(6, 4, 2, bidirectional=True, proj_size=3), [T])
+    agree(nn.LSTM(6, 4, bias=False, proj_size=3, batch_first=True), [T])
+
+
 def test_recurrent_layers_take_states_and_single_sequences() -> None:
     agree(nn.GRU(6, 3), [(5, 6)])
     agree(nn.RNN(6, 3, nonlinearity="relu"), [T])

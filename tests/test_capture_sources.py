@@ -424,3 +424,9 @@ def test_refusal_of_data_dependent_control_flow_prints_no_trace(capsys: pytest.C
         capture(Branch(), inputs=[(1, 3, 4, 4)])
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+def test_refusal_of_a_scripted_module_names_it() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), torch.jit.script(nn.ReLU()))
+    with pytest.raises(CaptureError, match="TorchScript module '1'"):
+        capture(network, inputs=[(1, 3, 4, 4)])

@@ -154,6 +154,12 @@ def _sentence(error: BaseException, module: torch.nn.Module, args: Sequence[Any]
     place = _user_line(error)
     where = f" at {place}" if place else ""
     name = type(module).__name__
+    scripted = next((n for n, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        return (
+            f"{name} holds the TorchScript module '{scripted}', which PyTorch does not trace; "
+            "put the module in its place that it was scripted from"
+        )
     for pattern, meaning in MEANINGS:
         if re.search(pattern, f"{type(error).__name__}: {text}"):
             return f"{name} cannot be captured{where} with input {shapes}: {meaning} (PyTorch says: {first})"

@@ -254,7 +254,8 @@ class _Flattener:
                 )
             raise CaptureError(f"'{scope}' ({origin}) uses the operator {name}, which is not supported")
         if name == "wrap_with_autocast" and args[2]:
-            raise CaptureError(f"'{scope}' ({origin}) enables autocast inside forward(); capture it without autocast")
+            where = f"{place} " if (place := origin or scope) else "the network "
+            raise CaptureError(f"{where}enables autocast inside forward(); capture it without autocast")
         inner: GraphModule = args[position]
         placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]
         env = dict(zip(placeholders, args[position + 1 :], strict=True))

@@ -1,4 +1,4 @@
-"""What PyTorch computes slowly in float64, in a form that it computes fast: depthwise convolutions."""
+"""What PyTorch computes slowly in float64 (depthwise convolutions), or refuses there, in a form that it takes well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["depthwise", "in_double"]
 
 def in_double(target: Callable[..., Any]) -> Callable[..., Any]:
     """What to call instead of ``target`` (an ATen operator) on float64 tensors: most often ``target`` itself."""
-    return _conv2d if target is torch.ops.aten.conv2d.default else target
+    return _OTHERS.get(target, target)
 
 
 def _conv2d(
@@ -61,3 +61,18 @@ def depthwise(
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:
     return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
+
+
+def _fake_quantize(
+    input: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int, quant_min: int, quant_max: int
+) -> torch.Tensor:
+    """PyTorch takes the scales of channels in float32 only, whatever the input is in."""
+    return torch.ops.aten.fake_quantize_per_channel_affine.default(
+        input, scale.float(), zero_point, axis, quant_min, quant_max
+    )
+
+
+_OTHERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.conv2d.default: _conv2d,
+    torch.ops.aten.fake_quantize_per_channel_affine.default: _fake_quantize,
+}

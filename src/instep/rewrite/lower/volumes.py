@@ -38,7 +38,7 @@ def _along_frames(b: Build, weight: np.ndarray) -> bool:
 def _frames(b: Build, padded: Value, tap: int) -> Value:
     """The frames [N·D', H, W, C] that this tap of the kernel meets; ``padded`` is [N, D + pads, H·W·C]."""
     op = b.node.op
-    n, d, h, w, c = b.x.shape
+    n, _, h, w, c = b.x.shape
     out = b.node.output.shape[1]
     start, stride = tap * op.dilation[0], op.stride[0]
     met = b.slice(padded, 1, start, start + (out - 1) * stride + 1, stride)

@@ -309,6 +309,41 @@ def isinf(b: Builder, x: Value) -> Value:
     return b(ops.Equal(), b(ops.Abs(), x), b.scalar(math.inf, x.dtype))
 
 
+@handles("isfinite")
+def isfinite(b: Builder, x: Value) -> Value:
+    """|x| < ∞, which NaN is not either."""
+    if not x.dtype.startswith("float"):
+        return b.full(x.shape, True, "bool")
+    return b(ops.Less(), b(ops.Abs(), x), b.scalar(math.inf, x.dtype))
+
+
+@handles("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine")
+def fake_quantize(b: Builder, x: Value, scale: Any, zero: Any, *rest: int) -> Value:
+    """x on the grid that training for quantisation simulates: (clip(round(x / scale) + zero) - zero) · scale."""
+    axis, low, high = rest if len(rest) == 3 else (0, *rest)
+    step, shift = (b.array(v) if isinstance(v, Value) else np.asarray(v) for v in (scale, zero))
+    if step is None or shift is None:
+        raise b.fail("a scale or zero point that is computed")
+    shape = [-1 if len(rest) == 3 and a == axis else 1 for a in range(x.rank)]
+    step, shift = step.astype(x.dtype).reshape(shape), shift.astype(x.dtype).reshape(shape)
+    grid = b(ops.Round(), b(ops.Mul(), x, b.constant(1 / step, "per_step")))
+    grid = b(ops.Minimum(), b(ops.Maximum(), grid, b.constant(low - shift, "low")), b.constant(high - shift, "high"))
+    return b(ops.Mul(), grid, b.constant(step, "step"))
+
+
+@handles("linalg_cross", "cross")
+def cross(b: Builder, x: Value, y: Value, dim: int | None = -1, **_: Any) -> Value:
+    """x × y along an axis of three: x rolled one way times y rolled the other, minus the same swapped."""
+    axis = (_.get("dim", dim) if dim is not None else x.shape.index(3)) % x.rank
+    x, y = (b.expand(v, b.shape()) for v in (x, y))
+
+    def turned(v: Value, by: int) -> Value:
+        return b(ops.Roll((-by,), (axis,)), v)
+
+    ahead = b(ops.Mul(), turned(x, 1), turned(y, 2))
+    return b(ops.Sub(), ahead, b(ops.Mul(), turned(x, 2), turned(y, 1)))
+
+
 # -- selection and casts -----------------------------------------------------------------------------------------
 @handles("where")
 def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:

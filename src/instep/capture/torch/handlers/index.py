@@ -32,6 +32,14 @@ def embedding(b: Builder, weight: Value, indices: Value, *_: Any, **__: Any) -> 
     return b(ops.Gather(0), weight, indices)
 
 
+@handles("one_hot")
+def one_hot(b: Builder, x: Value, classes: int = -1) -> Value:
+    if classes < 0:
+        raise b.fail("one_hot without num_classes has a shape that depends on the data; give num_classes")
+    places = b.constant(np.arange(classes, dtype=x.dtype), "classes")
+    return b.cast(b(ops.Equal(), b.reshape(x, (*x.shape, 1)), places), b.dtype())
+
+
 @handles("index_select")
 def index_select(b: Builder, x: Value, dim: int, index: Value) -> Value:
     axis = dim % x.rank

@@ -54,7 +54,7 @@ def _run(
     b: Builder, cell: Cell, x: Value, state: Sequence[Value], params: Sequence[Value | None], backwards: bool
 ) -> tuple[Value, list[Value]]:
     """One direction of one layer over x [T, N, I]: (outputs [T, N, H], last state)."""
-    w_in, w_hidden, b_in, b_hidden = params
+    w_in, w_hidden, b_in, b_hidden, w_out = params
     assert w_in is not None and w_hidden is not None
     length = x.shape[0]
     moved = _linear(b, x, w_in, b_in)
@@ -63,6 +63,8 @@ def _run(
     for t in reversed(range(length)) if backwards else range(length):
         at = b.reshape(b.slice(moved, 0, t, t + 1), moved.shape[1:])
         current = list(cell(b, at, current, w_hidden, b_hidden))
+        if w_out is not None:
+            current[0] = _linear(b, current[0], w_out, None)  # proj_size: what goes on is a projection of h
         outputs.append(b.reshape(current[0], (1, *current[0].shape)))
     return b.concat(outputs[::-1] if backwards else outputs, 0), current
 
@@ -82,8 +84,6 @@ def _network(
 ) -> tuple[Value, ...]:
     if train and dropout:
         raise b.fail("dropout in training mode is random; call eval() on the module")
-    if len(params) != (4 if has_biases else 2) * num_layers * (2 if bidirectional else 1):
-        raise b.fail("a projection (proj_size) inside the cell")
     batched = x.rank == 3
     if not batched:
         x = b.reshape(x, (x.shape[0], 1, x.shape[1]))
@@ -91,14 +91,15 @@ def _network(
     elif batch_first:
         x = b.permute(x, (1, 0, 2))
     directions = 2 if bidirectional else 1
-    per = 4 if has_biases else 2
+    per = len(params) // (num_layers * directions)
+    full = 4 if has_biases else 2
     finals: list[list[Value]] = [[] for _ in hx]
     for layer in range(num_layers):
         sides: list[Value] = []
         for direction in range(directions):
             k = layer * directions + direction
             mine: list[Value | None] = [*params[k * per : (k + 1) * per]]
-            mine += [None] * (4 - per)
+            mine = [*mine[:full], *[None] * (4 - full), *(mine[full:] or [None])]
             state = [b.reshape(b.slice(h, 0, k, k + 1), h.shape[1:]) for h in hx]
             y, last = _run(b, cell, x, state, mine, direction == 1)
             sides.append(y)

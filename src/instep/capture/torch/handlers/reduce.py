@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from instep.capture.torch.builder import Builder, Scalar
 from instep.capture.torch.registry import HANDLERS, Missing, handles
 from instep.graph import Operator, Value, ops
@@ -119,6 +121,35 @@ def order_statistic(b: Builder, x: Value, *rest: Any, **_: Any) -> Any:
     y = b.slice(values, axis, k - 1, k)
     y = y if keepdim else b.reshape(y, x.shape[:axis] + x.shape[axis + 1 :])
     return y, Missing("the place of an order statistic; only its value is")
+
+
+@handles("quantile")
+def quantile(
+    b: Builder, x: Value, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Value:
+    """The order statistics on both sides of place q · (n - 1), mixed as ``interpolation`` says; x without NaN."""
+    wanted = b.array(q) if isinstance(q, Value) else np.asarray(q)
+    if wanted is None:
+        raise b.fail("quantiles that are computed")
+    if dim is None:
+        kept = (1,) * x.rank if keepdim else ()
+        x, axis = b.reshape(x, (-1,)), 0
+    else:
+        axis = dim % x.rank
+        kept = (*x.shape[:axis], *((1,) if keepdim else ()), *x.shape[axis + 1 :])
+    size = x.shape[axis]
+    ordered, _ = _ranked(b, x, size, axis, False)
+    found = []
+    for place in wanted.astype(np.float64).reshape(-1) * (size - 1):
+        low, high = math.floor(place), math.ceil(place)
+        if interpolation == "nearest":
+            low = high = round(place)
+        share = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "nearest": 0.0}.get(interpolation, place - low)
+        y, above = b.slice(ordered, axis, low, low + 1), b.slice(ordered, axis, high, high + 1)
+        if share and high != low:
+            y = b(ops.Add(), y, b(ops.Mul(), b(ops.Sub(), above, y), b.scalar(share, x.dtype)))
+        found.append(b.reshape(y, kept))
+    return found[0] if wanted.ndim == 0 else b.concat([b.reshape(y, (1, *kept)) for y in found], 0)
 
 
 # -- norms and statistics ----------------------------------------------------------------------------------------
