@@ -133,6 +133,7 @@ def _path(scope: str) -> tuple[str, ...]:
 def table_of_graph(graph: Graph, source: str, notes: Iterable[str] = ()) -> Table:
     """The table of a captured graph. A parameter that several operators share counts where it is used first."""
     counted: set[object] = set()
+    said = set(graph.meta.get("constants", ()))  # numbers in a network's text, which are no parameters
     items: list[_Item] = []
     for node in graph.nodes:
         parameters = 0
@@ -140,7 +141,7 @@ def table_of_graph(graph: Graph, source: str, notes: Iterable[str] = ()) -> Tabl
             if value not in graph.weights or value in counted:
                 continue
             counted.add(value)
-            if value.dtype.startswith("float") and not value.name.endswith(_BUFFERS):
+            if value.dtype.startswith("float") and not value.name.endswith(_BUFFERS) and value.name not in said:
                 parameters += value.size
         macs = node.op.macs([v.spec for v in node.inputs], [v.spec for v in node.outputs])
         items.append(_Item(_path(node.scope), node.op.name, node.output.shape, parameters, macs, node.origin))

@@ -109,9 +109,7 @@ def unwrap(content: Any, path: str, notes: list[str]) -> dict[str, torch.Tensor]
     return tensors
 
 
-def fitting(
-    state: dict[str, torch.Tensor], own: Mapping[str, Any], notes: list[str]
-) -> dict[str, torch.Tensor]:
+def fitting(state: dict[str, torch.Tensor], own: Mapping[str, Any], notes: list[str]) -> dict[str, torch.Tensor]:
     """Drop a prefix that every name has and the network does not know; or add one that it wants."""
     changed = True
     while changed and not any(k in own for k in state):

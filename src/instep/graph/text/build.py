@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -25,7 +26,11 @@ from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 __all__ = ["Builder", "Frame", "Weight"]
 
 #: Most steps and operators of one network, most steps of all its expressions, deepest structs, most parameters.
-MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 20_000, 400_000, 24, 2**29, 16
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 20_000, 400_000, 24, 2**28, 16
+#: Most numbers of a constant, longest piece of a text that a message quotes.
+MAX_CONSTANT, QUOTED = 65_536, 100
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,10 @@ class Builder:
         if not isinstance(tree, Pairs):
             fail(frame.unit.file, tree.line, "'let' is a mapping of names to values")
         for name, value in tree.pairs:
-            frame.numbers[name.value] = self.value(value, frame, free=False)
+            try:
+                frame.numbers[name.value] = self.value(value, frame, free=False)
+            except ExpressionError as error:
+                fail(frame.unit.file, value.line, f"let {name.value}: {error}")
 
     def expression(self, text: str, frame: Frame, line: int) -> Any:
         try:
@@ -173,6 +181,8 @@ class Builder:
             raise
         found = frame.names(parsed.names)
         found |= {w: w for w in parsed.names if w in words and w not in found}
+        if tree.value not in found and _BARE.fullmatch(tree.value):
+            return tree.value  # a name that nothing has is a word; a field that takes none will say so
         if free and any(n not in found for n in parsed.names):
             return tree.value
         return parsed.evaluate(found, self.spend_work)
@@ -183,7 +193,7 @@ class Builder:
         try:
             got = self.value(tree, frame, kind.words, free=kind.free)
         except ExpressionError as error:
-            reason, got = f" ({error})", None
+            reason, got = f" ({str(error)[:400]})", None
         else:
             try:
                 return kind.read(got)
@@ -398,19 +408,19 @@ class _Place:
 
     def constant(self, array: Any, name: str) -> Value:
         numbers, dtype, shape = array
+        if shape is not None and not 0 <= math.prod(shape) <= MAX_CONSTANT:
+            self.fail(f"a value of shape {str(list(shape))[:80]}; numbers in a text are {MAX_CONSTANT} at most")
         try:
             made = np.asarray(numbers, dtype=dtype)
             made = made if shape is None else np.ascontiguousarray(np.broadcast_to(made, shape))
         except (ValueError, TypeError, OverflowError) as error:
             self.fail(f"value is no array of {dtype}: {error}")
-        if made.size > 65_536:
-            self.fail(f"a value of {made.size} numbers; load it as a weight")
         full = _joined(self.scope, name)
         known = self.builder.constants.get(full)
         if self.shared and known is not None and known.dtype == made.dtype and np.array_equal(known, made):
             return next(v for v in self.builder.inline if v.name == full)
         if name:
-            full = self.builder.unique(full)
+            full = self.builder.unique(f"{self.scope}/{name}" if self.scope else f"/{name}")
         elif full in self.builder.weights or full in self.builder.constants:
             self.fail("a second weight of this name")
         else:
@@ -449,7 +459,8 @@ def _joined(scope: str, name: str) -> str:
 def _shown(tree: Tree, got: Any) -> str:
     if isinstance(tree, Scalar):
         same = got is None or got == tree.value or not isinstance(tree.value, str)
-        return repr(tree.value) if same else f"{tree.value!r} = {str(got)[:60]}"
+        text = repr(tree.value)[:QUOTED]
+        return text if same else f"{text} = {str(got)[:60]}"
     return str(got)[:80] if got is not None else "a list" if isinstance(tree, Items) else "a mapping"
 
 

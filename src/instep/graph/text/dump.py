@@ -9,7 +9,7 @@ from typing import Any
 from instep.graph.core import Graph, Value
 from instep.graph.text.fold import Folded, fold
 from instep.graph.text.naming import Shape, shape_of
-from instep.graph.text.outline import outline
+from instep.graph.text.outline import layout_of, outline
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS
@@ -56,6 +56,8 @@ def _text(graph: Graph, shape: Shape, weights: str) -> str:
     lines += [f"{k}: {flow(facts[k])}" for k in FACTS if k in facts]
     if weights:
         lines.append(f"weights: {flow(weights)}")
+    if layout_of(graph) != "NCHW":
+        lines.append(f"layout: {layout_of(graph)}")
     inputs = [f"{flow(n)}: {_input(v)}" for n, v in zip(shape.inputs, graph.inputs, strict=True)]
     lines += _mapping("input", inputs)
     if structs:

@@ -93,7 +93,7 @@ class _Writer:
         short = f"{before}: {_flow(value)}"
         spans = self._commented(value)
         steps = _is_steps(key, value)
-        tall = steps or key.value == "structs" or (isinstance(value, Pairs) and _has_steps(value))
+        tall = steps or key.value == "structs" or _stands(value)
         if not tall and not spans and (len(short) <= WIDTH or isinstance(value, Scalar)):
             self.line(short, key.line, indent)
             return
@@ -137,8 +137,11 @@ def _is_steps(key: Scalar, value: Tree) -> bool:
     return isinstance(value, Items) and (word in ("body", "else") or bool(re.match(r"(for|if|elif)\s", word)))
 
 
-def _has_steps(value: Pairs) -> bool:
-    return any(k.value == "body" for k, _ in value.pairs)
+def _stands(value: Tree) -> bool:
+    """Whether a list is written down the page within ``value``: steps, or the rows of a table."""
+    if isinstance(value, Pairs):
+        return any(_stands(v) for _, v in value.pairs)
+    return isinstance(value, Items) and not value.flow
 
 
 def _key(key: Scalar) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 
-__all__ = ["Block", "Leaf", "outline"]
+__all__ = ["Block", "Leaf", "layout_of", "outline"]
 
 #: Constants of no more numbers are printed, larger ones are weights.
 PLAIN_SIZE = 8
@@ -47,10 +47,17 @@ def outline(graph: Graph) -> Block:
     leaves: list[Leaf] = []
     for node in graph.nodes:
         leaves.extend(maker.of(node))
-    for value in graph.outputs:  # a weight that is an output, read by nothing
-        if value in graph.weights:
+    # weights that no operator reads: they are outputs, or lie there unused
+    for value in graph.weights:
+        if not maker.users[value] or value in graph.outputs:
             leaves.extend(maker.params([value], ""))
     return Block("", _grouped(leaves, ""))
+
+
+def layout_of(graph: Graph) -> str:
+    """The layout that most spatial operators have."""
+    found = [getattr(n.op, "layout", "") for n in graph.nodes if n.op.spatial]
+    return "NHWC" if found.count("NHWC") > len(found) / 2 else "NCHW"
 
 
 def _grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
@@ -95,7 +102,7 @@ class _Leaves:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.layout = "NCHW"
+        self.layout = layout_of(graph)
         self.users = graph.users()
         self.producers = graph.producers()
         self.skipped: dict[Node, Node] = {}
@@ -110,10 +117,12 @@ class _Leaves:
         if known is not None:
             kind, read, fields, weights = known
             return [*self.params(read, node.scope), Leaf(kind, read, node.outputs, fields, node.scope, weights)]
-        leaf = Leaf(node.op.name, list(node.inputs), node.outputs, _plain_fields(node.op.fields()), node.scope)
+        leaf = Leaf(
+            node.op.name, list(node.inputs), node.outputs, _plain_fields(node.op.fields(), self.layout), node.scope
+        )
         simple = _SIMPLE.get(type(node.op))
         if simple is not None:
-            leaf = simple(node, leaf)
+            leaf = simple(node, leaf, self.layout)
         return [*self.params(leaf.inputs, node.scope), leaf]
 
     def params(self, read: Sequence[Value], scope: str) -> list[Leaf]:
@@ -164,7 +173,7 @@ class _Leaves:
             return "linear", ins[:1], {"out": weight[0], "bias": bias}, ins[1:]
         fields = {"kernel": _pair(weight[2:] if op.layout == "NCHW" else weight[1:3]), "stride": _pair(op.stride),
                   "padding": _pads(op.padding), "dilation": _pair(op.dilation), "groups": op.groups, "bias": bias,
-                  "layout": _layout(op.layout)}  # fmt: skip
+                  "layout": _layout(op.layout, self.layout)}  # fmt: skip
         if isinstance(op, ops.Conv2d):
             return "conv", ins[:1], {"out": weight[0]} | fields, ins[1:]
         out = weight[1 if op.layout == "NCHW" else 3] * op.groups
@@ -173,7 +182,7 @@ class _Leaves:
 
     def _norm(self, op: Any, ins: list[Value]) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
         x = ins[0]
-        usual = 1 if x.rank in (2, 4, 5) else x.rank - 1
+        usual = _usual(x.rank, self.layout)
         if isinstance(op, ops.BatchNorm):
             axis = None if op.axis == usual else op.axis
             fields: dict[str, Any] = {"eps": op.eps, "momentum": op.momentum, "axis": axis}
@@ -189,6 +198,8 @@ class _Leaves:
         """The reshape that lays a PReLU's slopes along the channels, where it is no one else's."""
         view = self.producers.get(node.inputs[1])
         x = node.inputs[0]
+        if self.layout != "NCHW":
+            return None
         if view is None or not isinstance(view.op, ops.Reshape) or view.scope != node.scope:
             return None
         if len(self.users[view.output]) > 1 or view.output in self.graph.outputs or x.rank not in (4, 5):
@@ -218,8 +229,13 @@ def _pads(pads: Any) -> Any:
     return [[t, b], [left, r]]
 
 
-def _layout(layout: str) -> str | None:
-    return None if layout == "NCHW" else layout
+def _layout(layout: str, usual: str) -> str | None:
+    return None if layout == usual else layout
+
+
+def _usual(rank: int, layout: str) -> int:
+    """Where the channels are, as the layers have it (``layers.channel_axis``)."""
+    return 1 if layout == "NCHW" and rank in (2, 4, 5) else rank - 1
 
 
 def _numbers(array: np.ndarray) -> Any:
@@ -229,8 +245,8 @@ def _numbers(array: np.ndarray) -> Any:
     return array.tolist()
 
 
-def _plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _lists(v) if k != "layout" else _layout(v) for k, v in fields.items()}
+def _plain_fields(fields: Mapping[str, Any], layout: str) -> dict[str, Any]:
+    return {k: _lists(v) if k != "layout" else _layout(v, layout) for k, v in fields.items()}
 
 
 def _lists(value: Any) -> Any:
@@ -240,46 +256,51 @@ def _lists(value: Any) -> Any:
 
 
 # -- operators whose layer reads better than their fields ----------------------------------------------------------
-def _pool(node: Node, leaf: Leaf) -> Leaf:
+def _pool(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     if op.activation:
         return leaf
     stride = None if op.stride == op.kernel else _pair(op.stride)
-    fields = {"kernel": _pair(op.kernel), "stride": stride, "padding": _pads(op.padding), "layout": _layout(op.layout)}
+    fields = {
+        "kernel": _pair(op.kernel),
+        "stride": stride,
+        "padding": _pads(op.padding),
+        "layout": _layout(op.layout, layout),
+    }
     if isinstance(op, ops.MaxPool2d):
         return Leaf("max_pool", leaf.inputs, leaf.outputs, fields | {"dilation": _pair(op.dilation)}, leaf.scope)
     fields |= {"count_include_pad": None if op.count_include_pad else False, "overhang": list(op.overhang)}
     return Leaf("avg_pool", leaf.inputs, leaf.outputs, fields, leaf.scope)
 
 
-def _add(node: Node, leaf: Leaf) -> Leaf:
+def _add(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     if op.activation:
         return leaf
     return Leaf("add" if isinstance(op, ops.Add) else "mul", leaf.inputs, leaf.outputs, {}, leaf.scope)
 
 
-def _clip(node: Node, leaf: Leaf) -> Leaf:
+def _clip(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     six = type(op.low) is float and type(op.high) is float and (op.low, op.high) == (0.0, 6.0)
     return Leaf("relu6", leaf.inputs, leaf.outputs, {}, leaf.scope) if six else leaf
 
 
-def _shuffle(node: Node, leaf: Leaf) -> Leaf:
+def _shuffle(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     kind = "pixel_shuffle" if isinstance(op, ops.DepthToSpace) else "pixel_unshuffle"
-    fields = {"scale": op.block, "order": op.order, "layout": _layout(op.layout)}
+    fields = {"scale": op.block, "order": op.order, "layout": _layout(op.layout, layout)}
     return Leaf(kind, leaf.inputs, leaf.outputs, fields, leaf.scope)
 
 
-def _concat(node: Node, leaf: Leaf) -> Leaf:
+def _concat(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     rank = node.output.rank
-    usual = 1 if rank in (2, 4, 5) else rank - 1
+    usual = _usual(rank, layout)
     return Leaf("concat", leaf.inputs, leaf.outputs, {"axis": None if op.axis == usual else op.axis}, leaf.scope)
 
 
-def _slice(node: Node, leaf: Leaf) -> Leaf:
+def _slice(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     shape = node.inputs[0].shape
     cut = [
@@ -290,20 +311,20 @@ def _slice(node: Node, leaf: Leaf) -> Leaf:
     if len(cut) != 1 or op.stops[cut[0]] <= op.starts[cut[0]]:
         return leaf
     a = cut[0]
-    usual = 1 if len(shape) in (2, 4, 5) else len(shape) - 1
+    usual = _usual(len(shape), layout)
     stop = None if op.stops[a] == shape[a] else op.stops[a]
     fields = {"axis": None if a == usual else a, "start": op.starts[a], "stop": stop, "step": op.steps[a]}
     return Leaf("slice", leaf.inputs, leaf.outputs, fields, leaf.scope)
 
 
-def _reshape(node: Node, leaf: Leaf) -> Leaf:
+def _reshape(node: Node, leaf: Leaf, layout: str) -> Leaf:
     x, shape = node.inputs[0].shape, node.output.shape
     if len(shape) == 2 and len(x) > 2 and shape[0] == x[0] and x[0] > 0:
         return Leaf("flatten", leaf.inputs, leaf.outputs, {"start": 1}, leaf.scope)
     return Leaf("reshape", leaf.inputs, leaf.outputs, {"shape": list(shape)}, leaf.scope)
 
 
-def _resize(node: Node, leaf: Leaf) -> Leaf:
+def _resize(node: Node, leaf: Leaf, layout: str) -> Leaf:
     op: Any = node.op
     if op.scale is not None:
         _, a, b, c = node.inputs[0].shape
@@ -313,13 +334,13 @@ def _resize(node: Node, leaf: Leaf) -> Leaf:
     usual = "asymmetric" if op.mode == "nearest" else "half_pixel"
     fields = {"scale": None if op.scale is None else _pair(op.scale), "size": _pair(op.size), "mode": op.mode,
               "coordinates": None if op.coordinates == usual else op.coordinates, "antialias": op.antialias,
-              "layout": _layout(op.layout)}  # fmt: skip
+              "layout": _layout(op.layout, layout)}  # fmt: skip
     if op.scale is not None:
         fields["size"] = None
     return Leaf("resize", leaf.inputs, leaf.outputs, fields, leaf.scope)
 
 
-def _snake(node: Node, leaf: Leaf) -> Leaf:
+def _snake(node: Node, leaf: Leaf, layout: str) -> Leaf:
     from instep.graph.text.table import snake
 
     return Leaf(snake(leaf.kind), leaf.inputs, leaf.outputs, leaf.fields, leaf.scope)

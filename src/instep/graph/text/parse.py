@@ -166,6 +166,8 @@ def _meta(unit: Unit, builder: Builder) -> dict[str, Any]:
         meta["layout"] = unit.layout
     if unit.state:
         meta["state"] = dict(unit.state)
+    if builder.inline:
+        meta["constants"] = [v.name for v in builder.inline]
     if builder.training:
         meta["training"] = builder.training
     return meta
@@ -209,3 +211,5 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
     graph.weights = made | graph.weights
     if names:
         restore(graph, names, builder.inline)
+        if builder.inline:
+            graph.meta["constants"] = [v.name for v in builder.inline]

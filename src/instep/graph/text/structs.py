@@ -26,8 +26,8 @@ TYPES: dict[str, Kind] = {
 FACTS = ("name", "doc", "source", "range", "parameters", "macs", "licence")
 #: All that may stand at the top of a text, in the order that the formatter gives them.
 SECTIONS = (
-    "instep", *FACTS, "layout", "args", "let", "input", "defaults", "networks", "structs", "body", "output", "state",
-    "weights",
+    "instep", *FACTS, "weights", "layout", "args", "let", "input", "defaults", "networks", "structs", "body", "output",
+    "state",
 )  # fmt: skip
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -16,7 +16,7 @@ from instep.graph.text.errors import fail
 __all__ = ["MAX_BYTES", "Items", "Pairs", "Scalar", "Tree", "plain", "read_tree"]
 
 #: Longest text (bytes), most parts of its tree, deepest nesting, longest number (letters).
-MAX_BYTES, MAX_PARTS, MAX_DEPTH, MAX_NUMBER = 4_000_000, 150_000, 48, 64
+MAX_BYTES, MAX_PARTS, MAX_DEPTH, MAX_NUMBER = 4_000_000, 100_000, 48, 64
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")

@@ -15,7 +15,7 @@ __all__ = ["WIDTH", "block", "flow", "key_text", "struct_text"]
 
 WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_ ./()*+%=<>\-]*")
-_NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[0-9._+\-]+(e[-+0-9]*)?|0[xo].*|.*\s")
+_NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[-+]?[0-9.]*[0-9][0-9._]*(e[-+0-9]+)?|0[xo].*|.*\s")
 #: From how many steps on a run of them is written as a loop.
 LOOP = 3
 
@@ -37,8 +37,9 @@ def flow(value: Any) -> str:
 
 def block(value: Any) -> str:
     """A value on a line of its own, where commas need no quotes."""
-    if isinstance(value, str) and "," in value and flow(value.replace(",", "")) == value.replace(",", ""):
-        return value
+    if isinstance(value, str) and value[:1] not in "{[,":
+        bare = re.sub(r"[,{}\[\]]", "", value)
+        return value if flow(bare) == bare else flow(value)
     return flow(value)
 
 

@@ -1,0 +1,199 @@
+"""What a text means, and what its errors say: the file, the line, what is wrong and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instep.graph import Graph, ops
+from instep.graph.text import TextError, parse
+
+HEAD = "input: {x: [1, 3, 8, 8]}\n"
+
+
+def net(body: str, head: str = HEAD, **more: object) -> Graph:
+    return parse(f"{head}body:\n{body}", **more)  # type: ignore[arg-type]
+
+
+def fails(text: str) -> str:
+    with pytest.raises(TextError) as caught:
+        parse(text)
+    return str(caught.value)
+
+
+def test_channels_come_from_the_value_and_weights_are_named_by_scope() -> None:
+    graph = net("  - stem = conv: {out: 5, kernel: [3, 1], groups: 1, act: relu}\n  - batch_norm\n")
+    assert {v.name: v.shape for v in graph.weights} == {
+        "stem.weight": (5, 3, 3, 1), "stem.bias": (5,), "batch_norm_1.weight": (5,), "batch_norm_1.bias": (5,),
+        "batch_norm_1.running_mean": (5,), "batch_norm_1.running_var": (5,),
+    }  # fmt: skip
+    assert [n.op.name for n in graph.nodes] == ["Conv2d", "Relu", "BatchNorm"]
+    assert [n.scope for n in graph.nodes] == ["stem", "stem", "batch_norm_1"]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"),
+    [(8, 3, 2, (0, 1)), (7, 3, 2, (1, 1)), (8, 3, 1, (1, 1)), (8, 5, 2, (1, 2)), (8, 2, 1, (0, 1))],
+)
+def test_same_is_tensorflows_with_the_odd_pixel_last(size: int, kernel: int, stride: int, pads: tuple) -> None:
+    head = f"input: {{x: [1, 3, {size}, {size}]}}\n"
+    graph = net(f"  - conv: {{out: 1, kernel: {kernel}, stride: {stride}, padding: same}}\n", head)
+    op = graph.nodes[0].op
+    assert isinstance(op, ops.Conv2d) and op.padding == (pads, pads)
+    assert graph.outputs[0].shape[2] == -(-size // stride)
+
+
+def test_padding_of_one_is_symmetric_also_at_stride_two() -> None:
+    op = net("  - conv: {out: 1, kernel: 3, stride: 2, padding: 1}\n").nodes[0].op
+    assert isinstance(op, ops.Conv2d) and op.padding == ((1, 1), (1, 1))
+
+
+STRUCTS = """
+args: {width: int = 4, deep: bool = true}
+input: {x: [1, 3, 8, 8]}
+structs:
+  Unit:
+    args: {out: int, half: int = out // 2}
+    body:
+      - a = conv: {out: half, kernel: 1}
+      - if half > 2:
+          - relu
+      - elif half == 2:
+          - tanh
+      - else:
+          - sigmoid
+      - b = conv: {out: out, kernel: 1}
+      - if x.channels == out:
+          - add(_, x)
+body:
+  - for i, n in zip(range(3), [width, width, 2 * width]):
+      - u{i} = Unit: {out: n}
+  - if deep:
+      - last = Unit: {out: 3, half: 1}
+"""
+
+
+def test_structs_loops_conditions_and_arguments() -> None:
+    graph = parse(STRUCTS)
+    kinds = [n.op.name for n in graph.nodes]
+    unit = ["Conv2d", "Tanh", "Conv2d"]
+    assert kinds == [*unit, *unit, "Add", "Conv2d", "Relu", "Conv2d", "Conv2d", "Sigmoid", "Conv2d"]
+    assert [v.name for v in graph.weights if v.name.startswith("u2")] == [
+        "u2.a.weight", "u2.a.bias", "u2.b.weight", "u2.b.bias",
+    ]  # fmt: skip
+    flat = parse(STRUCTS, args={"deep": False, "width": 8})
+    assert flat.outputs[0].shape == (1, 16, 8, 8)
+
+
+def test_sizes_that_are_arguments_follow_the_input_that_is_given() -> None:
+    text = "args: {H: int = 8}\ninput: {x: [1, 3, H, H]}\nbody:\n  - resize: {size: [2 * H, H]}\n"
+    assert parse(text, inputs=[(1, 3, 6, 6)]).outputs[0].shape == (1, 3, 12, 6)
+
+
+def test_json_is_the_same_tree() -> None:
+    text = '{"input": {"x": [1, 3, 8, 8]}, "body": [{"c = conv": {"out": "2 * 2", "kernel": 1}}, "relu"]}'
+    assert [n.op.name for n in parse(text).nodes] == ["Conv2d", "Relu"]
+
+
+def test_several_inputs_and_outputs_and_state() -> None:
+    text = """
+input: {x: [1, 3, 4, 4], h: [1, 2, 4, 4]}
+body:
+  - concat(x, h)
+  - conv: {out: 5, kernel: 1}
+  - y, h2 = split: {sizes: [3, 2]}
+output: {y: y, h_next: h2}
+state: {h: h_next}
+"""
+    graph = parse(text)
+    assert (graph.input_names, graph.output_names) == (["x", "h"], ["y", "h_next"])
+    assert graph.meta["state"] == {"h": "h_next"}
+    assert "comes back as" in fails(text.replace("output: {y: y, h_next: h2}", "output: {y: y, h_next: y}"))
+
+
+def test_weights_are_shared_on_purpose_only() -> None:
+    both = "  - a = conv: {out: 3, kernel: 1}\n  - b = conv: {out: 3, kernel: 1, at: a}\n"
+    graph = net(both)
+    assert len(graph.weights) == 2 and graph.nodes[0].inputs[1] is graph.nodes[1].inputs[1]
+    twice = "  - a = conv: {out: 3, kernel: 1}\n  - a = conv: {out: 3, kernel: 1}\n"
+    assert "share the weights with at: a" in fails(f"{HEAD}body:\n{twice}")
+
+
+def test_initialisers_depend_on_seed_and_name_alone() -> None:
+    one = net("  - a = conv: {out: 64, kernel: 3, init: he_normal}\n")
+    two = net("  - b = conv: {out: 3, kernel: 1}\n  - a = conv(x): {out: 64, kernel: 3, init: he_normal}\n")
+    arrays = [next(a for v, a in g.weights.items() if v.name == "a.weight") for g in (one, two)]
+    assert np.array_equal(*arrays)
+    other = net("  - a = conv: {out: 64, kernel: 3, init: he_normal}\n", seed=1)
+    assert not np.array_equal(arrays[0], next(iter(other.weights.values())))
+    assert abs(arrays[0].std() / np.sqrt(2 / 27) - 1) < 0.05
+
+
+def test_glorot_normal_has_its_deviation_after_the_cut() -> None:
+    graph = net("  - flatten\n  - linear: {out: 300, init: glorot_normal}\n")
+    weight = next(iter(graph.weights.values()))
+    wanted = np.sqrt(2 / (192 + 300))
+    assert abs(weight.std() / wanted - 1) < 0.02 and np.abs(weight).max() <= 2 * wanted / 0.8796 + 1e-6
+
+
+def test_attention_is_softmax_of_scaled_products() -> None:
+    text = "input: {x: [2, 5, 8]}\nbody:\n  - attention: {heads: 2}\n"
+    graph = parse(text)
+    x = np.random.default_rng(0).normal(size=(2, 5, 8))
+    w = {v.name.removeprefix("attention_1."): a.astype("float64") for v, a in graph.weights.items()}
+    q, k, v = ((x @ w[f"{n}.weight"].T + w[f"{n}.bias"]).reshape(2, 5, 2, 4).transpose(0, 2, 1, 3) for n in "qkv")
+    scores = q @ k.swapaxes(-1, -2) / 2
+    share = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    mixed = (share @ v).transpose(0, 2, 1, 3).reshape(2, 5, 8)
+    wanted = mixed @ w["out.weight"].T + w["out.bias"]
+    assert np.allclose(graph.run([x], keep=[])[graph.outputs[0]], wanted, atol=1e-12)
+
+
+def test_networks_of_other_files_are_structs(tmp_path: Path) -> None:
+    (tmp_path / "unit.yaml").write_text(
+        "args: {n: int = 2}\ninput: {x: [1, 3, 4, 4]}\nbody:\n  - c = conv: {out: n, kernel: 1}\n"
+    )
+    whole = HEAD + "networks: {Unit: unit.yaml}\nbody:\n  - first = Unit: {n: 6}\n  - second = Unit\n"
+    (tmp_path / "net.yaml").write_text(whole)
+    graph = parse(tmp_path / "net.yaml")
+    assert graph.outputs[0].shape == (1, 2, 8, 8)
+    assert [n.origin for n in graph.nodes] == ["unit.yaml:4", "unit.yaml:4"]
+    (tmp_path / "net.yaml").write_text(whole.replace("unit.yaml", "../unit.yaml"))
+    with pytest.raises(TextError, match="outside the folder"):
+        parse(tmp_path / "net.yaml")
+
+
+MISTAKES = [
+    ("  - relu\n  - fuse = conv: {out: 'nf//0', kernel: 1}\n",
+     ":4: conv 'fuse': out must be a positive integer, got 'nf//0'"),
+    ("  - conv: {out: 8 // 0, kernel: 1}\n", "got '8 // 0' (in '8 // 0': integer division or modulo by zero)"),
+    ("  - conv: {out: 0, kernel: 1}\n", ":3: conv 'conv_1': out must be a positive integer, got 0"),
+    ("  - conv: {out: 4}\n", "conv 'conv_1' needs 'kernel', a positive integer or two"),
+    ("  - conv: {out: 4, kernel: 1, strides: 2}\n", "has no field 'strides'; it has"),
+    ("  - convv: {out: 4, kernel: 1}\n", "there is no layer or struct 'convv'; did you mean 'conv'?"),
+    ("  - add(x, z)\n", "reads 'z', which does not exist here"),
+    ("  - conv: {out: 4, kernel: 9}\n", "a window of 9"),
+    ("  - conv: {out: 4, kernel: 1, groups: 2}\n", "groups=2 does not divide the 3 input channels"),
+    ("  - conv: {out: 4, kernel: 1, act: rleu}\n", "act must be an activation (none, relu"),
+    ("  - a, b, c = split: {sizes: [1, 1]}\n", "sizes must be positive integers of sum 3"),
+    ("  - else:\n      - relu\n", "'else' has no 'if' right before it"),
+    ("  - conv: {out: 4, kernel: 1}\n    relu: {}\n", "a step is one key"),
+    ("  - x = = conv\n", "is no step"),
+    ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "message"), MISTAKES)
+def test_mistakes_are_said_with_their_line(body: str, message: str) -> None:
+    said = fails(f"{HEAD}body:\n{body}")
+    assert message in said and said.startswith("<text>:"), said
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    good = {"c.weight": np.zeros((4, 3, 1, 1), "float32"), "c.bias": np.zeros(5, "float32"), "d": np.zeros(1)}
+    with pytest.raises(TextError) as caught:
+        net("  - c = conv: {out: 4, kernel: 1}\n", weights=good)
+    assert "1 of another shape: c.bias is [5], needs [4]" in str(caught.value)
+    assert "1 not in the network: d" in str(caught.value)

@@ -1,0 +1,115 @@
+"""Any graph prints to text and comes back equal: structure, attributes, names, scopes and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import instep
+from instep.graph import Graph
+from instep.graph.text import dump, parse, save
+from instep.graph.text.formatter import format_text
+
+
+def assert_equal(a: Graph, b: Graph) -> None:
+    assert len(a.nodes) == len(b.nodes)
+    for n, m in zip(a.nodes, b.nodes, strict=True):
+        assert (n.op, n.scope) == (m.op, m.scope)
+        assert [v.name for v in n.inputs] == [v.name for v in m.inputs]
+        assert [(v.name, v.spec) for v in n.outputs] == [(v.name, v.spec) for v in m.outputs]
+    assert [v.name for v in a.weights] == [v.name for v in b.weights]
+    for x, y in zip(a.weights.values(), b.weights.values(), strict=True):
+        assert x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
+    assert [(v.name, v.spec) for v in a.inputs] == [(v.name, v.spec) for v in b.inputs]
+    assert [v.name for v in a.outputs] == [v.name for v in b.outputs]
+    assert (a.input_names, a.output_names) == (b.input_names, b.output_names)
+
+
+def round_trip(graph: Graph, folder: Path) -> str:
+    save(graph, folder / "net.yaml")
+    assert_equal(graph, parse(folder / "net.yaml"))
+    text = (folder / "net.yaml").read_text("utf-8")
+    assert format_text(text) == text, "what dump writes is what the formatter would"
+    return text
+
+
+class Block(nn.Module):
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        hidden = 3 * cin
+        self.expand = nn.Conv2d(cin, hidden, 1, bias=False)
+        self.bn = nn.BatchNorm2d(hidden)
+        self.dw = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden)
+        self.act = nn.PReLU(hidden)
+        self.project = nn.Conv2d(hidden, cout, 1)
+        self.residual = stride == 1 and cin == cout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.project(self.act(self.dw(torch.relu(self.bn(self.expand(x))))))
+        return y + x if self.residual else y
+
+
+class Branches(nn.Module):
+    """Shared modules, a parameter of its own, two inputs, a dict of outputs, split, top-k and constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.gain = nn.Parameter(torch.full((1, 4, 1, 1), 0.3))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.LayerNorm(5))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+        a, b = self.shared(x), self.shared(y)
+        left, right = torch.split(a, [1, 3], 1)
+        mixed = torch.cat([left * 0.1, right.clamp(-1, 2), b * self.gain], 1)[:, ::2]
+        values, index = torch.topk(self.head(mixed), 2)
+        return {"values": values, "index": index, "mixed": torch.where(mixed > 0, mixed, y * 2.5)}
+
+
+def test_blocks_that_differ_in_numbers_and_in_a_residual_are_one_struct(tmp_path: Path) -> None:
+    rows = [(4, 8, 2), (8, 8, 1), (8, 8, 1), (8, 12, 2), (12, 12, 1)]
+    graph = instep.capture(nn.Sequential(*(Block(*r) for r in rows)).eval(), inputs=[(1, 4, 16, 16)]).graph
+    text = round_trip(graph, tmp_path)
+    assert text.count("body:") == 2, text  # one struct and the network
+    assert "for i," in text and "if residual:" in text
+
+
+def test_shared_modules_own_parameters_and_several_outputs(tmp_path: Path) -> None:
+    graph = instep.capture(Branches().eval(), inputs=[(1, 4, 4, 4), (1, 4, 4, 4)]).graph
+    round_trip(graph, tmp_path)
+
+
+def test_a_graph_without_weights_needs_no_file_beside_it(tmp_path: Path) -> None:
+    graph = instep.capture(nn.Sequential(nn.ReLU(), nn.PixelShuffle(2)), inputs=[(1, 4, 3, 3)]).graph
+    assert save(graph, tmp_path / "net.yaml") == [tmp_path / "net.yaml"]
+    again = parse(dump(graph))
+    assert [n.op for n in again.nodes] == [n.op for n in graph.nodes]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050", "mobilevit_xxs", "coat_tiny"])
+def test_captured_timm_networks(name: str, tmp_path: Path) -> None:
+    graph = instep.capture(f"timm:{name}").graph
+    text = round_trip(graph, tmp_path)
+    if name in ("resnet18", "mobilenetv2_050"):
+        assert len(text.splitlines()) <= len(graph.nodes)
+
+
+def test_a_tflite_file_prints_with_its_own_layout(tmp_path: Path) -> None:
+    instep.convert("zoo:rlfn_ntire", tmp_path / "net.tflite", inputs=[(1, 3, 16, 16)], verify=False)
+    graph = instep.capture(tmp_path / "net.tflite").graph
+    round_trip(graph, tmp_path)
+
+
+def test_what_is_exported_converts_in_step(tmp_path: Path) -> None:
+    network = nn.Sequential(Block(4, 8, 2), Block(8, 8, 1)).eval()
+    truth = instep.capture(network, inputs=[(1, 4, 16, 16)])
+    instep.export(network, tmp_path / "net.yaml", inputs=[(1, 4, 16, 16)])
+    x = np.random.default_rng(0).normal(size=(1, 4, 16, 16))
+    again = instep.capture(str(tmp_path / "net.yaml"))
+    name, other = truth.graph.outputs[0].name, again.graph.outputs[0].name
+    expected = truth.reference.run([x], dtype="float64")[name]
+    assert np.allclose(again.reference.run([x], dtype="float64")[other], expected, rtol=1e-12, atol=1e-12)
