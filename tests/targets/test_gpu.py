@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_legalize import two, with_constant
+from test_legalize import Sketch, two, weights, with_constant
 
 from instep.emit.tflite import write
 from instep.graph import Graph, ops
@@ -48,6 +48,14 @@ FILES: dict[str, Callable[[], Graph]] = {
         (ops.MatMul(False, True), (1, 600, 16, 64), (1, 600, 64, 64)),
     ]
 }
+
+
+FILES["a layer of computed weights with a bias"] = lambda: _computed_weights()
+
+
+def _computed_weights() -> Graph:
+    s = Sketch((5, 8), (6, 8))
+    return s.end(s(ops.Linear(), *s.graph.inputs, weights(6)))
 
 
 @pytest.fixture(scope="module")
