@@ -123,6 +123,8 @@ PAIRS = {
     "fake_quantize_channels": lambda x, y: torch.fake_quantize_per_channel_affine(
         x + y, torch.tensor([0.5, 0.25, 1.0, 0.125]), torch.tensor([0, 1, -2, 0], dtype=torch.int32), 1, -8, 7
     ),
+    "bucketize": lambda x, y: torch.bucketize(x.round(), torch.tensor([-1.0, 0, 1, 2])),
+    "bucketize_right": lambda x, y: torch.bucketize(x.round(), torch.tensor([-1.0, 0, 1, 2]), right=True),
     "one_hot": lambda x, y: F.one_hot(x.argmax(1), 4),
     "lerp": lambda x, y: torch.lerp(x, y, 0.25),
     "addcmul": lambda x, y: torch.addcmul(x, x, y, value=0.5),

@@ -40,6 +40,16 @@ def one_hot(b: Builder, x: Value, classes: int = -1) -> Value:
     return b.cast(b(ops.Equal(), b.reshape(x, (*x.shape, 1)), places), b.dtype())
 
 
+@handles("bucketize.Tensor")
+def bucketize(b: Builder, x: Value, bounds: Value, *, right: bool = False, **_: Any) -> Value:
+    """How many of the sorted boundaries x lies beyond (with ``right``, lies on or beyond)."""
+    dtype = b.common(x, bounds)
+    x = b.reshape(b.cast(x, dtype), (*x.shape, 1))
+    beyond = b(ops.GreaterEqual() if right else ops.Greater(), x, b.cast(bounds, dtype))
+    counted = b(ops.ReduceSum((x.rank - 1,), False), b.cast(beyond, "float32"))
+    return b.cast(counted, b.dtype())
+
+
 @handles("index_select")
 def index_select(b: Builder, x: Value, dim: int, index: Value) -> Value:
     axis = dim % x.rank
