@@ -125,7 +125,7 @@ def test_initialisers_depend_on_seed_and_name_alone() -> None:
     one = net("  - a = conv: {out: 64, kernel: 3, init: he_normal}\n")
     two = net("  - b = conv: {out: 3, kernel: 1}\n  - a = conv(x): {out: 64, kernel: 3, init: he_normal}\n")
     arrays = [next(a for v, a in g.weights.items() if v.name == "a.weight") for g in (one, two)]
-    assert np.array_equal(*arrays)
+    assert np.array_equal(arrays[0], arrays[1])
     other = net("  - a = conv: {out: 64, kernel: 3, init: he_normal}\n", seed=1)
     assert not np.array_equal(arrays[0], next(iter(other.weights.values())))
     assert abs(arrays[0].std() / np.sqrt(2 / 27) - 1) < 0.05
