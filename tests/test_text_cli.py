@@ -59,7 +59,7 @@ def test_the_schema_knows_layers_and_their_fields() -> None:
     assert status == 0 and made == json.loads(json.dumps(schema()))
     patterns = made["$defs"]["step"]["anyOf"][1]["patternProperties"]
     conv = next(v for k, v in patterns.items() if "?conv\\s" in k)
-    assert conv["required"] == ["out", "kernel"] and "padding" in conv["properties"]
+    assert {"out", "kernel", "padding", "at"} <= set(conv["properties"]) and not conv["additionalProperties"]
 
 
 def test_the_zoo_is_valid_by_the_schema() -> None:

@@ -67,23 +67,21 @@ def _fields(layer: Layer, partial: bool = False) -> dict[str, Any]:
         if f.doc or f.kind.what:
             entry["description"] = f.doc or f.kind.what
         if f.default is not REQUIRED and isinstance(f.default, str | int | float | bool):
-            entry["default"] = f.default if f.default == f.default and abs_ok(f.default) else str(f.default)
+            entry["default"] = f.default if _sayable(f.default) else str(f.default)
         properties[f.name] = entry
     properties["at"] = {"type": "string", "description": "the scope of its weights; default: the step's name"}
-    required = [] if partial else [f.name for f in layer.fields if f.default is REQUIRED]
     body = {
         "type": ["object", "null"],
         "description": layer.doc,
         "properties": properties,
         "additionalProperties": False,
     }
-    if not required:
-        return body
-    if len(required) == 1:
-        return {"anyOf": [body | {"required": required}, {"not": {"type": ["object", "null"]}}]}
-    return body | {"required": required}
+    # that a field is missing cannot be said here: the text's own defaults may give it
+    if len([f for f in layer.fields if f.default is REQUIRED]) == 1 and not partial:
+        return {"anyOf": [body, {"not": {"type": ["object", "null"]}}]}
+    return body
 
 
-def abs_ok(value: Any) -> bool:
+def _sayable(value: Any) -> bool:
     """Whether JSON can say the number."""
     return isinstance(value, str) or abs(value) != float("inf")
