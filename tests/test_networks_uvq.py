@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 import instep  # noqa: E402
+from instep.report.results import Conversion  # noqa: E402
 from instep.runtime import run, tflite_info  # noqa: E402
 from instep.verify.inputs import Picture  # noqa: E402
 from uvq import networks as uvq  # noqa: E402
@@ -45,7 +46,7 @@ def parameters(network: Any) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def convert(network: Any, file: Path, *shapes: tuple[int, ...], verify: bool = True) -> instep.Conversion:
+def convert(network: Any, file: Path, *shapes: tuple[int, ...], verify: bool = True) -> Conversion:
     """The network as the port's hardware wants it: ``instep convert --target bstm``."""
     given = list(shapes) or None
     return instep.convert(network.eval(), file, inputs=given, picture=SIGNED, target="bstm", verify=verify)
@@ -351,3 +352,18 @@ def test_full_size_files_have_the_shapes_and_sizes_of_the_port(instep: Any, root
         assert [info.tensors[i].shape for i in (*info.inputs, *info.outputs)] == [given, made]
         # no larger than the port's; below it by its long names at most, since the folded weights alone are 14.27 MiB
         assert 0.98 * port < file.stat().st_size / 2**20 <= port
+
+
+# -- what went wrong (docs/debugging-a-device.md) ----------------------------------------------------------------
+def test_a_symmetric_padding_is_found_where_it_is(root: Path, tmp_path: Path) -> None:
+    port = instep.convert(f"{root}/examples/uvq/faults.py:symmetric", tmp_path / "p.tflite", inputs=[(1, 48, 80, 3)])
+    assert port.ok
+    found = instep.bisect(f"{root / SOURCE}:distortion_minimal", port.file, tmp_path / "f", inputs=[(1, 48, 80, 3)])
+    assert found.verdict == "out of step"
+    assert found.operators == ["PAD", "DEPTHWISE_CONV_2D"]
+
+
+def test_a_network_thought_in_six_dimensions_is_written_in_four(root: Path, tmp_path: Path) -> None:
+    result = instep.convert(f"{root}/examples/uvq/faults.py:Corners", tmp_path / "c.tflite", target="bstm")
+    assert result.ok
+    assert_fit_for_simple_hardware(result.file)
