@@ -162,7 +162,8 @@ class _Namer:
             several = self.readers.get(step.gives[0], 0) > 1
             return (_braced("/" + full) if several else None), (_word("c", used),)
         inner = _suffix(full, scope) if not scope or full.startswith(scope + ".") else ""
-        name = _word(inner or full.rpartition(".")[2], used)
+        # a name of its own would keep blocks apart that are equal otherwise
+        name = _word(inner or "w", used)
         return None if name == inner else _braced(inner or "/" + full), (name,)
 
     def reads(self, step: _Step, previous: list[Value], local: dict[Value, str]) -> tuple[str, ...] | None:

@@ -241,7 +241,8 @@ def _usual(rank: int, layout: str) -> int:
 def _numbers(array: np.ndarray) -> Any:
     """Numbers as short as they can be said without loss."""
     if array.dtype.kind == "f":
-        return np.vectorize(lambda v: float(str(v)), otypes=[object])(array).tolist() if array.size else []
+        shortest = np.array([float(str(v)) for v in array.ravel()], dtype="float64")
+        return shortest.reshape(array.shape).tolist()
     return array.tolist()
 
 
