@@ -164,3 +164,11 @@ def test_outputs_in_each_others_place_are_out_of_step(tmp_path: Path, monkeypatc
     verdict = instep.convert(net, tmp_path / "swapped.tflite", inputs=[[1, 3, 8, 8]]).verdict
     assert verdict is not None and not verdict.ok
     assert any("in the place of output 0" in note for note in verdict.notes), verdict.notes
+
+
+def test_a_file_made_from_a_file_is_proved_against_the_first_source(tmp_path: Path, net: nn.Module) -> None:
+    """The second file's table speaks of the first file's values: names alike, axes in another order."""
+    convert(net, tmp_path)
+    again = instep.convert(tmp_path / "net.tflite", tmp_path / "again.tflite")
+    assert again.verdict is not None and again.verdict.ok
+    assert instep.verify(net, tmp_path / "again.tflite", inputs=[[1, 3, 16, 16]]).verdict.ok

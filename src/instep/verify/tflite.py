@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from instep.emit.tflite.metadata import unpack_views
-from instep.graph import Graph
+from instep.graph import Graph, SourceView
 from instep.runtime import Job, RunResult, TFLiteInfo, engine_of, run_jobs, tflite_info
 from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
@@ -39,6 +39,22 @@ def floats_of(array: np.ndarray, name: str, result: RunResult) -> np.ndarray:
         scale, zero = result.quantization[name]
         return ((array.astype(np.float32) - zero) * np.float32(scale)).astype(np.float32)
     return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _inputs_fit(
+    views: dict[str, SourceView], tensors: Sequence[str], names: Sequence[str], reference: Reference
+) -> bool:
+    """Does the file's own table speak of this source's inputs, each as it is or with its axes in another order?
+
+    A file made from another file has that file's table, whose names may be the source's by chance: its inputs are
+    channel-last there and channel-first here.
+    """
+    shapes = {n: s.shape for n, s in zip(names, reference.input_specs, strict=True)}
+    for view in (views[t] for t in tensors):
+        shape = shapes.get(view.name)
+        if shape is None or len(view.perm) != len(shape) or tuple(shape[p] for p in view.perm) != tuple(view.shape):
+            return False
+    return True
 
 
 class TfliteSubject:
@@ -83,7 +99,11 @@ class TfliteSubject:
         tensors = [info.tensors[i].name for i in info.inputs]
         outputs = [info.tensors[i].name for i in info.outputs]
         whole = bool(views) and all(t in views for t in (*tensors, *outputs))
-        if whole and (known is None or all(v.name in known for v in views.values())):
+        if (
+            whole
+            and _inputs_fit(views, tensors, names, reference)
+            and (known is None or all(v.name in known for v in views.values()))
+        ):
             mapping = Mapping(views, [views[t] for t in tensors], [views[t] for t in outputs])
             return cls(path, info, mapping, names)
         inputs = match_inputs(info, names, list(reference.input_specs))
