@@ -43,7 +43,7 @@ def folder(instep: CommandLine) -> CommandLine:
 def test_targets_are_listed_with_their_evidence(instep: CommandLine) -> None:
     listed = instep("targets", "--json")
     found = {t["name"]: t for t in json.loads(listed.stdout)["targets"]}
-    assert listed.returncode == 0 and len(found) == 13
+    assert listed.returncode == 0 and {"litert-gpu", "bstm", "ethos-u-vela3", "portable-4d"} <= found.keys()
     assert found["litert-gpu"]["fallback"] == "none"
     measured = [e for e in found["litert-gpu"]["evidence"] if e["grade"] == "measured"]
     assert measured and measured[0]["runtime"]

@@ -26,7 +26,8 @@ def cut_facts(result: Any) -> RenderableType:
         ("gives", _listed(result.outputs)),
         ("operators", _listed(result.operators)),
     ]
-    return verdict_panel("cut", f"{len(result.operators)} operators of {result.source}", facts)
+    count = len(result.operators)
+    return verdict_panel("cut", f"{count} operator{'s' * (count != 1)} of {result.source}", facts)
 
 
 def bisection(result: Any) -> RenderableType:
