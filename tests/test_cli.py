@@ -341,18 +341,21 @@ def test_no_picture_where_pictures_were_promised(model: Any) -> None:
 
 
 def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
-    (model.folder / "slow.py").write_text("import time\n" + NETWORK + "\ndef slow():\n    time.sleep(60)\n")
+    slow = "\ndef slow():\n    open('begun', 'w').close()\n    time.sleep(60)\n"
+    (model.folder / "slow.py").write_text("import time\n" + NETWORK + slow)
     command = [sys.executable, "-m", "instep", "convert", "slow.py:slow", "--input", "1,3,8,8", "-o", "a.tflite"]
     child = subprocess.Popen(
         command, cwd=model.folder, env=model.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    time.sleep(4)
+    until = time.monotonic() + 60
+    while not (model.folder / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert "Traceback" not in said
-    assert left(model.folder) == {"slow.py"}
+    assert left(model.folder) == {"slow.py", "begun"}
 
 
 def test_pictures_reach_the_network_in_the_range_that_it_was_trained_on(tmp_path: Path) -> None:

@@ -209,7 +209,9 @@ def _reasons(log: str) -> dict[str, list[str]]:
     """Output tensor → why its operator is left to the CPU."""
     found: dict[str, list[str]] = {}
     for match in _WARNED.finditer(log):
+        # stdout and stderr are one log: Vela's remarks about its own defaults may stand right behind a reason
         lines = [line.strip() for line in match["reason"].splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith("Warning:")]
         reason = "; ".join(line.removeprefix("Reason:").strip().removeprefix("- ") for line in lines)
         found.setdefault(match["tensor"], []).append(reason)
     return found
