@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import struct
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from instep.flatbuffer import Flatbuffer, FlatbufferError
+from instep.flatbuffer import Flatbuffer, FlatbufferError, operator_names, type_names
 
 __all__ = ["OpInfo", "TFLiteError", "TFLiteInfo", "TensorInfo", "tflite_info"]
 
@@ -164,7 +163,7 @@ class _Parser(Flatbuffer):
 
     def code(self, table: int) -> tuple[str, int]:
         number = max(self.scalar(table, 0, "b"), self.scalar(table, 3, "i"))
-        name = _operator_names().get(number, f"UNKNOWN_{number}")
+        name = operator_names().get(number, f"UNKNOWN_{number}")
         if name == "CUSTOM":
             name = f"CUSTOM:{self.text(table, 1)}"
         return name, self.scalar(table, 2, "i", 1)
@@ -184,7 +183,7 @@ class _Parser(Flatbuffer):
         if quantization:
             scale = tuple(float(s) for s in self.array(quantization, 2, "f4"))
             zero = tuple(int(z) for z in self.array(quantization, 3, "i8"))
-        name = _type_names().get(kind, f"unknown_{kind}")
+        name = type_names().get(kind, f"unknown_{kind}")
         start, length = buffers[buffer]
         open_shape = tuple(int(n) for n in self.array(table, 7, "i4"))
         return TensorInfo(index, self.text(table, 3), shape, name, length, scale, zero, start, open_shape)
@@ -236,17 +235,3 @@ class _Parser(Flatbuffer):
                 start, count = buffers[index]
                 result[self.text(entry, 0)] = bytes(self.data[start : start + count])
         return result
-
-
-@functools.cache
-def _operator_names() -> dict[int, str]:
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    return {v: k for k, v in vars(BuiltinOperator).items() if isinstance(v, int)}
-
-
-@functools.cache
-def _type_names() -> dict[int, str]:
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    return {v: k.lower() for k, v in vars(TensorType).items() if isinstance(v, int)}

@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from instep.emit.tflite import LOWERINGS, EmitError
 from instep.emit.tflite.writer import Writer
+from instep.flatbuffer import operator_names, type_names
 from instep.graph import Graph, Node
 from instep.runtime import TFLiteInfo
 
@@ -226,7 +227,7 @@ def facts_of_graph(graph: Graph, name: str = "") -> Facts:
     operations = []
     for i, (op, node) in enumerate(zip(writer.operators, owners, strict=True)):
         number, version = codes[op.opcodeIndex]
-        code = _code_names()[number]
+        code = operator_names()[number]
         inputs: list[Tensor | None] = [tensors[t] if t >= 0 else None for t in op.inputs]
         outputs = [tensors[t] for t in op.outputs]
         operations.append(Operation(i, code, version, inputs, outputs, _options(code, op.builtinOptions), node))
@@ -235,7 +236,7 @@ def facts_of_graph(graph: Graph, name: str = "") -> Facts:
 
 def _written(writer: Writer, index: int) -> Tensor:
     tensor = writer.tensors[index]
-    dtype = _type_names()[tensor.type]
+    dtype = type_names()[tensor.type]
     shape = tuple(tensor.shape)
     raw = writer.arrays[tensor.buffer] if tensor.buffer else None
     array = None if raw is None else raw.view(dtype).reshape(shape)
@@ -247,16 +248,6 @@ def _tuples(array: np.ndarray) -> Any:
         return tuple(map(frozen, value)) if isinstance(value, list) else value
 
     return frozen(array.tolist())
-
-
-@functools.cache
-def _type_names() -> dict[int, str]:
-    return {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-
-
-@functools.cache
-def _code_names() -> dict[int, str]:
-    return {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 
 
 # -- options ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from instep.capture.base import CaptureError
-from instep.flatbuffer import Flatbuffer, FlatbufferError
+from instep.flatbuffer import Flatbuffer, FlatbufferError, operator_names, type_names
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK", "Operation", "Subgraph", "Tensor", "TfliteFile", "read_file"]
 
@@ -198,7 +197,7 @@ class _Tables(Flatbuffer):
 
     def code(self, table: int) -> str:
         number = max(self.scalar(table, 0, "b"), self.scalar(table, 3, "i"))
-        name = _operator_names().get(number, f"UNKNOWN_{number}")
+        name = operator_names().get(number, f"UNKNOWN_{number}")
         return f"CUSTOM:{self.text(table, 1)}" if name == "CUSTOM" else name
 
     def subgraph(self, table: int, codes: list[str], buffers: list[tuple[int, int]]) -> Subgraph:
@@ -216,7 +215,7 @@ class _Tables(Flatbuffer):
         buffer = self.scalar(table, 2, "I")
         if buffer >= len(buffers):
             raise FlatbufferError(f"tensor {index} reads buffer {buffer} of {len(buffers)}")
-        kind = _type_names().get(self.scalar(table, 1, "b"), "unknown")
+        kind = type_names().get(self.scalar(table, 1, "b"), "unknown")
         scale, zero, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         quantization = self.child(table, 4)
         if quantization:
@@ -280,17 +279,3 @@ class _Tables(Flatbuffer):
                 start, count = buffers[index]
                 found[name] = bytes(self.data[start : start + count])
         return found
-
-
-@functools.cache
-def _operator_names() -> dict[int, str]:
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    return {v: k for k, v in vars(BuiltinOperator).items() if isinstance(v, int)}
-
-
-@functools.cache
-def _type_names() -> dict[int, str]:
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    return {v: k.lower() for k, v in vars(TensorType).items() if isinstance(v, int)}
