@@ -86,7 +86,7 @@ def _misplaced(place: int, name: str, mapping: Mapping, graph: Graph, truth: dic
         return ""
     if name in names:
         ordered = mapping.stated and len(names) == len(mapping.outputs)
-        if not ordered or names[place] not in truth or _same(truth[name], truth[names[place]]):
+        if not ordered or name == names[place] or names[place] not in truth or _same(truth[name], truth[names[place]]):
             return ""
         return (
             f"shows output {names.index(name)} ({name}) of the source in the place of output {place} ({names[place]})"
