@@ -1,0 +1,86 @@
+"""What one operator becomes in a framework's source code: a layer that is made once and called, or an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from instep.graph.core import Graph, Node, Value
+from instep.graph.operator import Operator
+
+__all__ = ["Call", "Dialect", "NoCode", "Rule", "Weight"]
+
+
+class NoCode(ValueError):
+    """An operator that a framework's table does not have, or not in this form; the message is part of a sentence."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An array as a framework's layer keeps it: the graph's constant, transposed by ``perm``, then reshaped."""
+
+    value: Value
+    perm: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """``array`` (the graph's) as the framework has it; a view where that is possible."""
+        moved = array if self.perm is None else array.transpose(self.perm)
+        return moved if self.shape is None else moved.reshape(self.shape)
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """A framework's array as the graph has it: the inverse of ``of``."""
+        shape = self.value.shape
+        perm = self.perm or tuple(range(len(shape)))
+        return array.reshape([shape[p] for p in perm]).transpose(np.argsort(perm))
+
+
+@dataclass
+class Call:
+    """One statement of the code.
+
+    A layer: ``layer`` is its constructor ("nn.Conv2d"), ``positional`` and ``fields`` the constructor's arguments, and
+    ``weights`` maps the layer's own names of its arrays ("weight", "kernel") to the graph's constants. It is called with
+    the inputs, in the way that ``code`` says.
+
+    An expression: ``layer`` is empty and ``code`` a template: ``{0}``, ``{1}`` … stand for the inputs and ``{name}``
+    for a field, written by the dialect's ``literal``. ``helpers`` names the functions of the dialect's prelude that it
+    uses.
+
+    Fields hold plain data (numbers, words, None, lists and tuples of them). Everything that may differ between two
+    blocks that are otherwise equal is a field, no part of ``code``: fields that differ become arguments of the class.
+    """
+
+    inputs: list[Value]
+    outputs: list[Value]
+    code: str = "{layer}({0})"
+    fields: dict[str, Any] = field(default_factory=dict)
+    layer: str = ""
+    #: how many of ``fields``, from the first on, the constructor is given without their names
+    positional: int = 0
+    weights: dict[str, Weight] = field(default_factory=dict)
+    helpers: tuple[str, ...] = ()
+
+
+#: What a table has for each class of operators. Values among the node's inputs that are constants and that no
+#: ``weights`` claims are read like any other value: the program declares them as parameters or buffers.
+Rule = Callable[[Node, Graph], "list[Call] | Call"]
+
+
+class Dialect(Protocol):
+    """A framework's way to write a network."""
+
+    #: "torch", "keras", "jax"
+    name: str
+    #: the layout that spatial operators must have: "NCHW", "NHWC"
+    layout: str
+    table: dict[type[Operator], Rule]
+    #: helper functions by name, as source code
+    prelude: dict[str, str]
+
+    def literal(self, value: Any) -> str:
+        """Plain data as an expression of the framework's code."""
+        ...
