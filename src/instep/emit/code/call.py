@@ -43,8 +43,8 @@ class Call:
     """One statement of the code.
 
     A layer: ``layer`` is its constructor ("nn.Conv2d"), ``positional`` and ``fields`` the constructor's arguments, and
-    ``weights`` maps the layer's own names of its arrays ("weight", "kernel") to the graph's constants. It is called with
-    the inputs, in the way that ``code`` says.
+    ``weights`` maps the layer's own names of its arrays ("weight", "kernel") to the graph's constants. It is called
+    with the inputs, in the way that ``code`` says.
 
     An expression: ``layer`` is empty and ``code`` a template: ``{0}``, ``{1}`` … stand for the inputs and ``{name}``
     for a field, written by the dialect's ``literal``. ``helpers`` names the functions of the dialect's prelude that it
