@@ -1,0 +1,84 @@
+"""A graph as the calls that a dialect's table makes of it, each with the node it came from, and what they write."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instep.emit.code.call import Call, Dialect, NoCode
+from instep.graph.core import Graph, Node, Value
+
+__all__ = ["Statement", "expression", "identifier", "number", "statements", "unique"]
+
+#: Constants of no more numbers are said in the code where their names are not a parameter's.
+PLAIN_SIZE = 8
+
+
+@dataclass
+class Statement:
+    """One call and the node that it is for."""
+
+    call: Call
+    node: Node
+
+
+def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
+    """The calls of all nodes of ``graph``, in order. NoCode where the dialect has none for an operator."""
+    found: list[Statement] = []
+    for node in graph.nodes:
+        rule = dialect.table.get(type(node.op))
+        if rule is None:
+            raise NoCode(f"{node.describe()} has no form in {dialect.name}")
+        try:
+            calls = rule(node, graph)
+        except NoCode as why:
+            raise NoCode(f"{node.describe()} has no form in {dialect.name}: {why}") from why
+        found += [Statement(call, node) for call in ([calls] if isinstance(calls, Call) else calls)]
+    return found
+
+
+def number(graph: Graph, value: Value, beside: Value) -> float | int | bool | None:
+    """``value`` as a plain number: a single one that is no parameter, and that leaves ``beside`` its shape; or None.
+
+    Rules make a field of it, so that the code says ``x * 0.5``.
+    """
+    array = graph.array(value)
+    if array is None or array.size != 1 or array.ndim > beside.rank or "/" not in value.name:
+        return None
+    if value.dtype == "float32":
+        return float(str(array.ravel()[0]))  # the shortest number that is this one in float32
+    return array.ravel()[0].item() if value.dtype in ("int32", "int64", "bool") else None
+
+
+def expression(call: Call, inputs: Sequence[str], layer: str, literals: Mapping[str, str]) -> str:
+    """``call`` as an expression, with its inputs, its layer and its fields as they are written."""
+    return call.code.format(*inputs, layer=layer, **literals)
+
+
+def identifier(text: str, reserved: Container[str] = ()) -> str:
+    """``text`` as a Python identifier that is no keyword and none of ``reserved``."""
+    word = re.sub(r"[^A-Za-z0-9_]", "_", text) or "_"
+    if word[0].isdigit():
+        word = f"_{word}"
+    if word.startswith("__"):
+        word = f"v{word.strip('_')}"
+    return f"{word}_" if keyword.iskeyword(word) or keyword.issoftkeyword(word) or word in reserved else word
+
+
+def unique(word: str, used: set[str]) -> str:
+    """``word``, with a number behind it where ``used`` has it already; entered there."""
+    name, count = word, 1
+    while name in used:
+        count += 1
+        name = f"{word}_{count}"
+    used.add(name)
+    return name
+
+
+def plain(value: Value, array: np.ndarray) -> bool:
+    """Whether a constant is said in numbers: it is small and has no parameter's name."""
+    return array.size <= PLAIN_SIZE and "/" in value.name and value.dtype not in ("float16", "float64")
