@@ -106,6 +106,13 @@ def elu(draw: Any, kind: Any) -> Case:
     return make(kind(draw(st.sampled_from([1.0, 0.5, 2.5]))), numbers(draw, shape_of(draw)))
 
 
+@case(ops.Dropout)
+def dropout(draw: Any, kind: Any) -> Case:
+    shape = shape_of(draw)
+    shared = tuple(draw(st.sets(st.integers(0, len(shape) - 1)))) if shape else ()
+    return make(kind(draw(st.sampled_from([0.2, 0.5])), shared), numbers(draw, shape))
+
+
 @case(ops.Softplus)
 def softplus(draw: Any, kind: Any) -> Case:
     op = kind(draw(st.sampled_from([1.0, 0.5, 3.0])), 20.0)

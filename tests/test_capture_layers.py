@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture_helpers import Function, agree, tolerance
+from instep.capture import capture
+from instep.graph import ops
 
 torch.set_num_threads(1)
 X = (2, 4, 9, 10)  # an ordinary image batch
@@ -341,3 +343,31 @@ def test_resizes_to_any_size(mode: str, data: st.DataObject) -> None:
 def test_an_axis_that_keeps_its_size_is_copied_in_some_modes_whatever_its_scale(mode: str) -> None:
     for options in ({}, {"antialias": True}) if mode.startswith("bi") else ({},):
         agree(Function(lambda x, o=options: F.interpolate(x, scale_factor=(2, 1.125), mode=mode, **o)), [(1, 2, 6, 7)])
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "shared"),
+    [
+        (nn.Dropout(0.3), (2, 4, 5, 6), ()),
+        (nn.Dropout(0.3, inplace=True), (2, 4, 5, 6), ()),
+        (nn.Dropout1d(0.3), (2, 4, 5), (2,)),
+        (nn.Dropout2d(0.3), (2, 4, 5, 6), (2, 3)),
+        (nn.Dropout3d(0.3), (2, 4, 3, 5, 6), (2, 3, 4)),
+    ],
+)
+def test_dropout_is_kept_with_the_axes_of_one_draw(
+    module: nn.Module, shape: tuple[int, ...], shared: tuple[int, ...]
+) -> None:
+    """In training, all elements along the shared axes go together: the mask says which axes those are."""
+    torch.manual_seed(0)
+    gone = module.train()(torch.ones(shape)) == 0
+    assert 0 < gone.sum() < gone.numel()
+    whole = gone.float().mean(shared, keepdim=True) if shared else gone.float()
+    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    graph = capture(nn.Sequential(nn.ReLU(), module).eval(), inputs=[shape]).graph
+    assert [n.op for n in graph.nodes] == [ops.Relu(), ops.Dropout(0.3, shared)]
+
+
+def test_dropout_that_drops_nothing_is_nothing() -> None:
+    graph = capture(nn.Sequential(nn.ReLU(), nn.Dropout(0.0)).eval(), inputs=[(2, 3)]).graph
+    assert [n.op.name for n in graph.nodes] == ["Relu"]

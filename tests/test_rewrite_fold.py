@@ -10,7 +10,7 @@ import pytest
 from instep.graph import ops
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
-from instep.rewrite.fold.identities import drop_identities
+from instep.rewrite.fold.identities import drop_dropouts, drop_identities
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fuse.activations import fuse_activations
 from rewriting import Net, apply
@@ -41,6 +41,16 @@ def test_a_scalar_stays_a_scalar():
     c = net(ops.Slice((1,), (2,), (1,)), net(ops.Exp(), net.constant((3,))))
     y = net(ops.Mul(), net.inputs[0], net(ops.Reshape(()), c))
     assert apply(net.out(y), fold_constants) == {"Mul": 1}
+
+
+def test_dropouts_go_and_inputs_and_outputs_stay_what_they_are():
+    net = Net((1, 4, 6, 6))
+    x = net.inputs[0]
+    bare = net(ops.Dropout(0.2), x)
+    inner = net(ops.Exp(), net(ops.Dropout(0.5, (2, 3)), x))
+    last = net(ops.Dropout(0.5), inner)
+    again = net(ops.Dropout(0.1), last)
+    assert apply(net.out(bare, last, again), drop_dropouts) == {"Exp": 1, "Reshape": 2}
 
 
 def test_operators_that_do_nothing_go():

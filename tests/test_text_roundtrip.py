@@ -113,3 +113,9 @@ def test_what_is_exported_converts_in_step(tmp_path: Path) -> None:
     name, other = truth.graph.outputs[0].name, again.graph.outputs[0].name
     expected = truth.reference.run([x], dtype="float64")[name]
     assert np.allclose(again.reference.run([x], dtype="float64")[other], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_comes_back_with_its_rate_and_axes(tmp_path: Path) -> None:
+    body = [nn.Conv2d(3, 4, 3), nn.Dropout(0.2), nn.ReLU(), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(4 * 36, 5)]
+    text = round_trip(instep.capture(nn.Sequential(*body).eval(), inputs=[(1, 3, 8, 8)]).graph, tmp_path)
+    assert "dropout: {rate: 0.2}" in text and "dropout: {shared: [2, 3]}" in text

@@ -11,7 +11,7 @@ from instep.rewrite.fold.branches import merge_branches
 from instep.rewrite.fold.compositions import compose_convolutions
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
-from instep.rewrite.fold.identities import drop_identities
+from instep.rewrite.fold.identities import drop_dropouts, drop_identities
 from instep.rewrite.fold.norms import fold_norm_scales
 from instep.rewrite.fold.order import (
     hoist_activations,
@@ -93,7 +93,7 @@ def to_tflite(
     graph = graph.copy()
     graph.prune()
     validate(graph, stage="captured")
-    graph = go(graph, (merge_constants, flatten_gathers))
+    graph = go(graph, (drop_dropouts, merge_constants, flatten_gathers))
     # before the layout is settled view chains stay as the source spells them: every axis can still be followed
     graph = go(graph, (*RECOGNISE, *FOLD, *ORDER, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))

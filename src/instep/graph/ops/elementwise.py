@@ -11,8 +11,8 @@ import numpy as np
 from instep.graph.operator import Operator, Spec, activate, operator
 
 __all__ = [
-    "Abs", "Add", "Atan2", "BINARY", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Equal", "Erf", "Exp",
-    "Floor", "FloorDiv", "FloorMod", "Gelu", "Greater", "GreaterEqual", "HardSigmoid", "HardSwish", "LeakyRelu",
+    "Abs", "Add", "Atan2", "BINARY", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Equal", "Erf",
+    "Exp", "Floor", "FloorDiv", "FloorMod", "Gelu", "Greater", "GreaterEqual", "HardSigmoid", "HardSwish", "LeakyRelu",
     "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum", "Minimum", "Mish", "Mul",
     "Neg", "NotEqual", "Pow", "Prelu", "Reciprocal", "Relu", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign", "Silu",
     "Sin", "Softplus", "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "Where", "broadcast", "erf",
@@ -187,6 +187,32 @@ class Clip(_Unary):
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         return (np.minimum(np.maximum(x, self.low), self.high).astype(x.dtype),)
+
+
+@operator
+class Dropout(Operator):
+    """Drops elements while training; x itself otherwise (Srivastava et al., JMLR 15 (2014); torch.nn.Dropout).
+
+    While training each element is 0 with probability ``rate`` and x / (1 - rate) else, so that the mean stays. One
+    draw holds along all ``shared`` axes: (2, 3) of [N, C, H, W] drops whole channels (Tompson et al., arXiv 1411.4280;
+    torch.nn.Dropout2d; Keras' ``noise_shape`` and Flax' ``broadcast_dims`` have 1 there). Beware: TF1's ``keep_prob``
+    is 1 - rate, and DeepOBS' layers drop single elements where ports of them have dropped channels.
+    """
+
+    rate: float = 0.5
+    shared: tuple[int, ...] = ()
+
+    def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
+        (x,) = inputs
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"rate must be at least 0 and below 1, got {self.rate}")
+        wrong = [a for a in self.shared if not 0 <= a < len(x.shape)]
+        if wrong or len(set(self.shared)) < len(self.shared):
+            raise ValueError(f"shared must be axes of {list(x.shape)}, each once, got {list(self.shared)}")
+        return (x,)
+
+    def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return inputs
 
 
 @operator

@@ -359,6 +359,6 @@ _SIMPLE |= {
         ops.LeakyRelu, ops.Elu, ops.Sub, ops.Div, ops.Permute, ops.Softmax, ops.ReduceMean, ops.ReduceSum,
         ops.ReduceMax, ops.MatMul, ops.Exp, ops.Sqrt, ops.Rsqrt, ops.Maximum, ops.Minimum, ops.Expand, ops.Gather,
         ops.Roll, ops.Flip, ops.Abs, ops.Neg, ops.Square, ops.Where, ops.Cast, ops.Softplus, ops.Celu, ops.Erf,
-        ops.RmsNorm, ops.ReduceMin, ops.Pow, ops.Sin, ops.Cos, ops.Log,
+        ops.RmsNorm, ops.ReduceMin, ops.Pow, ops.Sin, ops.Cos, ops.Log, ops.Dropout,
     )
 }  # fmt: skip

@@ -44,11 +44,10 @@ def act(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     return activated(at, xs[0], f.kind)
 
 
-@layer("dropout", Field("rate", FLOAT, 0.5))
+@layer("dropout", Field("rate", FLOAT, 0.5), Field("shared", INTS, (), "axes along which all is dropped or nothing"))
 def dropout(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
-    """Drops elements in training; nothing otherwise."""
-    at.note("dropout", f.rate)
-    return xs[0]
+    """Drops elements in training, whole channels with ``shared: [2, 3]`` of NCHW; nothing otherwise."""
+    return at.node(ops.Dropout(f.rate, tuple(a % max(xs[0].rank, 1) for a in f.shared)), xs[0])
 
 
 @layer("relu6")

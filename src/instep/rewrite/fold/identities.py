@@ -11,12 +11,24 @@ from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.weights import sole_user
 
-__all__ = ["drop_identities", "range_of"]
+__all__ = ["drop_dropouts", "drop_identities", "range_of"]
 
 _NEUTRAL: dict[type, tuple[float, bool]] = {
     # operator: (neutral constant, whether it may stand on the left)
     ops.Add: (0.0, True), ops.Sub: (0.0, False), ops.Mul: (1.0, True), ops.Div: (1.0, False), ops.Pow: (1.0, False),
 }  # fmt: skip
+
+
+@rewrite("dropout does something while training alone")
+def drop_dropouts(edit: Editor) -> bool:
+    found = edit.nodes(ops.Dropout)
+    for node in found:
+        x = node.inputs[0]
+        if edit.is_output(node.output) and not _may_be_output(edit, x):
+            edit.splice(node, ops.Reshape(x.shape), [x])
+        else:
+            edit.replace(node, x)
+    return bool(found)
 
 
 @rewrite("each dropped node returns one of its inputs unchanged")

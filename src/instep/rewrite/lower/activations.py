@@ -53,6 +53,12 @@ def elu(b: Build) -> bool:
     return b.done(ops.LeakyRelu(alpha), b.add(ops.Elu(), b.x))
 
 
+@decomposes(ops.Dropout)
+def dropout(b: Build) -> bool:
+    """Nothing, outside of training."""
+    return b.done(ops.Reshape(b.node.output.shape), b.x)
+
+
 @decomposes(ops.Celu)
 def celu(b: Build) -> bool:
     """alpha · elu(x / alpha): the positive side cancels."""

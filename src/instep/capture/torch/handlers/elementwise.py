@@ -380,8 +380,8 @@ def to(b: Builder, x: Value, *_: Any, **__: Any) -> Value:
 
 
 @handles(
-    "alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_copy", "dropout", "feature_dropout",
-    "alpha_dropout", "feature_alpha_dropout", "positive", "requires_grad_", "native_dropout", "resolve_conj",
+    "alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_copy", "alpha_dropout",
+    "feature_alpha_dropout", "positive", "requires_grad_", "native_dropout", "resolve_conj",
     "resolve_neg", "cpu", "_to_cpu", "data",
 )  # fmt: skip
 def identity(b: Builder, x: Value, *_: Any, **__: Any) -> Value:
@@ -389,3 +389,14 @@ def identity(b: Builder, x: Value, *_: Any, **__: Any) -> Value:
     if train:
         raise b.fail("dropout in training mode is random; call eval() on the module")
     return x
+
+
+@handles("dropout", "feature_dropout")
+def dropout(b: Builder, x: Value, p: float, train: bool) -> Value:
+    """Kept for whoever trains the network; feature_dropout drops all behind the channels at once."""
+    if train:
+        raise b.fail("dropout in training mode is random; call eval() on the module")
+    if not 0 < p < 1:
+        return x
+    whole = "feature_dropout" in str(b.step.target)
+    return b(ops.Dropout(float(p), tuple(range(2, x.rank)) if whole else ()), x)
