@@ -50,6 +50,10 @@ class Call:
     for a field, written by the dialect's ``literal``. ``helpers`` names the functions of the dialect's prelude that it
     uses.
 
+    A field of a constructor that has the value in ``defaults`` is left out of the code. ``{name:args}`` in a template
+    writes a tuple without its parentheses. ``module`` names a layer without weights that does what the expression does,
+    made with the same fields: programs use it where layers stand in a row.
+
     Fields hold plain data (numbers, words, None, lists and tuples of them). Everything that may differ between two
     blocks that are otherwise equal is a field, no part of ``code``: fields that differ become arguments of the class.
     """
@@ -63,6 +67,8 @@ class Call:
     positional: int = 0
     weights: dict[str, Weight] = field(default_factory=dict)
     helpers: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+    module: str = ""
 
 
 #: What a table has for each class of operators. Values among the node's inputs that are constants and that no

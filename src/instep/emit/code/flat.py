@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from instep.emit.code.call import Call, Dialect
-from instep.emit.code.statements import expression, identifier, statements, unique
+from instep.emit.code.call import Dialect
+from instep.emit.code.statements import constructor, expression, identifier, statements, unique
 from instep.graph.core import Graph, Value
 
 __all__ = ["Flat", "flat"]
@@ -38,13 +38,6 @@ class Flat:
         space: dict[str, Any] = {}
         exec(compile(f"{imports}\n{self.helpers}\n{self.source}", "<flat program>", "exec"), space)
         return space
-
-
-def constructor(call: Call, dialect: Dialect) -> str:
-    """``nn.Conv2d(3, 8, kernel_size=3)``"""
-    pairs = [(k, dialect.literal(v)) for k, v in call.fields.items()]
-    given = [v if n < call.positional else f"{k}={v}" for n, (k, v) in enumerate(pairs)]
-    return f"{call.layer}({', '.join(given)})"
 
 
 def helper_source(names: set[str], dialect: Dialect) -> str:
@@ -80,13 +73,13 @@ def flat(graph: Graph, dialect: Dialect) -> Flat:
     for statement in statements(graph, dialect):
         call = statement.call
         helpers.update(call.helpers)
+        literals = {k: dialect.literal(v) for k, v in call.fields.items()}
         layer = ""
         if call.layer:
             name = unique(identifier(statement.node.scope or statement.node.output.name), made)
-            makers.append(f"        {name!r}: {constructor(call, dialect)},")
+            makers.append(f"        {name!r}: {constructor(call, literals)},")
             program.weights[name] = {k: w.of(graph.weights[w.value]) for k, w in call.weights.items()}
             layer = f"layers[{name!r}]"
-        literals = {k: dialect.literal(v) for k, v in call.fields.items()}
         text = expression(call, [read(v) for v in call.inputs], layer, literals)
         for value in call.outputs:
             names[value] = unique(identifier(value.name), used)

@@ -12,7 +12,7 @@ import numpy as np
 from instep.emit.code.call import Call, Dialect, NoCode
 from instep.graph.core import Graph, Node, Value
 
-__all__ = ["Statement", "expression", "identifier", "number", "statements", "unique"]
+__all__ = ["Statement", "constructor", "expression", "identifier", "number", "plain", "statements", "unique"]
 
 #: Constants of no more numbers are said in the code where their names are not a parameter's.
 PLAIN_SIZE = 8
@@ -54,9 +54,33 @@ def number(graph: Graph, value: Value, beside: Value) -> float | int | bool | No
     return array.ravel()[0].item() if value.dtype in ("int32", "int64", "bool") else None
 
 
+class _Written(str):
+    """A literal; ``{name:args}`` writes it as arguments."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        if spec != "args":
+            return str(self)
+        if self.isidentifier():
+            return f"*{self}"
+        return self[1:-1].removesuffix(",") if self[:1] in "([" else str(self)
+
+
 def expression(call: Call, inputs: Sequence[str], layer: str, literals: Mapping[str, str]) -> str:
     """``call`` as an expression, with its inputs, its layer and its fields as they are written."""
-    return call.code.format(*inputs, layer=layer, **literals)
+    return call.code.format(*inputs, layer=layer, **{k: _Written(v) for k, v in literals.items()})
+
+
+def constructor(call: Call, literals: Mapping[str, str]) -> str:
+    """``nn.Conv2d(3, 8, kernel_size=3)``: the layer of ``call``, or its module, with its fields as they are written."""
+    given = []
+    for place, (name, text) in enumerate(literals.items()):
+        if place < call.positional:
+            given.append(text)
+        elif name not in call.defaults or call.fields[name] != call.defaults[name]:
+            given.append(f"{name}={text}")
+    return f"{call.layer or call.module}({', '.join(given)})"
 
 
 def identifier(text: str, reserved: Container[str] = ()) -> str:
