@@ -14,12 +14,19 @@ from instep.graph.text.formatter import format_text
 from instep.report.table import table_of_graph
 from instep.zoo import names, path_of
 
+#: Networks whose widths were never published, and so no count either: their texts say so.
+UNCOUNTED = ("rcbsr", "rcbsr_training")
+
 
 @pytest.mark.parametrize("name", names())
 def test_parameter_counts_are_the_published_ones(name: str) -> None:
     graph = parse(path_of(name), initial=False)
+    assert graph.meta["name"] == name and graph.meta["from"] and graph.meta["doc"]
+    if name in UNCOUNTED:
+        assert "parameters" not in graph.meta
+        assert "not published" in graph.meta["doc"] or "see rcbsr" in graph.meta["doc"]
+        return
     assert table_of_graph(graph, name).parameters == graph.meta["parameters"]
-    assert graph.meta["name"] == name and graph.meta["from"]
 
 
 @pytest.mark.parametrize("name", names())

@@ -230,7 +230,8 @@ def prelu(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 
 
 @layer("param", Field("shape", SHAPE, None), Field("init", INIT, "zeros"), Field("dtype", WORD, "float32"),
-       Field("value", ANY, None, "the numbers themselves, for a few of them"), inputs=0)  # fmt: skip
+       Field("value", ANY, None, "the numbers themselves, for a few of them"),
+       Field("fans", PAIR, None, "fan-in and fan-out for init; default: as the shape has them"), inputs=0)  # fmt: skip
 def param(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """A weight of its own, to be read by name: its name is the step's. ``value`` gives a constant in plain sight."""
     if f.dtype not in ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"):
@@ -240,7 +241,8 @@ def param(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     if f.shape is None or any(n < 0 for n in f.shape):
         at.fail("needs a shape of sizes, or a value")
     size = math.prod(f.shape)
-    return at.weight("", f.shape, f.init, (size // f.shape[0] if f.shape else 1, f.shape[0] if f.shape else 1), f.dtype)
+    fans = f.fans or (size // f.shape[0] if f.shape else 1, f.shape[0] if f.shape else 1)
+    return at.weight("", f.shape, f.init, fans, f.dtype)
 
 
 @layer(
