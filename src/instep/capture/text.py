@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from instep.capture.base import Captured, CaptureError
+from instep.capture.foreign import fit_keras, renamed
+from instep.capture.tf.checkpoint import is_checkpoint, read_checkpoint
 from instep.graph.reference import GraphReference
 from instep.graph.text import TextError, is_text, parse
 
@@ -49,14 +51,24 @@ def _path(label: str) -> str:
 
 
 def _weights(path: str, weights: str | None, inputs: Any, args: Any) -> tuple[Any, list[str]]:
-    """What ``parse`` takes as weights: a safetensors file is its own business, a .pth is read by torch."""
+    """What ``parse`` takes as weights: a safetensors file is its own business, a .pth is read by torch.
+
+    A text's ``names`` say what the files call its layers.
+    """
     if weights is None or weights.endswith(".safetensors"):
         return weights, [] if weights is None else [f"weights from {os.path.basename(weights)}"]
+    bare = parse(path, inputs=inputs, args=args, initial=False)
+    said = bare.meta.get("names")
+    table: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
+    loaded = f"weights from {os.path.basename(weights)}"
+    if is_checkpoint(weights):
+        arrays, notes = fit_keras(read_checkpoint(weights), bare, table, weights)
+        return arrays, [loaded, *notes]
     from instep.capture.torch.weights import fitting, read_tensors, unwrap
 
-    notes: list[str] = []
+    notes = []
     state = unwrap(read_tensors(weights), weights, notes)
-    wanted = parse(path, inputs=inputs, args=args, initial=False).weights
-    state = fitting(state, {v.name: v for v in wanted}, notes)
-    arrays = {k: np.asarray(v.detach().cpu().numpy()) for k, v in state.items()}
-    return arrays, [f"weights from {os.path.basename(weights)}", *notes]
+    names = renamed(state, table)
+    state = {names.get(k) or k: v for k, v in state.items() if names.get(k, k) is not None}
+    state = fitting(state, {v.name: v for v in bare.weights}, notes)
+    return {k: np.asarray(v.detach().cpu().numpy()) for k, v in state.items()}, [loaded, *notes]

@@ -1,0 +1,1 @@
+"""Reads what TensorFlow saves, without TensorFlow: the variables of checkpoints and SavedModels."""
