@@ -11,8 +11,9 @@ from instep.graph import SourceView, ops
 from instep.rewrite import driver
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.mincut import Labelling
+from instep.rewrite.pipelines import to_channels_last
 from instep.rewrite.rank import flatten_gathers, lower_rank
-from instep.rewrite.views import canonicalise_views, hoist_slices
+from instep.rewrite.views import canonicalise_views, hoist_slices, shorten_views
 from rewriting import Net
 
 RANDOM = np.random.default_rng(1)
@@ -142,6 +143,44 @@ def test_every_value_keeps_its_numbers_and_only_needed_transposes_stay(name, io)
         assert result.inputs[0].shape == build().inputs[0].shape
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_last_keeps_every_value_operator_and_parameter(name):
+    graph = NETWORKS[name][0]()
+    for value in graph.inputs:
+        value.source = SourceView.whole(value.name, value.shape)
+    for i, node in enumerate(graph.nodes):
+        node.scope = f"net.layer{i}"
+    result, _ = to_channels_last(graph)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(v.shape) for v in graph.inputs]
+    before = {v.name: a for v, a in graph.run(inputs).items()}
+    after = result.run([v.source.apply(a) for v, a in zip(result.inputs, inputs, strict=True)])
+    for value, array in after.items():
+        if value.source is not None:
+            np.testing.assert_allclose(array, value.source.apply(before[value.source.name]), rtol=1e-9, atol=1e-12)
+    assert all(v.source is not None for v in (*result.inputs, *result.outputs))
+    for value in (*result.inputs, *result.outputs):
+        assert value.rank != 4 or value.source.perm == (0, 2, 3, 1)
+    views = (ops.Reshape, ops.Permute)
+    kept = [(type(n.op), n.scope) for n in graph.nodes if not isinstance(n.op, views)]
+    assert [(type(n.op), n.scope) for n in result.nodes if not isinstance(n.op, views)] == kept
+    assert len(result.nodes) <= len(graph.nodes) + 2
+    sizes = {v.name: v.size for v in graph.weights}
+    assert {v.name: v.size for v in result.weights} == sizes
+
+
+def test_channels_last_leaves_batch_norms_dropouts_and_names_as_they_are():
+    add = Net((1, 3, 8, 8))
+    (x,) = add.inputs
+    a = add.norm(add(ops.Conv2d(padding=PAD1), x, (8, 3, 3, 3)))
+    a = add(ops.Dropout(0.2, (2, 3)), add(ops.Relu(), a))
+    add.out(add(ops.Linear(), add(ops.Reshape((1, 512)), a), (4, 512)))
+    result, _ = to_channels_last(add.graph)
+    kinds = [type(n.op).__name__ for n in result.nodes]
+    assert kinds == ["Conv2d", "BatchNorm", "Relu", "Dropout", "Permute", "Reshape", "Linear"]
+    assert result.nodes[1].op.axis == 3 and result.nodes[3].op.shared == (1, 2)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_the_cut_finds_the_cheapest_labelling(data):
@@ -263,6 +302,8 @@ def test_random_graphs_keep_their_numbers(data):
         return
     io = data.draw(st.sampled_from(["nhwc", "nchw"]))
     passes = [hoist_slices, assign_layout(io), hoist_slices, lower_rank, canonicalise_views]
+    if data.draw(st.booleans()):
+        passes = [assign_layout(io), shorten_views]
     result, before, after = run_both(graph, passes)
     for value, array in after.items():
         if value.source is not None:

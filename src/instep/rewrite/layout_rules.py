@@ -27,7 +27,7 @@ ONE_AXIS = (
     ops.TakeAlong,
 )
 #: Operators with one entry per axis, or a list of axes.
-PER_AXIS = (ops.Slice, ops.Pad, ops.Flip, ops.Roll, ops.Expand, ops.LayerNorm, ops.RmsNorm)
+PER_AXIS = (ops.Slice, ops.Pad, ops.Flip, ops.Roll, ops.Expand, ops.LayerNorm, ops.RmsNorm, ops.Dropout)
 #: Operators that work along the last axis and do not mind the order of the others.
 LAST_AXIS = (ops.Linear, ops.TopK)
 #: Operators that every runtime does best, or only, along the last axis.
@@ -122,6 +122,8 @@ def moved(
         return op.with_(axes=tuple(sorted(at[a] for a in op.axes))), inputs  # type: ignore[attr-defined]
     if isinstance(op, ops.Flip):
         return op.with_(axes=tuple(sorted(at[a] for a in op.axes))), inputs
+    if isinstance(op, ops.Dropout):
+        return op.with_(shared=tuple(sorted(at[a] for a in op.shared))), inputs
     if isinstance(op, ops.Roll):
         return op.with_(axes=tuple(at[a] for a in op.axes)), inputs
     if isinstance(op, ops.Slice):

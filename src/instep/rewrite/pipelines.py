@@ -37,9 +37,9 @@ from instep.rewrite.recognise.arithmetic import recognise_arithmetic, recognise_
 from instep.rewrite.recognise.norms import fold_scales_into_norms, recognise_folded_norms, recognise_norms
 from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.tune.lanes import fill_lanes
-from instep.rewrite.views import canonicalise_views, hoist_slices
+from instep.rewrite.views import canonicalise_views, hoist_slices, shorten_views
 
-__all__ = ["FORMS", "TUNINGS", "to_tflite"]
+__all__ = ["FORMS", "TUNINGS", "to_channels_last", "to_tflite"]
 
 #: How often a group of rewrites may run before it has to be done.
 ROUNDS = 6
@@ -59,6 +59,22 @@ ORDER: tuple[Rewrite, ...] = (
 
 #: Rewrites for one kind of processor, by name.
 TUNINGS: dict[str, tuple[Rewrite, ...]] = {"avx512": (fill_lanes,)}
+
+
+def to_channels_last(
+    graph: Graph, *, prove: Callable[[Graph, Graph, str], object] | None = None
+) -> tuple[Graph, list[PassReport]]:
+    """Captured graph → the same network with channels last, its 4-D inputs and outputs too, for Keras and JAX.
+
+    Nothing is folded, fused or lowered: batch norms and dropouts stay, every parameter keeps its name and every node
+    its scope, so that what is written can be trained and recognised. ``prove`` as in ``to_tflite``.
+    """
+    graph = graph.copy()
+    graph.prune()
+    validate(graph, stage="captured")
+    graph, reports = run(graph, (assign_layout("nhwc"), shorten_views), prove=prove)
+    validate(graph, after="shorten-views", stage="laid out")
+    return graph, [r for r in reports if r.changed]
 
 
 def to_tflite(

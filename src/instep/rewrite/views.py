@@ -12,7 +12,7 @@ from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.view_algebra import View, reshape_groups
 
-__all__ = ["canonicalise_views", "hoist_slices"]
+__all__ = ["canonicalise_views", "hoist_slices", "shorten_views"]
 
 VIEW = (ops.Reshape, ops.Permute)
 #: What one more operator costs beside the bytes that it moves (a RESHAPE still copies, at memcpy speed).
@@ -114,6 +114,30 @@ def _write(edit: Editor, node: Node, root: Value, steps: list[Operator]) -> None
     for op in steps[:-1]:
         value = edit.add(op, [value], node)
     edit.splice(node, steps[-1], [value])
+
+
+@rewrite("a chain of reshapes and permutes is one affine index map; the same map is written with fewer operators")
+def shorten_views(edit: Editor) -> bool:
+    """Fewer operators, of whatever rank the network has: for frameworks that take any, and for people who read."""
+    changed = False
+    for node in edit.nodes(*VIEW):
+        if not edit.alive(node):
+            continue
+        chain = [node]
+        while (parent := edit.maker(chain[-1].inputs[0], *VIEW)) is not None and edit.only_user(parent.output):
+            chain.append(parent)
+        for count in range(len(chain), 0, -1):
+            view = View(chain[count - 1].inputs[0].shape)
+            if not all(view.then(n.op) for n in reversed(chain[:count])):
+                continue
+            steps = view.to_ops(max_rank=max(4, *(n.output.rank for n in chain)))
+            is_output = edit.is_output(node.output)
+            if len(steps) >= count or (is_output and not steps):
+                continue
+            _write(edit, node, chain[count - 1].inputs[0], steps)
+            changed = True
+            break
+    return changed
 
 
 @rewrite("slicing a view's result takes the same elements as viewing a slice of its input")
