@@ -35,13 +35,16 @@ class Operator:
     """Base of all operators. A subclass is a frozen dataclass, registered by ``@operator``.
 
     It states in one place its fields, its shape rule (``infer``), its meaning (``evaluate``) and its cost
-    (``macs``). ``decompose`` may express it in other operators; backends register lowerings of their own.
+    (``macs``, ``arithmetic``). ``decompose`` may express it in other operators; backends register lowerings of
+    their own.
     """
 
     #: Layout-free operators act on each element alone (numpy broadcasting between inputs).
     elementwise: ClassVar[bool] = False
     #: Spatial operators have a ``layout`` field, "NCHW" or "NHWC", that says how to read their first input.
     spatial: ClassVar[bool] = False
+    #: Arithmetic operations for each element that comes out, besides those of the multiply-accumulates.
+    each: ClassVar[int] = 0
 
     @property
     def name(self) -> str:
@@ -58,6 +61,16 @@ class Operator:
     def macs(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
         """Multiply-accumulates of one application."""
         return 0
+
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        """Arithmetic operations of one application, as TensorFlow's converter logs their "estimated count".
+
+        Two for a multiply-accumulate; one for an addition, subtraction, multiplication or division of elements, and
+        for a bias, which convolutions are always counted with; 64 for a sigmoid, a tanh or a softmax; the window's
+        area for a pool. Comparisons, roots, exponentials, plain reductions and moves count nothing. The converter
+        forgets products of two computed matrices; they count here.
+        """
+        return 2 * self.macs(inputs, outputs) + self.each * outputs[0].size
 
     def fields(self) -> dict[str, Any]:
         """Field names and values, in order."""

@@ -84,14 +84,14 @@ def human_bytes(count: int) -> str:
     return f"{size:.2f} GiB"
 
 
-def human_count(count: int) -> str:
-    """``54321`` → ``54.3 k``: three figures and a decimal prefix."""
+def human_count(count: int, figures: int = 3) -> str:
+    """``54321`` → ``54.3 k``: three figures, or as many as are asked for, and a decimal prefix."""
     size = float(count)
     for unit in ("", " k", " M", " G"):
         if size < 1000:
-            return f"{count}" if not unit else f"{size:.3g}{unit}"
+            return f"{count}" if not unit else f"{size:.{figures}g}{unit}"
         size /= 1000
-    return f"{size:.3g} T"
+    return f"{size:.{figures}g} T"
 
 
 def human_ratio(ratio: float | None) -> str:

@@ -28,6 +28,8 @@ class Line:
     parameters: int
     macs: int
     origin: str = ""
+    #: additions, subtractions, multiplications, divisions (``Operator.arithmetic``)
+    arithmetic: int = 0
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Table:
     parameters: int
     parameter_bytes: int
     macs: int
+    arithmetic: int
     #: the bytes of all values that operators make, as if none were reused
     activation_bytes: int
     ops: dict[str, int]
@@ -63,6 +66,7 @@ class Table:
             "parameters": self.parameters,
             "parameter_bytes": self.parameter_bytes,
             "macs": self.macs,
+            "arithmetic": self.arithmetic,
             "activation_bytes": self.activation_bytes,
             "ops": self.ops,
             "max_rank": self.max_rank,
@@ -76,6 +80,7 @@ class Table:
                     "shape": list(r.shape),
                     "parameters": r.parameters,
                     "macs": r.macs,
+                    "arithmetic": r.arithmetic,
                     "origin": r.origin,
                 }
                 for r in self.lines
@@ -92,7 +97,12 @@ class _Item:
     shape: tuple[int, ...]
     parameters: int
     macs: int
+    arithmetic: int
     origin: str
+
+    def line(self, depth: int, name: str) -> Line:
+        cost = self.parameters, self.macs, self.origin, self.arithmetic
+        return Line(depth, name, self.operator, self.shape, *cost)
 
 
 def _tree(items: Iterable[_Item]) -> list[Line]:
@@ -109,16 +119,15 @@ def _tree(items: Iterable[_Item]) -> list[Line]:
                 j += 1
             inside = group[i:j]
             if head is None:
-                for item in inside:
-                    lines.append(Line(depth, "", item.operator, item.shape, item.parameters, item.macs, item.origin))
+                lines.extend(item.line(depth, "") for item in inside)
             elif len(inside) == 1:
-                item = inside[0]
-                name = ".".join(item.path[depth:])
-                lines.append(Line(depth, name, item.operator, item.shape, item.parameters, item.macs, item.origin))
+                lines.append(inside[0].line(depth, ".".join(inside[0].path[depth:])))
             else:
                 last, name, deeper = inside[-1], head, depth + 1
-                sums = sum(x.parameters for x in inside), sum(x.macs for x in inside)
-                lines.append(Line(depth, name, "", last.shape, *sums))
+                parameters, macs, arithmetic = (
+                    sum(counts) for counts in zip(*((x.parameters, x.macs, x.arithmetic) for x in inside), strict=True)
+                )
+                lines.append(Line(depth, name, "", last.shape, parameters, macs, arithmetic=arithmetic))
                 visit(inside, deeper)
             i = j
 
@@ -143,8 +152,9 @@ def table_of_graph(graph: Graph, source: str, notes: Iterable[str] = ()) -> Tabl
             counted.add(value)
             if value.dtype.startswith("float") and not value.name.endswith(_BUFFERS) and value.name not in said:
                 parameters += value.size
-        macs = node.op.macs([v.spec for v in node.inputs], [v.spec for v in node.outputs])
-        items.append(_Item(_path(node.scope), node.op.name, node.output.shape, parameters, macs, node.origin))
+        specs = [v.spec for v in node.inputs], [v.spec for v in node.outputs]
+        cost = node.op.macs(*specs), node.op.arithmetic(*specs)
+        items.append(_Item(_path(node.scope), node.op.name, node.output.shape, parameters, *cost, node.origin))
     ops: dict[str, int] = {}
     for node in graph.nodes:
         ops[node.op.name] = ops.get(node.op.name, 0) + 1
@@ -156,8 +166,9 @@ def table_of_graph(graph: Graph, source: str, notes: Iterable[str] = ()) -> Tabl
         [(n, v.shape, v.dtype) for n, v in zip(graph.output_names, graph.outputs, strict=True)],
         _tree(items),
         sum(i.parameters for i in items),
-        sum(a.nbytes for v, a in graph.weights.items() if v in counted),
+        sum(v.nbytes for v in graph.weights if v in counted),
         sum(i.macs for i in items),
+        sum(i.arithmetic for i in items),
         sum(v.nbytes for v in made),
         ops,
         max((v.rank for v in graph.values()), default=0),
@@ -182,7 +193,7 @@ def table_of_file(info: TFLiteInfo) -> Table:
         name = tensors[op.outputs[0]].name if op.outputs else ""
         # our tensors are called scope/operation; other tools' names are taken whole
         scope = name.rpartition("/")[0] if info.instep else name.replace("/", ".")
-        items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), ""))
+        items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), _arithmetic(info, op), ""))
     made = [tensors[i] for op in info.ops for i in op.outputs if i >= 0]
     facts = {k: v for k, v in info.instep.items() if k != "views"}
     return Table(
@@ -194,6 +205,7 @@ def table_of_file(info: TFLiteInfo) -> Table:
         sum(i.parameters for i in items),
         sum(tensors[i].constant_bytes for i in counted),
         sum(i.macs for i in items),
+        sum(i.arithmetic for i in items),
         sum(_size(t.shape) * _width(t.dtype) for t in made),
         dict(info.histogram.most_common()),
         info.max_rank,
@@ -231,3 +243,26 @@ def _macs(info: TFLiteInfo, op: Any) -> int:
         case "BATCH_MATMUL":
             return made * info.tensors[op.inputs[0]].shape[-1]
     return 0
+
+
+#: Arithmetic operations for each element that comes out, besides the multiply-accumulates (see Operator.arithmetic).
+_EACH = {
+    "CONV_2D": 1, "CONV_3D": 1, "DEPTHWISE_CONV_2D": 1, "ADD": 1, "SUB": 1, "MUL": 1, "DIV": 1, "LOGISTIC": 64,
+    "TANH": 64, "SOFTMAX": 64, "LOG_SOFTMAX": 64, "L2_NORMALIZATION": 3,
+}  # fmt: skip
+
+
+def _arithmetic(info: TFLiteInfo, op: Any) -> int:
+    """Arithmetic operations of an operator of a file, as ``Operator.arithmetic`` counts those of a graph."""
+    if not op.outputs:
+        return 0
+    made = _size(info.tensors[op.outputs[0]].shape)
+    each = _EACH.get(op.name, 0)
+    match op.name:
+        case "FULLY_CONNECTED":
+            each = int(len(op.inputs) > 2 and op.inputs[2] >= 0)
+        case "ADD_N":
+            each = len(op.inputs) - 1
+        case "AVERAGE_POOL_2D" | "MAX_POOL_2D":
+            each = op.options.filterHeight * op.options.filterWidth if op.options is not None else 0
+    return 2 * _macs(info, op) + each * made

@@ -101,6 +101,7 @@ def tree(table: Table, depth: int | None = None) -> RenderableType:
             facts.add_row(label, Text(f"{name}: {dtype} {'×'.join(map(str, shape))}"))
     facts.add_row("parameters", f"{human_count(table.parameters)} ({human_bytes(table.parameter_bytes)})")
     facts.add_row("multiply-accumulates", human_count(table.macs))
+    facts.add_row("arithmetic operations", human_count(table.arithmetic, 4))
     facts.add_row("activations", human_bytes(table.activation_bytes))
     counts = sorted(table.ops.items(), key=lambda item: (-item[1], item[0]))
     facts.add_row("operators", f"{sum(table.ops.values())}: " + ", ".join(f"{c} {n}" for n, c in counts))

@@ -31,26 +31,57 @@ def erf(x: np.ndarray) -> np.ndarray:
     a = np.abs(wide)
     # |x| <= 0.5
     z = np.where(a <= 0.5, wide * wide, 0.0)
-    num = (((1.85777706184603153e-1 * z + 3.16112374387056560e0) * z + 1.13864154151050156e2) * z
-           + 3.77485237685302021e2) * z + 3.20937758913846947e3
-    den = (((z + 2.36012909523441209e1) * z + 2.44024637934444173e2) * z + 1.28261652607737228e3) * z \
-        + 2.84423683343917062e3
+    num = (
+        ((1.85777706184603153e-1 * z + 3.16112374387056560e0) * z + 1.13864154151050156e2) * z + 3.77485237685302021e2
+    ) * z + 3.20937758913846947e3
+    den = (
+        ((z + 2.36012909523441209e1) * z + 2.44024637934444173e2) * z + 1.28261652607737228e3
+    ) * z + 2.84423683343917062e3
     small = wide * num / den
     # 0.5 < |x| <= 4
     y = np.clip(a, 0.46875, 4.0)
-    pn = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-          2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
-          1.23033935479799725e3)
-    pd = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-          3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
+    pn = (
+        2.15311535474403846e-8,
+        5.64188496988670089e-1,
+        8.88314979438837594e0,
+        6.61191906371416295e1,
+        2.98635138197400131e2,
+        8.81952221241769090e2,
+        1.71204761263407058e3,
+        2.05107837782607147e3,
+        1.23033935479799725e3,
+    )
+    pd = (
+        1.0,
+        1.57449261107098347e1,
+        1.17693950891312499e2,
+        5.37181101862009858e2,
+        1.62138957456669019e3,
+        3.29079923573345963e3,
+        4.36261909014324716e3,
+        3.43936767414372164e3,
+        1.23033935480374942e3,
+    )
     medium = np.polyval(pn, y) / np.polyval(pd, y) * np.exp(-y * y)
     # |x| > 4
     w = np.maximum(a, 4.0)
     r = 1.0 / (w * w)
-    qn = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
-          1.60837851487422766e-2, 6.58749161529837803e-4)
-    qd = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
-          2.33520497626869185e-3)
+    qn = (
+        1.63153871373020978e-2,
+        3.05326634961232344e-1,
+        3.60344899949804439e-1,
+        1.25781726111229246e-1,
+        1.60837851487422766e-2,
+        6.58749161529837803e-4,
+    )
+    qd = (
+        1.0,
+        2.56852019228982242e0,
+        1.87295284992346725e0,
+        5.27905102951428412e-1,
+        6.05183413124413191e-2,
+        2.33520497626869185e-3,
+    )
     large = (1 / math.sqrt(math.pi) - r * np.polyval(qn, r) / np.polyval(qd, r)) / w * np.exp(-w * w)
     result = np.where(a <= 0.5, small, np.sign(wide) * (1.0 - np.where(a <= 4.0, medium, large)))
     return result.astype(x.dtype if x.dtype.kind == "f" else np.float64)
@@ -77,14 +108,14 @@ class _Unary(Operator):
         return (np.asarray(type(self).function(x)).astype(x.dtype, copy=False),)
 
 
-def _unary(name: str, function: Callable[[np.ndarray], np.ndarray], doc: str) -> type[_Unary]:
-    body = {"function": staticmethod(function), "__doc__": doc, "__module__": __name__}
+def _unary(name: str, function: Callable[[np.ndarray], np.ndarray], doc: str, each: int = 0) -> type[_Unary]:
+    body = {"function": staticmethod(function), "__doc__": doc, "__module__": __name__, "each": each}
     return operator(type(name, (_Unary,), body))
 
 
 Relu = _unary("Relu", lambda x: np.maximum(x, 0), "max(x, 0).")
-Sigmoid = _unary("Sigmoid", _sigmoid, "1 / (1 + exp(-x)).")
-Tanh = _unary("Tanh", np.tanh, "tanh(x).")
+Sigmoid = _unary("Sigmoid", _sigmoid, "1 / (1 + exp(-x)).", each=64)
+Tanh = _unary("Tanh", np.tanh, "tanh(x).", each=64)
 Exp = _unary("Exp", np.exp, "exp(x).")
 Log = _unary("Log", np.log, "Natural logarithm.")
 Sqrt = _unary("Sqrt", np.sqrt, "Square root.")
@@ -98,15 +129,19 @@ Ceil = _unary("Ceil", np.ceil, "Smallest integer not below x.")
 Round = _unary("Round", np.round, "Nearest integer, halves to even (IEEE 754, as torch.round and TFLite ROUND).")
 Sign = _unary("Sign", np.sign, "-1, 0 or 1.")
 Square = _unary("Square", np.square, "x · x.")
-Reciprocal = _unary("Reciprocal", lambda x: 1 / x, "1 / x.")
+Reciprocal = _unary("Reciprocal", lambda x: 1 / x, "1 / x.", each=1)
 Erf = _unary("Erf", erf, "The error function 2/√π ∫₀ˣ exp(-t²) dt.")
 LogicalNot = _unary("LogicalNot", np.logical_not, "Boolean negation.")
-Silu = _unary("Silu", lambda x: x * _sigmoid(x), "x · sigmoid(x) (Elfwing et al., arXiv 1702.03118; torch.nn.SiLU).")
+Silu = _unary(
+    "Silu", lambda x: x * _sigmoid(x), "x · sigmoid(x) (Elfwing et al., arXiv 1702.03118; torch.nn.SiLU).", each=65
+)
 HardSwish = _unary(
     "HardSwish", lambda x: x * np.clip(x + 3, 0, 6) / 6, "x · relu6(x + 3) / 6 (Howard et al., arXiv 1905.02244)."
 )
-HardSigmoid = _unary("HardSigmoid", lambda x: np.clip(x + 3, 0, 6) / 6, "relu6(x + 3) / 6 (torch.nn.Hardsigmoid).")
-Mish = _unary("Mish", lambda x: x * np.tanh(_softplus(x)), "x · tanh(softplus(x)) (Misra, arXiv 1908.08681).")
+HardSigmoid = _unary(
+    "HardSigmoid", lambda x: np.clip(x + 3, 0, 6) / 6, "relu6(x + 3) / 6 (torch.nn.Hardsigmoid).", each=2
+)
+Mish = _unary("Mish", lambda x: x * np.tanh(_softplus(x)), "x · tanh(softplus(x)) (Misra, arXiv 1908.08681).", each=65)
 Selu = _unary(
     "Selu",
     lambda x: 1.0507009873554805 * (np.maximum(x, 0) + 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
@@ -276,6 +311,7 @@ class Add(_Binary):
 
     activation: str = ""
     function = staticmethod(np.add)
+    each = 1
 
 
 @operator
@@ -284,6 +320,7 @@ class Sub(_Binary):
 
     activation: str = ""
     function = staticmethod(np.subtract)
+    each = 1
 
 
 @operator
@@ -292,6 +329,7 @@ class Mul(_Binary):
 
     activation: str = ""
     function = staticmethod(np.multiply)
+    each = 1
 
 
 @operator
@@ -300,6 +338,7 @@ class Div(_Binary):
 
     activation: str = ""
     function = staticmethod(np.true_divide)
+    each = 1
 
 
 def _binary(name: str, function: Callable[..., np.ndarray], doc: str, to_bool: bool = False) -> type[_Binary]:

@@ -32,6 +32,9 @@ class Linear(Operator):
     def macs(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
         return outputs[0].size * inputs[1].shape[1]
 
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        return 2 * self.macs(inputs, outputs) + (outputs[0].size if len(inputs) > 2 else 0)
+
 
 @operator
 class MatMul(Operator):
@@ -77,6 +80,7 @@ class BatchNorm(Operator):
     eps: float = 1e-5
     axis: int = 1
     momentum: float = 0.1
+    each = 2
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x = inputs[0]
@@ -119,6 +123,9 @@ class GroupNorm(Operator):
         result = result * _along(weight, x.ndim, 1) + _along(bias, x.ndim, 1)
         return (np.moveaxis(result, 1, self.axis),)
 
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        return 4 * inputs[0].size + inputs[0].shape[0] * self.groups
+
 
 @operator
 class LayerNorm(Operator):
@@ -149,6 +156,10 @@ class LayerNorm(Operator):
         result = (x - mean) / np.sqrt(var + x.dtype.type(self.eps))
         return (result * self.spread(weight, x.ndim, x.shape) + self.spread(bias, x.ndim, x.shape),)
 
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        """x - mean, times 1/√, times weight, plus bias; and + eps once for each set that is normalised."""
+        return 4 * inputs[0].size + inputs[0].size // max(inputs[1].size, 1)
+
 
 @operator
 class RmsNorm(Operator):
@@ -172,4 +183,5 @@ class RmsNorm(Operator):
         spread = [x.shape[i] if i in self.axes else 1 for i in range(x.ndim)]
         return (x / scale * weight.reshape(spread),)
 
-
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        return 2 * inputs[0].size + inputs[0].size // max(inputs[1].size, 1)

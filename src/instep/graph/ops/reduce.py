@@ -65,6 +65,7 @@ class Softmax(Operator):
     """exp(x) / Σ exp(x) along ``axis`` (non-negative), computed after subtracting the maximum."""
 
     axis: int
+    each = 64
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs
@@ -83,6 +84,7 @@ class LogSoftmax(Operator):
     """x - log Σ exp(x) along ``axis`` (non-negative)."""
 
     axis: int
+    each = 64
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         return (inputs[0],)

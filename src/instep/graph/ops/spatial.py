@@ -88,6 +88,7 @@ class Conv2d(Operator):
     layout: str = "NCHW"
     activation: str = ""
     spatial = True
+    each = 1  # the bias
 
     def kernel(self, weight: tuple[int, ...]) -> tuple[int, int]:
         """(KH, KW) of a weight shape in this layout."""
@@ -208,6 +209,7 @@ class Conv3d(Operator):
     layout: str = "NCHW"
     activation: str = ""
     spatial = True
+    each = 1  # the bias
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x, weight = inputs[:2]
@@ -258,6 +260,9 @@ class _Pool(Operator):
         oh = _window(h, self.kernel[0], self.stride[0], dilation[0], pads[0])
         ow = _window(w, self.kernel[1], self.stride[1], dilation[1], pads[1])
         return (Spec(join_shape(n, c, oh, ow, self.layout), x.dtype),)
+
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        return math.prod(self.kernel) * outputs[0].size
 
 
 @operator
@@ -329,6 +334,11 @@ class _Adaptive(Operator):
         (x,) = inputs
         n, c, _, _ = split_shape(x.shape, self.layout)
         return (Spec(join_shape(n, c, *self.output_size, self.layout), x.dtype),)
+
+    def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:
+        n, c, *sizes = split_shape(inputs[0].shape, self.layout)
+        wide = (sum(b - a for a, b in self.bins(n, out)) for n, out in zip(sizes, self.output_size, strict=True))
+        return n * c * math.prod(wide)
 
     @staticmethod
     def bins(size: int, out: int) -> list[tuple[int, int]]:
