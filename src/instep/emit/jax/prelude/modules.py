@@ -1,0 +1,59 @@
+"""Layers that exported Flax NNX code brings along where Flax has none of that kind: read as text, never imported."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+
+from instep.emit.jax.prelude.arrays import convolve_transposed
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch norm with PyTorch's running variance: it learns the unbiased variance, where Flax takes the biased one."""
+
+    def __call__(self, x, use_running_average=None, *, mask=None):
+        old = self.var[...]
+        y = super().__call__(x, use_running_average, mask=mask)
+        if not (self.use_running_average if use_running_average is None else use_running_average):
+            count = x.size // x.shape[self.axis]
+            kept = self.momentum * old
+            self.var[...] = kept + (self.var[...] - kept) * (count / max(count - 1, 1))
+        return y
+
+
+class GroupedConvTranspose(nnx.Module):
+    """Transposed convolution in groups; the kernel is [H, W, out / groups, in]."""
+
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        kernel_size,
+        strides,
+        *,
+        padding,
+        kernel_dilation=(1, 1),
+        feature_group_count=1,
+        use_bias=True,
+        rngs,
+    ):
+        shape = (*kernel_size, out_features // feature_group_count, in_features)
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=-1, out_axis=-2)(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else nnx.data(None)
+        self.strides, self.padding = strides, padding
+        self.kernel_dilation, self.feature_group_count = kernel_dilation, feature_group_count
+
+    def __call__(self, x):
+        return convolve_transposed(
+            x,
+            self.kernel[...],
+            None if self.bias is None else self.bias[...],
+            strides=self.strides,
+            padding=self.padding,
+            kernel_dilation=self.kernel_dilation,
+            feature_group_count=self.feature_group_count,
+        )
+
+
+class Buffer(nnx.Variable):
+    """An array that belongs to the network and is not trained: an index, a mask."""

@@ -1,0 +1,96 @@
+"""JAX code of operators that move or choose elements."""
+
+from __future__ import annotations
+
+from instep.emit.code.call import Call, Weight
+from instep.emit.jax.table import RNGS, constant, expression, writes
+from instep.graph import Graph, Node, ops
+
+__all__: list[str] = []
+
+_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@writes(ops.Reshape)
+def reshape(node: Node, graph: Graph) -> Call:
+    """The first axis is left open, so that most code takes any batch."""
+    x, shape = node.inputs[0], tuple(node.op.shape)
+    if x.rank and shape and x.size and x not in graph.weights:
+        shape = (-1, *shape[1:])
+    return expression(node, "jnp.reshape({0}, {shape})", shape=shape)
+
+
+@writes(ops.Permute)
+def permute(node: Node, graph: Graph) -> Call:
+    return expression(node, "jnp.transpose({0}, {axes})", axes=tuple(node.op.perm))
+
+
+@writes(ops.Slice)
+def cut(node: Node, graph: Graph) -> Call:
+    """``x[:, 1:3]``: which axes are cut is code, where is fields."""
+    op, x = node.op, node.inputs[0]
+    parts, fields = [], {}
+    for axis, (start, stop, step, size) in enumerate(zip(op.starts, op.stops, op.steps, x.shape, strict=True)):
+        if (start, stop, step) == (0, size, 1):
+            parts.append(":")
+            continue
+        fields |= {f"start{axis}": start, f"stop{axis}": stop}
+        parts.append(f"{{start{axis}}}:{{stop{axis}}}")
+        if step != 1:
+            fields[f"step{axis}"] = step
+            parts[-1] += f":{{step{axis}}}"
+    while parts and parts[-1] == ":":
+        parts.pop()
+    if len(parts) > 2 and set(parts[:-1]) == {":"} and len(parts) == x.rank:
+        parts = ["...", parts[-1]]
+    return expression(node, f"{{0}}[{', '.join(parts)}]" if parts else "{0}", **fields)
+
+
+@writes(ops.Concat)
+def concat(node: Node, graph: Graph) -> Call:
+    places = ", ".join(f"{{{i}}}" for i in range(len(node.inputs)))
+    return expression(node, f"jnp.concatenate([{places}], axis={{axis}})", axis=node.op.axis)
+
+
+@writes(ops.Pad)
+def pad(node: Node, graph: Graph) -> Call:
+    op = node.op
+    if op.mode != "constant":
+        return expression(node, "jnp.pad({0}, {pads}, mode={mode})", pads=op.pads, mode=_PAD_MODES[op.mode])
+    if op.value == 0:
+        return expression(node, "jnp.pad({0}, {pads})", pads=op.pads)
+    return expression(node, "jnp.pad({0}, {pads}, constant_values={value})", pads=op.pads, value=op.value)
+
+
+@writes(ops.Expand)
+def expand(node: Node, graph: Graph) -> Call:
+    return expression(node, "jnp.broadcast_to({0}, {shape})", shape=tuple(node.op.shape))
+
+
+@writes(ops.Flip)
+def flip(node: Node, graph: Graph) -> Call:
+    return expression(node, "jnp.flip({0}, {axes})", axes=tuple(node.op.axes))
+
+
+@writes(ops.Roll)
+def roll(node: Node, graph: Graph) -> Call:
+    return expression(node, "jnp.roll({0}, {shifts}, {axes})", shifts=tuple(node.op.shifts), axes=tuple(node.op.axes))
+
+
+@writes(ops.Gather)
+def gather(node: Node, graph: Graph) -> Call:
+    """A table of parameters whose rows are asked for by computed numbers is an embedding."""
+    x, indices = node.inputs
+    if node.op.axis == 0 and x.rank == 2 and constant(graph, x) and indices not in graph.weights:
+        fields = {"num_embeddings": x.shape[0], "features": x.shape[1], "rngs": RNGS}
+        weights = {"embedding": Weight(x)}
+        return Call([indices], node.outputs, fields=fields, layer="nnx.Embed", positional=2, weights=weights)
+    return expression(node, "jnp.take({0}, {1}, axis={axis})", axis=node.op.axis)
+
+
+@writes(ops.TakeAlong)
+def take_along(node: Node, graph: Graph) -> Call:
+    (x, indices), axis = node.inputs, node.op.axis
+    cut = [":" if a == axis or n == m else f":{n}" for a, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True))]
+    part = f"{{0}}[{', '.join(cut)}]" if set(cut) != {":"} else "{0}"
+    return expression(node, f"jnp.take_along_axis({part}, {{1}}, axis={{axis}})", axis=axis)

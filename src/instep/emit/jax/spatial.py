@@ -1,0 +1,149 @@
+"""JAX code of operators with a spatial layout, channels last."""
+
+from __future__ import annotations
+
+from instep.emit.code.call import Call, Weight
+from instep.emit.jax.linear import layer
+from instep.emit.jax.table import activated, constant, expression, needs_last, writes
+from instep.graph import Graph, Node, Operator, ops
+
+__all__: list[str] = []
+
+
+@writes(ops.Conv2d, ops.Conv3d)
+def conv(node: Node, graph: Graph) -> Call:
+    """[O, ..., I] of the graph is [..., I, O] here."""
+    needs_last(node)
+    op, (x, weight, *bias) = node.op, node.inputs
+    perm = (*range(1, weight.rank), 0)
+    places = {"strides": op.stride, "padding": op.padding, **_rest(op)}
+    if not constant(graph, weight, *bias):
+        return _computed(node, "convolve", f"jnp.transpose({{1}}, {perm})", places)
+    fields = {"in_features": x.shape[-1], "out_features": weight.shape[0], "kernel_size": weight.shape[1:-1], **places}
+    return layer(node, "nnx.Conv", [x], fields, {"kernel": Weight(weight, perm)}, bias, positional=3)
+
+
+@writes(ops.ConvTranspose2d)
+def conv_transpose(node: Node, graph: Graph) -> Call:
+    """Flax pads the stretched input: what torch crops, counted from the full result."""
+    needs_last(node)
+    op, (x, weight, *bias) = node.op, node.inputs
+    kernel = weight.shape[1:3]
+    rows = zip(op.padding, kernel, op.dilation, op.output_padding, strict=True)
+    pads = tuple((d * (k - 1) - a, d * (k - 1) - b + more) for (a, b), k, d, more in rows)
+    places = {"strides": op.stride, "padding": pads, **_rest(op)}
+    # [I, H, W, O / groups] of the graph is [H, W, O / groups, I] here
+    perm = (1, 2, 3, 0)
+    if not constant(graph, weight, *bias):
+        return _computed(node, "convolve_transposed", f"jnp.transpose({{1}}, {perm})", places)
+    fields = {"in_features": x.shape[-1], "out_features": weight.shape[3] * op.groups, "kernel_size": kernel, **places}
+    weights = {"kernel": Weight(weight, perm)}
+    if op.groups != 1:
+        name = "GroupedConvTranspose"
+        return layer(node, name, [x], fields, weights, bias, positional=3, helper=name)
+    del fields["feature_group_count"]
+    fields["transpose_kernel"] = True
+    return layer(node, "nnx.ConvTranspose", [x], fields, weights, bias, positional=3)
+
+
+def _rest(op: Operator) -> dict:
+    """The options that most convolutions leave as they are."""
+    return {"kernel_dilation": op.dilation, "feature_group_count": op.groups}
+
+
+def _computed(node: Node, helper: str, kernel: str, places: dict) -> Call:
+    """A convolution whose kernel is computed."""
+    bias = ", {2}" if len(node.inputs) > 2 else ""
+    options = "".join(f", {name}={{{name}}}" for name in places)
+    return expression(
+        node, activated(f"{helper}({{0}}, {kernel}{bias}{options})", node.op.activation), helper, **places
+    )
+
+
+@writes(ops.MaxPool2d)
+def max_pool(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"window": op.kernel, "strides": op.stride, "padding": op.padding}
+    if op.dilation == (1, 1):
+        return expression(node, activated("nnx.max_pool({0}, {window}, {strides}, {padding})", op.activation), **fields)
+    code = activated("max_pool({0}, {window}, {strides}, {padding}, {dilation})", op.activation)
+    return expression(node, code, "max_pool", **fields, dilation=op.dilation)
+
+
+@writes(ops.AvgPool2d)
+def avg_pool(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"window": op.kernel, "strides": op.stride, "padding": op.padding}
+    code, name = "avg_pool({0}, {window}, {strides}, {padding}", "avg_pool"
+    if not op.count_include_pad and any(map(any, op.padding)):
+        code += ", count_include_pad=False"
+    if any(op.overhang):
+        return expression(
+            node, activated(code + ", overhang={overhang})", op.activation), name, **fields, overhang=op.overhang
+        )
+    return expression(node, activated(f"nnx.{code})", op.activation), **fields)
+
+
+@writes(ops.AdaptiveAvgPool2d, ops.AdaptiveMaxPool2d)
+def adaptive_pool(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op, (_, h, w, _) = node.op, node.inputs[0].shape
+    mean = isinstance(op, ops.AdaptiveAvgPool2d)
+    reduce = "jnp.mean" if mean else "jnp.max"
+    oh, ow = op.output_size
+    if (oh, ow) == (1, 1):
+        return expression(node, f"{reduce}({{0}}, axis=(1, 2), keepdims=True)")
+    if h % oh or w % ow:
+        code = f"adaptive_pool({{0}}, {{output_size}}, {reduce})"
+        return expression(node, code, "adaptive_pool", output_size=op.output_size)
+    window = (h // oh, w // ow)
+    pool = "nnx.avg_pool" if mean else "nnx.max_pool"
+    return expression(node, f"{pool}({{0}}, {{window}}, {{strides}})", window=window, strides=window)
+
+
+@writes(ops.Resize2d)
+def resize(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"size": op.size, "mode": op.mode, "coordinates": op.coordinates}
+    code = "resize({0}, {size}, {mode}, {coordinates}"
+    if op.scale:
+        fields["scale"] = op.scale
+        code += ", scale={scale}"
+    if op.antialias:
+        code += ", antialias=True"
+    return expression(node, code + ")", "resize", **fields)
+
+
+@writes(ops.DepthToSpace, ops.SpaceToDepth)
+def pixel_shuffle(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    name = "depth_to_space" if isinstance(node.op, ops.DepthToSpace) else "space_to_depth"
+    return expression(node, f"{name}({{0}}, {{block}}, {{order}})", name, block=node.op.block, order=node.op.order)
+
+
+@writes(ops.Unfold2d)
+def unfold(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"kernel": op.kernel, "strides": op.stride, "padding": op.padding, "dilation": op.dilation}
+    return expression(node, "unfold({0}, {kernel}, {strides}, {padding}, {dilation})", "unfold", **fields)
+
+
+@writes(ops.Fold2d)
+def fold(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"output_size": op.output_size, "kernel": op.kernel, "strides": op.stride, "padding": op.padding}
+    code = "fold({0}, {output_size}, {kernel}, {strides}, {padding}, {dilation})"
+    return expression(node, code, "fold", **fields, dilation=op.dilation)
+
+
+@writes(ops.GridSample)
+def grid_sample(node: Node, graph: Graph) -> Call:
+    needs_last(node)
+    op = node.op
+    fields = {"mode": op.mode, "padding_mode": op.padding_mode, "align_corners": op.align_corners}
+    return expression(node, "grid_sample({0}, {1}, {mode}, {padding_mode}, {align_corners})", "grid_sample", **fields)
