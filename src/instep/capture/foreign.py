@@ -18,6 +18,8 @@ LEAVES = {
     "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var", "weights": "weight",
     "biases": "bias", "w": "weight", "b": "bias",
 }  # fmt: skip
+#: What a checkpoint writes before the number of a layer within a Sequential or functional model.
+_NUMBERED = re.compile(r"\blayer_with_weights-(?=\d)")
 _HOLE = re.compile(r"\\\{([A-Za-z_]\w*)\\\}")
 
 
@@ -97,6 +99,7 @@ def fit_keras(
 
 def _plain(name: str) -> str:
     layer, leaf = _split(name)
+    layer = _NUMBERED.sub("", layer)
     return ".".join(p for p in (layer.replace("/", "."), LEAVES.get(leaf, leaf)) if p)
 
 
