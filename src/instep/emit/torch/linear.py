@@ -1,0 +1,121 @@
+"""Matrix products and normalisations as PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from instep.emit.code.call import Call, Weight
+from instep.emit.torch.table import activated, claimed, code, move, rule, short
+from instep.graph import ops
+from instep.graph.core import Graph, Node, Value
+
+
+@rule(ops.Linear)
+def linear(node: Node, graph: Graph) -> Call:
+    x, *rest = node.inputs
+    activation = node.op.activation
+    if not claimed(graph, rest):
+        template = "F.linear({0}, {1}, {2})" if len(rest) > 1 else "F.linear({0}, {1})"
+        return code(node, activated(template, activation))
+    out, features = rest[0].shape
+    fields = {"in_features": features, "out_features": out, "bias": len(rest) > 1}
+    weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=False)}
+    template = activated("{layer}({0})", activation)
+    return Call([x], node.outputs, template, fields, "nn.Linear", 2, weights, defaults={"bias": True})
+
+
+@rule(ops.MatMul)
+def matmul(node: Node, graph: Graph) -> Call:
+    a = "{0}.transpose(-2, -1)" if node.op.transpose_a else "{0}"
+    b = "{1}.transpose(-2, -1)" if node.op.transpose_b else "{1}"
+    return code(node, f"{a} @ {b}")
+
+
+def _unit(graph: Graph, values: list[Value]) -> bool:
+    """Whether scale and shift are ones and zeros that the source has as no parameters."""
+    fills = (1.0, 0.0)
+    return all("/" in v.name and bool(np.all(graph.weights[v] == fill)) for v, fill in zip(values, fills, strict=False))
+
+
+@rule(ops.BatchNorm)
+def batch_norm(node: Node, graph: Graph) -> Call:
+    op, (x, *rest) = node.op, node.inputs
+    if not claimed(graph, rest):
+        template = "F.batch_norm({0}, {3}, {4}, {1}, {2}, eps={eps})"
+        return code(node, move(template, op.axis, x.rank), eps=op.eps)
+    rank = {2: 1, 3: 1, 4: 2, 5: 3}.get(x.rank, 1)
+    template = move("{layer}({0})", op.axis, x.rank)
+    if x.rank > 5:
+        template = f"{{layer}}({{0}}.movedim({op.axis}, 1).flatten(2)).reshape({_moved(x.shape, op.axis)})"
+        template += f".movedim(1, {op.axis})"
+    names = ("weight", "bias", "running_mean", "running_var")
+    weights = {k: Weight(v) for k, v in zip(names, rest, strict=True)}
+    fields: dict[str, Any] = {
+        "num_features": rest[0].size,
+        "eps": op.eps,
+        "momentum": op.momentum,
+        "affine": not _unit(graph, rest[:2]),
+    }
+    if not fields["affine"]:
+        del weights["weight"], weights["bias"]
+    usual = {"eps": 1e-5, "momentum": 0.1, "affine": True}
+    return Call([x], node.outputs, template, fields, f"nn.BatchNorm{rank}d", 1, weights, defaults=usual)
+
+
+def _moved(shape: tuple[int, ...], axis: int) -> list[int]:
+    """``shape`` with ``axis`` second."""
+    rest = [n for a, n in enumerate(shape) if a != axis]
+    return [-1, shape[axis], *rest[1:]]
+
+
+@rule(ops.GroupNorm)
+def group_norm(node: Node, graph: Graph) -> Call:
+    op, (x, *rest) = node.op, node.inputs
+    alone = x.size == x.shape[0] * op.groups  # nn.GroupNorm refuses groups of one number
+    if alone or not claimed(graph, rest):
+        template = "torch.group_norm({0}, {groups}, {1}, {2}, {eps})"
+        return code(node, move(template, op.axis, x.rank), groups=op.groups, eps=op.eps)
+    fields: dict[str, Any] = {
+        "num_groups": op.groups,
+        "num_channels": rest[0].size,
+        "eps": op.eps,
+        "affine": not _unit(graph, rest),
+    }
+    weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=True)} if fields["affine"] else {}
+    template, usual = move("{layer}({0})", op.axis, x.rank), {"eps": 1e-5, "affine": True}
+    return Call([x], node.outputs, template, fields, "nn.GroupNorm", 2, weights, defaults=usual)
+
+
+@rule(ops.LayerNorm, ops.RmsNorm)
+def layer_norm(node: Node, graph: Graph) -> Call:
+    op, (x, *rest) = node.op, node.inputs
+    shape = tuple(x.shape[a] for a in op.axes)
+    name, function = ("LayerNorm", "layer_norm") if isinstance(op, ops.LayerNorm) else ("RMSNorm", "rms_norm")
+    if not claimed(graph, rest):
+        given = "{1}, {2}" if len(rest) > 1 else "{1}"
+        template = f"F.{function}({{0}}, {{shape}}, {given}, {{eps}})"
+        return code(node, _last(template, op.axes, x.rank), shape=shape, eps=op.eps)
+    affine = not _unit(graph, rest)
+    fields: dict[str, Any] = {
+        "normalized_shape": short(shape) if len(shape) == 1 else shape,
+        "eps": op.eps,
+        "elementwise_affine": affine,
+    }
+    weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=False)} if affine else {}
+    usual: dict[str, Any] = {"elementwise_affine": True}
+    if name == "LayerNorm":
+        usual["eps"] = 1e-5
+    template = _last("{layer}({0})", op.axes, x.rank)
+    return Call([x], node.outputs, template, fields, f"nn.{name}", 1, weights, defaults=usual)
+
+
+def _last(template: str, axes: tuple[int, ...], rank: int) -> str:
+    """``template``, which normalises the last axes of {0}, for one that has them at ``axes``."""
+    last = tuple(range(rank - len(axes), rank))
+    if axes == last:
+        return template
+    perm = (*(a for a in range(rank) if a not in axes), *axes)
+    back = tuple(int(a) for a in np.argsort(perm))
+    return template.replace("{0}", f"{{0}}.permute{perm}") + f".permute{back}"
