@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from instep.graph.core import Graph, GraphError, Node
+from instep.graph.pending import drawn
 
 __all__ = ["STAGES", "validate"]
 
@@ -41,7 +42,7 @@ def validate(graph: Graph, *, after: str = "", stage: str = "") -> None:
     known = set(graph.inputs) | set(graph.weights)
     if len(graph.input_names) != len(graph.inputs) or len(graph.output_names) != len(graph.outputs):
         raise GraphError(f"every input and output needs a name{where}")
-    for value, array in graph.weights.items():
+    for value, array in drawn(graph.weights):
         if value.shape != array.shape or value.dtype != str(array.dtype):
             raise GraphError(f"constant {value} holds {array.dtype}{list(array.shape)}{where}")
     for node in graph.nodes:

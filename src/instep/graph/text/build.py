@@ -87,7 +87,8 @@ class Builder:
         self.constants: dict[str, np.ndarray] = {}
         #: constants in the order of the text
         self.inline: list[Value] = []
-        self.training: dict[str, dict[str, Any]] = {}
+        #: the factor of L2 by weight
+        self.decay: dict[str, float] = {}
         self.steps = self.work = self.parameters = 0
         self.taken: dict[str, int] = {}
         self.line, self.file = 0, unit.file
@@ -383,11 +384,15 @@ class _Place:
     def fail(self, why: str) -> NoReturn:
         fail(self.frame.unit.file, self.line, f"{self.who}: {why}")
 
-    def note(self, key: str, value: Any) -> None:
-        self.builder.training.setdefault(self.scope, {})[key] = value
-
     def weight(
-        self, name: str, shape: Sequence[int], initial: Initial, fans: tuple[int, int] = (1, 1), dtype: str = "float32"
+        self,
+        name: str,
+        shape: Sequence[int],
+        initial: Initial,
+        fans: tuple[int, int] = (1, 1),
+        dtype: str = "float32",
+        *,
+        decay: float | None = None,
     ) -> Value:
         full = _joined(self.scope, name)
         known = self.builder.weights.get(full)
@@ -404,6 +409,8 @@ class _Place:
         value = Value(full, shape, dtype)
         self.builder.taken[full] = self.builder.taken.get(full, 0) + 1
         self.builder.weights[full] = (value, Weight(initial, fans))
+        if decay:
+            self.builder.decay[full] = decay
         return value
 
     def constant(self, array: Any, name: str) -> Value:

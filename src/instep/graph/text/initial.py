@@ -1,4 +1,8 @@
-"""Initialisers by name, from one seed: every weight has a generator of its own, so that order does not matter."""
+"""Initialisers by name, from one seed: every weight has a generator of its own, so that order does not matter.
+
+Each is what the framework calls so: ``he_*``, ``glorot_*``, ``lecun_*`` and ``truncated_normal`` are Keras' and TF's,
+``kaiming_normal``, ``xavier_normal`` and ``torch`` PyTorch's. The uniform ones are the same in both.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ Initial = tuple[str, tuple[float, ...]]
 
 #: Initialisers and how many numbers each may take.
 INITIALISERS: dict[str, int] = {
-    "torch": 0, "he_normal": 0, "he_uniform": 0, "glorot_normal": 0, "glorot_uniform": 0, "lecun_normal": 0,
-    "normal": 1, "truncated_normal": 1, "uniform": 1, "constant": 1, "zeros": 0, "ones": 0,
+    "torch": 0, "kaiming_normal": 0, "xavier_normal": 0, "he_normal": 0, "he_uniform": 0, "glorot_normal": 0,
+    "glorot_uniform": 0, "lecun_normal": 0, "lecun_uniform": 0, "normal": 1, "truncated_normal": 1, "uniform": 1,
+    "constant": 1, "zeros": 0, "ones": 0,
 }  # fmt: skip
 
 #: What a normal distribution cut at two deviations keeps of its deviation; Keras divides by it.
@@ -36,24 +41,32 @@ def _truncated(rng: np.random.Generator, shape: tuple[int, ...], deviation: floa
 
 
 def _uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> np.ndarray:
-    return (rng.random(shape, dtype=np.float32) * 2 - 1) * np.float32(limit)
+    drawn = rng.random(shape, dtype=np.float32)
+    drawn *= np.float32(2 * limit)
+    drawn -= np.float32(limit)
+    return drawn
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    drawn *= np.float32(deviation)
+    return drawn
 
 
 #: Each takes the generator, the shape, fan-in, fan-out and its number (or None).
 _DRAW: dict[str, Callable[[np.random.Generator, tuple[int, ...], int, int, float | None], np.ndarray]] = {
     # torch.nn.Conv2d and Linear: kaiming_uniform(a=√5), which is ±1/√fan_in, for weights and biases alike
     "torch": lambda g, s, i, o, n: _uniform(g, s, 1 / math.sqrt(i)),
-    # He et al., arXiv 1502.01852; torch draws whole normals, Keras cuts them: here as torch
-    "he_normal": lambda g, s, i, o, n: _normal(g, s, math.sqrt(2 / i)),
+    # He et al., arXiv 1502.01852, gain √2: PyTorch draws whole normals, Keras cuts them at two deviations and corrects
+    "kaiming_normal": lambda g, s, i, o, n: _normal(g, s, math.sqrt(2 / i)),
+    "he_normal": lambda g, s, i, o, n: _truncated(g, s, math.sqrt(2 / i) / KEPT),
     "he_uniform": lambda g, s, i, o, n: _uniform(g, s, math.sqrt(6 / i)),
-    # Glorot & Bengio 2010; the normal one cut at two deviations and corrected, as Keras draws it
+    # Glorot & Bengio 2010, likewise
+    "xavier_normal": lambda g, s, i, o, n: _normal(g, s, math.sqrt(2 / (i + o))),
     "glorot_normal": lambda g, s, i, o, n: _truncated(g, s, math.sqrt(2 / (i + o)) / KEPT),
     "glorot_uniform": lambda g, s, i, o, n: _uniform(g, s, math.sqrt(6 / (i + o))),
     "lecun_normal": lambda g, s, i, o, n: _truncated(g, s, math.sqrt(1 / i) / KEPT),
+    "lecun_uniform": lambda g, s, i, o, n: _uniform(g, s, math.sqrt(3 / i)),
     "normal": lambda g, s, i, o, n: _normal(g, s, 0.02 if n is None else n),
     "truncated_normal": lambda g, s, i, o, n: _truncated(g, s, 0.02 if n is None else n),
     "uniform": lambda g, s, i, o, n: _uniform(g, s, 0.05 if n is None else n),

@@ -18,6 +18,7 @@ _ACT = Field("act", ACT, "none", "the activation behind it")
 _BIAS = Field("bias", BOOL, True, "whether it has one")
 _INIT = Field("init", INIT, "torch", "how the weight starts")
 _BIAS_INIT = Field("bias_init", INIT, None, "how the bias starts; default: torch with torch, else zeros")
+DECAY = Field("decay", FLOAT, None, "decay · Σ w² / 2 over the kernel joins the loss; biases and norms stay out of it")
 _ONES, _ZEROS = ("ones", ()), ("zeros", ())
 
 
@@ -107,7 +108,7 @@ def _biased(at: Place, f: SimpleNamespace, count: int, fans: tuple[int, int]) ->
     Field("padding", PADDING, 0, "same is TensorFlow's: at stride 2 the odd pixel goes to the bottom and right"),
     Field("dilation", PAIR, 1),
     Field("groups", COUNT, 1),
-    _BIAS, _ACT, _INIT, _BIAS_INIT, LAYOUT,
+    _BIAS, _ACT, _INIT, _BIAS_INIT, DECAY, LAYOUT,
     weighted=True,
 )  # fmt: skip
 def conv(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
@@ -119,9 +120,9 @@ def conv(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
                 f.out % f.groups else f"groups={f.groups} does not divide the "
                 + (f"{c} input channels" if c % f.groups else f"{f.out} output channels"))  # fmt: skip
     per, area = c // f.groups, f.kernel[0] * f.kernel[1]
-    fans = (per * area, f.out // f.groups * area)
+    fans = (per * area, f.out * area)  # of grouped ones too, in PyTorch and Keras alike
     shape = (f.out, per, *f.kernel) if layout == "NCHW" else (f.out, *f.kernel, per)
-    weights = [at.weight("weight", shape, f.init, fans), *_biased(at, f, f.out, fans)]
+    weights = [at.weight("weight", shape, f.init, fans, decay=f.decay), *_biased(at, f, f.out, fans)]
     padding = pads(at, f.padding, sizes, f.kernel, f.stride, f.dilation)
     op = ops.Conv2d(f.stride, padding, f.dilation, f.groups, layout)
     return activated(at, at.node(op, x, *weights), f.act, layout)
@@ -136,7 +137,7 @@ def conv(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     Field("output_padding", ANY, 0, "rows and columns added at the bottom and right"),
     Field("dilation", PAIR, 1),
     Field("groups", COUNT, 1),
-    _BIAS, _ACT, _INIT, _BIAS_INIT, LAYOUT,
+    _BIAS, _ACT, _INIT, _BIAS_INIT, DECAY, LAYOUT,
     weighted=True,
 )  # fmt: skip
 def conv_transpose(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
@@ -151,8 +152,8 @@ def conv_transpose(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     per, area = f.out // f.groups, f.kernel[0] * f.kernel[1]
     shape = (c, per, *f.kernel) if layout == "NCHW" else (c, *f.kernel, per)
     # torch counts the fan-in of a transposed convolution on the second axis
-    fans = (per * area, c // f.groups * area)
-    weights = [at.weight("weight", shape, f.init, fans), *_biased(at, f, f.out, fans)]
+    fans = (per * area, c * area)
+    weights = [at.weight("weight", shape, f.init, fans, decay=f.decay), *_biased(at, f, f.out, fans)]
     padding: Any = f.padding
     if padding == "same":
         crop = [max(d * (k - 1) + 1 - s, 0) for k, s, d in zip(f.kernel, f.stride, f.dilation, strict=True)]
@@ -163,13 +164,13 @@ def conv_transpose(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     return activated(at, at.node(op, x, *weights), f.act, layout)
 
 
-@layer("linear", Field("out", COUNT), _BIAS, _ACT, _INIT, _BIAS_INIT, weighted=True)
+@layer("linear", Field("out", COUNT), _BIAS, _ACT, _INIT, _BIAS_INIT, DECAY, weighted=True)
 def linear(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Fully connected over the last axis, then the activation. Weights: weight [out, in], bias."""
     (x,) = xs
     size = x.shape[-1]
     fans = (size, f.out)
-    weights = [at.weight("weight", (f.out, size), f.init, fans), *_biased(at, f, f.out, fans)]
+    weights = [at.weight("weight", (f.out, size), f.init, fans, decay=f.decay), *_biased(at, f, f.out, fans)]
     return activated(at, at.node(ops.Linear(), x, *weights), f.act, "NHWC")
 
 

@@ -170,15 +170,18 @@ class _Leaves:
     def _product(self, op: Any, ins: list[Value], bias: bool) -> tuple[str, list[Value], dict[str, Any], list[Value]]:
         weight = ins[1].shape
         if isinstance(op, ops.Linear):
-            return "linear", ins[:1], {"out": weight[0], "bias": bias}, ins[1:]
+            return "linear", ins[:1], {"out": weight[0], "bias": bias} | self._decay(ins[1]), ins[1:]
         fields = {"kernel": _pair(weight[2:] if op.layout == "NCHW" else weight[1:3]), "stride": _pair(op.stride),
                   "padding": _pads(op.padding), "dilation": _pair(op.dilation), "groups": op.groups, "bias": bias,
-                  "layout": _layout(op.layout, self.layout)}  # fmt: skip
+                  "layout": _layout(op.layout, self.layout)} | self._decay(ins[1])  # fmt: skip
         if isinstance(op, ops.Conv2d):
             return "conv", ins[:1], {"out": weight[0]} | fields, ins[1:]
         out = weight[1 if op.layout == "NCHW" else 3] * op.groups
         fields["output_padding"] = list(op.output_padding) if len(set(op.output_padding)) > 1 else op.output_padding[0]
         return "conv_transpose", ins[:1], {"out": out} | fields, ins[1:]
+
+    def _decay(self, weight: Value) -> dict[str, Any]:
+        return {"decay": self.graph.meta.get("decay", {}).get(weight.name)}
 
     def _norm(self, op: Any, ins: list[Value]) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
         x = ins[0]

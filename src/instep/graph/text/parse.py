@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from instep.graph.core import Graph, Value
 from instep.graph.operator import Spec
+from instep.graph.pending import Pending
 from instep.graph.text.build import Builder, Frame
 from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT
@@ -168,8 +170,8 @@ def _meta(unit: Unit, builder: Builder) -> dict[str, Any]:
         meta["state"] = dict(unit.state)
     if builder.inline:
         meta["constants"] = [v.name for v in builder.inline]
-    if builder.training:
-        meta["training"] = builder.training
+    if builder.decay:
+        meta["decay"] = builder.decay
     return meta
 
 
@@ -200,15 +202,16 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
         wanted = {n: v for n, (v, _) in builder.weights.items()}
         wanted |= {v.name: v for v in graph.weights}
         arrays, names = load_weights(weights, wanted, set(builder.constants), unit.file)
-    made: dict[Value, np.ndarray] = {}
+    made = Pending()
     for name, (value, weight) in builder.weights.items():
         if arrays is not None:
             made[value] = arrays[name]
         elif initial:
-            made[value] = initialise(weight.initial, name, value.shape, weight.fans, value.dtype, seed)
+            made.later(value, partial(initialise, weight.initial, name, value.shape, weight.fans, value.dtype, seed))
         else:
             made[value] = np.broadcast_to(np.zeros((), value.dtype), value.shape)
-    graph.weights = made | graph.weights
+    made.update(graph.weights)
+    graph.weights = made
     if names:
         restore(graph, names, builder.inline)
         if builder.inline:

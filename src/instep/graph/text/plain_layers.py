@@ -9,6 +9,7 @@ from typing import Any
 from instep.graph import ops
 from instep.graph.core import Value
 from instep.graph.operator import OPERATORS, Operator
+from instep.graph.text import sequence_layers  # noqa: F401 (it enters its layers)
 from instep.graph.text.fields import (
     ANY,
     BOOL,

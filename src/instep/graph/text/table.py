@@ -34,9 +34,16 @@ class Place(Protocol):
     wanted: int
 
     def weight(
-        self, name: str, shape: Sequence[int], initial: Initial, fans: tuple[int, int] = (1, 1), dtype: str = "float32"
+        self,
+        name: str,
+        shape: Sequence[int],
+        initial: Initial,
+        fans: tuple[int, int] = (1, 1),
+        dtype: str = "float32",
+        *,
+        decay: float | None = None,
     ) -> Value:
-        """The weight ``name`` of this layer; the one that exists where layers share."""
+        """The weight ``name`` of this layer; the one that exists where layers share. ``decay``: its share of L2."""
         ...
 
     def constant(self, array: Any, name: str) -> Value:
@@ -53,10 +60,6 @@ class Place(Protocol):
 
     def fail(self, why: str) -> NoReturn:
         """Raise an error about this step."""
-        ...
-
-    def note(self, key: str, value: Any) -> None:
-        """Remember what only training needs."""
         ...
 
 
