@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from instep.graph.reference import GraphReference
 from instep.runtime import COMPILERS, Job, Refusal, available, engine_of, run, run_jobs, tflite_info, vulkan
 from instep.runtime.expose import expose
 from instep.runtime.messages import meaningful, placement, refusals, without_driver
+from instep.runtime.sessions import GpuSession
 from instep.verify.files import verify_files
 from instep.verify.noise import arithmetic_of, growth
 from instep.verify.verdict import Verdict
@@ -283,3 +285,50 @@ def test_a_log_is_read_as_the_engine_wrote_it() -> None:
     lost = "E0000 00:00:1795.8 8861 delegate_webgpu.cc:736] Failed to get it: Failed to initialize WebGPU environment"
     assert without_driver(lost) and not without_driver(LOG)
     assert meaningful(lost) == ["Failed to get it: Failed to initialize WebGPU environment"]
+
+
+class Slow:
+    """A device whose reads give up ``times`` times, as LiteRT's do after 120 s, and lock their buffer for good."""
+
+    def __init__(self, times: int, said: str) -> None:
+        self.left, self.said, self.reads = times, said, 0
+
+    def create_output_buffers(self, _: int) -> list[Slow.Buffer]:
+        return [Slow.Buffer(self, 4), Slow.Buffer(self, 2)]
+
+    def run_by_index(self, *_: object) -> None:
+        pass
+
+    class Buffer:
+        def __init__(self, device: Slow, size: int) -> None:
+            self.device, self.size, self.locked = device, size, False
+
+        def get_tensor_details(self) -> dict[str, object]:
+            return {"shape": (self.size,), "dtype": "float32"}
+
+        def read(self, count: int, dtype: np.dtype) -> np.ndarray:
+            assert not self.locked
+            self.device.reads += 1
+            if self.device.left:
+                self.device.left, self.locked = self.device.left - 1, True
+                raise RuntimeError(self.device.said)
+            return np.zeros(count, dtype)
+
+
+def slow_session(device: Slow) -> GpuSession:
+    session: Any = object.__new__(GpuSession)
+    session.model, session.inputs, session.results = device, [], device.create_output_buffers(0)
+    session.smallest, session.spare = 1, []
+    return session
+
+
+def test_a_device_that_needs_longer_than_a_read_waits_is_waited_for() -> None:
+    session = slow_session(Slow(3, "error: code=7, message=ERROR\n└ Failed to lock custom tensor buffer."))
+    session.invoke()
+    session.invoke()
+    assert [v.shape for v in session.values] == [(4,), (2,)]
+
+
+def test_any_other_failure_of_a_read_is_a_failure() -> None:
+    with pytest.raises(RuntimeError, match="code=3"):
+        slow_session(Slow(1, "error: code=3, message=ERROR")).invoke()

@@ -123,6 +123,10 @@ def _delegated(ops: Sequence[dict[str, Any]]) -> tuple[int, int]:
     return len(taken), sum(op["op_name"] != "DELEGATE" for op in ops) - len(taken)
 
 
+#: How LiteRT says that a read has waited for the device in vain (kLiteRtStatusErrorTimeoutExpired).
+_GAVE_UP = "code=7,"
+
+
 @functools.cache
 def _gpu_environment() -> Any:
     """One for all files of a child: the device is opened once, and kernels that two files share compile once."""
@@ -152,6 +156,9 @@ class GpuSession:
         details = self.model.get_output_tensor_details(signature["key"])
         self.result_order = _order(signature["outputs"], details, self.info.outputs)
         self.outputs = [self._readable(i, place) for place, i in enumerate(self.info.outputs)]
+        sizes = [int(np.prod(buffer.get_tensor_details()["shape"], dtype=np.int64)) for buffer in self.results]
+        self.smallest = sizes.index(min(sizes))
+        self.spare: list[Any] = []
         self.kept: list[Readable] = []
         self.values: list[np.ndarray] = []
 
@@ -171,7 +178,26 @@ class GpuSession:
     def invoke(self) -> None:
         # the device works on while `run_by_index` returns: only a read waits for it
         self.model.run_by_index(0, self.inputs, self.results)
+        self._wait()
         self.values = [_value(buffer) for buffer in self.results]
+
+    def _wait(self) -> None:
+        """Until the device has done all that was asked of it: how long that may take, the parent process says.
+
+        A read gives up after 120 s and leaves its buffer locked for good, so a spare one waits in the results' place:
+        what is asked of the device is done in order.
+        """
+        while True:
+            spare = self.spare or self.model.create_output_buffers(0)
+            self.spare = []
+            try:
+                _value(spare[self.smallest])
+            except RuntimeError as error:
+                if _GAVE_UP not in str(error):
+                    raise
+                continue
+            self.spare = spare
+            return
 
     def read(self, tensor: Readable) -> np.ndarray:
         return self.values[tensor.key]
