@@ -22,10 +22,10 @@ TYPES: dict[str, Kind] = {
     "int": INT, "count": COUNT, "float": FLOAT, "bool": BOOL, "str": WORD, "pair": PAIR, "list": _LIST, "any": ANY,
 }  # fmt: skip
 
-#: Facts about a network that travel with it and change nothing. ``seed``: the number of the document that asked for
-#: it; ``training``: loss, batch and the like as its source has them. ``names`` says what files of trained weights
+#: Facts about a network that travel with it and change nothing. ``document``: the number of the seed document that asks
+#: for it; ``training``: loss, batch and the like as its source has them. ``names`` says what files of trained weights
 #: call its layers (capture/foreign.py).
-FACTS = ("name", "doc", "source", "seed", "training", "range", "parameters", "macs", "licence", "names")
+FACTS = ("name", "doc", "source", "document", "training", "range", "parameters", "macs", "licence", "names")
 #: All that may stand at the top of a text, in the order that the formatter gives them.
 SECTIONS = (
     "instep", *FACTS, "weights", "layout", "args", "let", "input", "defaults", "networks", "structs", "body", "output",
