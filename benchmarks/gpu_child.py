@@ -58,7 +58,7 @@ def converted(captured: Any, plain: Path, ours: Path, picture: Any, image: Path 
     from instep.emit.tflite import write
     from instep.rewrite.pipelines import to_tflite
     from instep.runtime import tflite_info
-    from instep.targeting import Aim
+    from instep.verbs.aim import Aim
 
     start = time.perf_counter()
     graph, _ = to_tflite(captured.graph)

@@ -358,6 +358,36 @@ def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
     assert left(model.folder) == {"slow.py", "begun"}
 
 
+#: Runs the command line and sends Ctrl-C to itself when the module that the first argument names is looked for.
+INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, Finder())
+from instep.cli import main
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["torch._C", "torch.fx", "optional"])
+def test_ctrl_c_during_an_import_is_not_lost(model: Any, module: str) -> None:
+    """Many a package imports what may be missing under a bare ``except:``, which takes a KeyboardInterrupt along."""
+    careless = "try:\n    import optional\nexcept:\n    optional = None\n"
+    (model.folder / "careless.py").write_text(careless + NETWORK)
+    command = [sys.executable, "-c", INTERRUPTED, module, "convert", "careless.py:net", "--input", "1,3,8,8"]
+    run = subprocess.run(
+        [*command, "-o", "a.tflite"], cwd=model.folder, env=model.environment(), capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 130, run.stderr
+    assert "Traceback" not in run.stderr and "nothing was written" in run.stderr
+    assert left(model.folder) == {"careless.py"}
+
+
 def test_pictures_reach_the_network_in_the_range_that_it_was_trained_on(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -117,9 +117,9 @@ def test_a_lowering_that_writes_something_else_is_named_as_the_emitter(
 def test_a_capture_that_misreads_the_source_is_named_as_capture(
     net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from instep import api
+    from instep.verbs import convert as verb
 
-    faithful = api.capture
+    faithful = verb.capture
 
     def misread(*args: Any, **more: Any) -> Any:
         captured = faithful(*args, **more)
@@ -127,7 +127,7 @@ def test_a_capture_that_misreads_the_source_is_named_as_capture(
         node.op = ops.Relu()
         return captured
 
-    monkeypatch.setattr(api, "capture", misread)
+    monkeypatch.setattr(verb, "capture", misread)
     result = convert(net, tmp_path)
     assert not result.ok and result.verdict.diagnosis.cause == "misread at capture"
     culprit = result.verdict.culprit

@@ -7,20 +7,48 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
+#: each verb and the file of ``instep.verbs`` that has it
+_VERBS = {
+    "bench": "show",
+    "bisect": "debug",
+    "capture": "capture",
+    "check": "targets",
+    "convert": "convert",
+    "cut": "debug",
+    "dump": "text",
+    "export": "text",
+    "legalize": "targets",
+    "parse": "text",
+    "probe": "probe",
+    "show": "show",
+    "stages": "debug",
+    "verify": "verify",
+}
+
 __all__ = [
     "bench", "bisect", "capture", "check", "convert", "cut", "dump", "export", "legalize", "parse", "probe", "show",
     "stages", "verify",
 ]  # fmt: skip
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from instep.api import bench, bisect, capture, check, convert, cut, legalize, probe, show, stages, verify
-    from instep.texting import dump, export, parse
-
-_VERBS = frozenset(__all__)
-#: verbs that another module than ``api`` has
-_ELSEWHERE = {"dump": "instep.texting", "export": "instep.texting", "parse": "instep.texting"}
+    from instep.api import (
+        bench,
+        bisect,
+        capture,
+        check,
+        convert,
+        cut,
+        dump,
+        export,
+        legalize,
+        parse,
+        probe,
+        show,
+        stages,
+        verify,
+    )  # fmt: skip
 
 
 class _Package(ModuleType):
@@ -36,7 +64,7 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         # `instep.convert` imports the rooms it needs only here, so that `import instep` costs nothing
         if name in _VERBS:
-            verb = getattr(import_module(_ELSEWHERE.get(name, "instep.api")), name)
+            verb = getattr(import_module(f"instep.verbs.{_VERBS[name]}"), name)
             super().__setattr__(name, verb)
             return verb
         raise AttributeError(f"module 'instep' has no attribute {name!r}; the verbs are {', '.join(__all__)}")

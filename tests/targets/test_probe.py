@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instep.probing import probe
 from instep.runtime import available, engine_of
 from instep.targets import load
 from instep.targets.probe import Answer, Answers, ask, compare, questions, recorded, runtime_of, write_profile
 from instep.targets.probe.answers import read
 from instep.targets.probe.question import constant, one, spell
+from instep.verbs.probe import probe
 
 RECORDED = recorded()
 #: Answers that are held against a profile: a seeded sample of the right ones and of the others.

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-__all__ = ["judgement", "left", "profile", "profiles"]
+__all__ = ["judgement", "judgements", "left", "profile", "profiles"]
 
 _STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 #: Violations of one code beyond this many are counted, not listed.
@@ -103,6 +103,11 @@ def judgement(one: Any) -> RenderableType:
         elif seen[v.code] == totals[v.code]:
             grid.add_row(Text(v.code, style=_STYLES[v.level]), "", "", f"… and {totals[v.code] - SHOWN} more", "")
     return Group(head, grid)
+
+
+def judgements(check: Any) -> RenderableType:
+    """What ``check`` found, target after target."""
+    return Group(*(judgement(one) for one in check.judgements))
 
 
 def left(target: str, violations: Sequence[dict[str, Any]]) -> RenderableType:

@@ -15,7 +15,7 @@ from rich.text import Text
 from instep.report.model import ValueRow, human_bytes, human_count, human_ratio
 from instep.report.table import Table
 
-__all__ = ["bench_table", "console", "op_counts", "tree", "values", "verdict_panel"]
+__all__ = ["bench_table", "console", "op_counts", "tree", "values", "verdict_panel", "zoo_table"]
 
 _STYLES = {
     "in step": ("green", "✓"),
@@ -133,6 +133,19 @@ def bench_table(rows: Sequence[tuple[str, float | None, int, str]]) -> Grid:
         else:
             ratio = f"{ms / first:.3f}" if first else ""
             grid.add_row(Text(name), f"{ms:.2f} ms", ratio, human_bytes(size))
+    return grid
+
+
+def zoo_table(entries: Sequence[Any]) -> Grid:
+    """One row per network of the zoo."""
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("network", no_wrap=True, style="bold")
+    grid.add_column("parameters", justify="right", no_wrap=True)
+    grid.add_column("MACs", justify="right", no_wrap=True)
+    grid.add_column("input", overflow="fold")
+    grid.add_column("source", overflow="fold", style="dim")
+    for e in entries:
+        grid.add_row(f"zoo:{e.name}", human_count(e.parameters), human_count(e.macs), e.input, Text(e.source))
     return grid
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from instep.capture.base import CaptureError
+from instep.process import importing
 
 __all__ = ["Loaded", "load"]
 
@@ -124,7 +125,8 @@ def _import_file(path: str) -> ModuleType:
     sys.path.insert(0, str(root))
     try:
         try:
-            spec.loader.exec_module(module)
+            with importing():
+                spec.loader.exec_module(module)
         except RuntimeError as error:
             if "torchvision::" not in str(error):
                 raise
@@ -155,7 +157,8 @@ def _import_module(name: str) -> ModuleType:
     if name.split(".")[0] in ("timm", "torchvision"):
         _torchvision()
     try:
-        return importlib.import_module(name)
+        with importing():
+            return importlib.import_module(name)
     except ImportError as error:
         raise CaptureError(f"the module {name} cannot be imported: {error}") from error
 

@@ -13,6 +13,7 @@ import torch
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.source import Loaded
+from instep.process import importing
 
 __all__ = ["load_timm", "prepare_torchvision", "randomise"]
 
@@ -43,7 +44,8 @@ def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, r
     """Build a timm network. ``randomised`` makes its weights non-trivial (see ``randomise``); the notes say so."""
     prepare_torchvision()
     try:
-        import timm
+        with importing():
+            import timm
     except ImportError:
         raise CaptureError("timm is not installed; pip install timm") from None
     torch.manual_seed(seed)

@@ -7,23 +7,10 @@ from typing import Annotated
 
 import typer
 
-from instep.cli import (
-    FAILED,
-    OK,
-    SOURCE_HELP,
-    Args,
-    Debug,
-    Inputs,
-    Json,
-    Seed,
-    Weights,
-    _arguments,
-    _errors,
-    _progress,
-    _shapes,
-    _stop,
-    app,
-)  # fmt: skip
+from instep.cli.errors import FAILED, OK, errors, stop
+from instep.cli.options import SOURCE_HELP, Args, Debug, Inputs, Json, Seed, Weights, arguments, shapes
+from instep.cli.printing import print_json, telling
+from instep.cli.root import app
 
 __all__ = ["export", "fmt", "zoo"]
 
@@ -40,13 +27,13 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a network as text that people read (docs/text-form.md), its weights beside it."""
-    with _errors(debug), _progress(as_json) as progress:
-        from instep.texting import export as run
+    with errors(debug), telling(as_json) as progress:
+        from instep.verbs.text import export as run
 
         progress("capture", source)
-        files = run(source, out, weights=weights, inputs=_shapes(input), args=_arguments(arg), seed=seed)
+        files = run(source, out, weights=weights, inputs=shapes(input), args=arguments(arg), seed=seed)
     if as_json:
-        print(json.dumps({"files": [str(f) for f in files]}))
+        print_json({"files": [str(f) for f in files]})
         return
     for file in files:
         print(file)
@@ -66,10 +53,10 @@ def fmt(
         print(json.dumps(made(), ensure_ascii=False, indent=1))
         return
     if not files:
-        _stop("fmt: name a file, or --schema")
+        stop("fmt: name a file, or --schema")
     changed = []
-    with _errors(debug):
-        from instep.texting import fmt as run
+    with errors(debug):
+        from instep.verbs.text import fmt as run
 
         changed = [f for f in files or () if not run(f, check=check)]
     for file in changed:
@@ -84,27 +71,22 @@ app.add_typer(zoo, name="zoo")
 @zoo.command("list")
 def zoo_list(as_json: Json = False, debug: Debug = False) -> None:
     """A table of the networks: parameters, multiply-accumulates, input, source."""
-    with _errors(debug):
-        from instep.texting import zoo as entries
+    with errors(debug):
+        from instep.verbs.text import zoo as entries
 
         found = entries()
     if as_json:
-        print(json.dumps([e.to_json() for e in found], ensure_ascii=False))
+        print_json([e.to_json() for e in found])
         return
-    from rich.table import Table
+    from instep.report.terminal import console, zoo_table
 
-    from instep.report.terminal import console
-
-    table = Table("network", "parameters", "MACs", "input", "source")
-    for e in found:
-        table.add_row(f"zoo:{e.name}", f"{e.parameters:,}", f"{e.macs / 1e6:,.1f} M", e.input, e.source)
-    console().print(table)
+    console().print(zoo_table(found))
 
 
 @zoo.command("show")
 def zoo_show(name: Annotated[str, typer.Argument(metavar="NAME")], debug: Debug = False) -> None:
     """The text of one network."""
-    with _errors(debug):
+    with errors(debug):
         from instep.zoo import path_of
 
         print(path_of(name.removeprefix("zoo:")).read_text("utf-8"), end="")

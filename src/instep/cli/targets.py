@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from instep.cli import (
-    FAILED,
-    OK,
+from instep.cli.errors import FAILED, OK, errors
+from instep.cli.options import (
     SOURCE_HELP,
     Args,
     Debug,
@@ -21,16 +20,12 @@ from instep.cli import (
     Seed,
     Std,
     Weights,
-    _arguments,
-    _errors,
-    _picture,
-    _print_json,
-    _progress,
-    _say_conversion,
-    _say_notes,
-    _shapes,
-    app,
+    arguments,
+    picture,
+    shapes,
 )  # fmt: skip
+from instep.cli.printing import conclude, print_json, say_conversion, telling
+from instep.cli.root import app
 
 __all__ = ["check", "legalize", "probe", "targets"]
 
@@ -49,12 +44,12 @@ def targets(
     debug: Debug = False,
 ) -> None:
     """List the targets and what is known of them, or one target with its rules."""
-    with _errors(debug):
+    with errors(debug):
         from instep.targets import load, names
 
         found = [load(name)] if name else [load(n) for n in names()]
     if as_json:
-        _print_json(_Plain(found[0].to_json() if name else {"targets": [p.to_json() for p in found]}))
+        print_json(found[0].to_json() if name else {"targets": [p.to_json() for p in found]})
         return
     from instep.report.targets import profile, profiles
     from instep.report.terminal import console
@@ -80,23 +75,16 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Say whether targets accept a file or network; if not, which operator, why, and which rewrite clears it."""
-    with _errors(debug), _progress(as_json) as progress:
-        from instep.targeting import check as judge
+    with errors(debug), telling(as_json) as progress:
+        from instep.verbs.targets import check as judge
 
         result = judge(
-            source, target, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
-            picture=_picture(pixel_max, mean, std), run=run, strict=strict, seed=seed, progress=progress,
+            source, target, weights=weights, inputs=shapes(input), args=arguments(arg), images=images,
+            picture=picture(pixel_max, mean, std), run=run, strict=strict, seed=seed, progress=progress,
         )  # fmt: skip
-    if as_json:
-        _print_json(result)
-    else:
-        from instep.report.targets import judgement
-        from instep.report.terminal import console
+    from instep.report.targets import judgements
 
-        for one in result.judgements:
-            console().print(judgement(one))
-        _say_notes(result.notes)
-    raise typer.Exit(OK if result.ok else FAILED)
+    conclude(result, judgements, as_json)
 
 
 @app.command(epilog="Example: instep legalize theirs.tflite --target litert-gpu -o ours.tflite")
@@ -120,17 +108,17 @@ def legalize(
     debug: Debug = False,
 ) -> None:
     """Make a TFLite file of any origin acceptable to a target, and prove the result against the file."""
-    with _errors(debug, as_json), _progress(as_json or quiet) as progress:
-        from instep.targeting import legalize as make
+    with errors(debug, as_json), telling(as_json or quiet) as progress:
+        from instep.verbs.targets import legalize as make
 
         result = make(
-            file, target, out, inputs=_shapes(input), images=images, picture=_picture(pixel_max, mean, std),
+            file, target, out, inputs=shapes(input), images=images, picture=picture(pixel_max, mean, std),
             force=force, prove_each=prove_each, verify=verify, seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
-        _say_conversion(result, quiet)
+        say_conversion(result, quiet)
     raise typer.Exit(OK if result.ok else FAILED)
 
 
@@ -149,28 +137,13 @@ def probe(
     debug: Debug = False,
 ) -> None:
     """Ask an engine one operator and one constraint at a time; write the profile that its answers give."""
-    with _errors(debug, as_json), _progress(as_json or quiet) as progress:
-        from instep.probing import probe as ask
+    with errors(debug, as_json), telling(as_json or quiet) as progress:
+        from instep.verbs.probe import probe as ask
 
         def told(done: int, total: int, last: str) -> None:
             progress("probe", f"{done} of {total} questions ({last})")
 
         result = ask(name, out, only=only or (), answers=answers, progress=told if progress else None)
-    if as_json:
-        _print_json(result)
-    else:
-        from instep.report.probe import probed
-        from instep.report.terminal import console
+    from instep.report.probe import probed
 
-        console().print(probed(result))
-    raise typer.Exit(OK if result.ok else FAILED)
-
-
-class _Plain:
-    """Plain data where a result is expected."""
-
-    def __init__(self, data: object) -> None:
-        self.data = data
-
-    def to_json(self) -> object:
-        return self.data
+    conclude(result, probed, as_json)

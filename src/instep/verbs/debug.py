@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instep.tflite_source import is_tflite
+from instep.verbs.capture import capture
+from instep.verbs.common import Progress, silent
+from instep.verbs.convert import plain_file
+from instep.verbs.tflite_source import is_tflite
 
 if TYPE_CHECKING:
     from instep.capture import Captured
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cut", "bisect", "cut", "stages"]
 
-Progress = Callable[[str, str], None]
 #: Input sets that show what a network does to ordinary values; the search runs on the one that shows most.
 KINDS = ("noise", "natural")
 
@@ -73,7 +75,7 @@ def cut(
     """
     from instep.debug.folder import whole_folder
 
-    tell = progress or (lambda room, what: None)
+    tell = progress or silent
     asked = {"images": images, "picture": picture, "seed": seed}
     with ExitStack() as stack:
         alone = str(out).endswith(".tflite")
@@ -83,8 +85,6 @@ def cut(
             tell("cut", str(source))
             result = _cut_file(os.fspath(source), path, start, end, folder, asked)
         else:
-            from instep.api import capture
-
             tell("capture", str(source))
             captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
             result = _cut_captured(captured, path, start, end, folder, asked)
@@ -182,7 +182,7 @@ def bisect(
     from instep.debug.bisection import bisect_file
     from instep.verify.on_engine import check_engine
 
-    tell = progress or (lambda room, what: None)
+    tell = progress or silent
     if b is None and not on:
         raise ValueError("name a second thing to compare with, or an engine to run the file on, e.g. --on litert-gpu")
     engine = check_engine(on) if on else "builtin"
@@ -224,7 +224,7 @@ def stages(
     from instep.debug.trial import Trial
     from instep.verify.on_engine import check_engine
 
-    tell = progress or (lambda room, what: None)
+    tell = progress or silent
     engine = check_engine(on) if on else "builtin"
     read = {"weights": weights, "inputs": inputs, "args": args, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="instep-stages-") as folder:
@@ -256,8 +256,6 @@ def _two(
     suspect = a if b is None else b
     captured = None
     if not is_tflite(a):
-        from instep.api import capture
-
         tell("capture", str(a))
         captured = capture(a, **read)
     if is_tflite(suspect):
@@ -322,15 +320,10 @@ def _lowered(graph: Graph, path: Path) -> None:
 
 
 def _converted(source: Any, captured: Captured | None, file: Path, read: dict[str, Any], tell: Progress) -> str:
-    from instep.api import capture
-    from instep.emit.tflite import write
-    from instep.rewrite.pipelines import to_tflite
-
     if captured is None:
         tell("capture", str(source))
         captured = capture(source, **read)
-    graph, _ = to_tflite(captured.graph, progress=lambda name: tell("rewrite", name))
-    write(graph, file, metadata={"source": captured.source})
+    plain_file(captured, file, tell)
     return f"{captured.source}, converted by Instep"
 
 

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instep.verbs.capture import capture
+from instep.verbs.common import InstepError
+
 if TYPE_CHECKING:
     from instep.graph import Graph
 
@@ -67,7 +70,6 @@ def export(
     seed: int = 0,
 ) -> list[Path]:
     """Write a network of any source as text to ``out`` (.yaml), its weights beside it (.safetensors); the files."""
-    from instep.api import InstepError, capture
     from instep.graph.text import save
 
     path = Path(out)

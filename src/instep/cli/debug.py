@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from instep.cli import (
-    FAILED,
-    OK,
+from instep.cli.errors import errors
+from instep.cli.options import (
     SOURCE_HELP,
     Args,
     Debug,
@@ -21,17 +20,16 @@ from instep.cli import (
     Seed,
     Std,
     Weights,
-    _arguments,
-    _errors,
-    _picture,
-    _print_json,
-    _progress,
-    _say_notes,
-    _shapes,
-    app,
+    arguments,
+    picture,
+    shapes,
 )  # fmt: skip
+from instep.cli.printing import conclude, telling
+from instep.cli.root import app
 
 __all__ = ["bisect", "cut", "stages"]
+
+Timeout = Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")]
 
 
 @app.command(epilog="Example: instep cut net.tflite --from stem/relu --to head/conv2d -o part.tflite")
@@ -57,21 +55,16 @@ def cut(
     debug: Debug = False,
 ) -> None:
     """Make any sub-network a TFLite file; into a folder, with the arrays that flow in and out of it."""
-    with _errors(debug), _progress(as_json) as progress:
-        from instep.debugging import cut as run
+    with errors(debug), telling(as_json) as progress:
+        from instep.verbs.debug import cut as run
 
         result = run(
-            source, out, start=start or (), end=end or (), weights=weights, inputs=_shapes(input),
-            args=_arguments(arg), images=images, picture=_picture(pixel_max, mean, std), seed=seed, progress=progress,
+            source, out, start=start or (), end=end or (), weights=weights, inputs=shapes(input),
+            args=arguments(arg), images=images, picture=picture(pixel_max, mean, std), seed=seed, progress=progress,
         )  # fmt: skip
-    if as_json:
-        _print_json(result)
-        return
     from instep.report.debugging import cut_facts
-    from instep.report.terminal import console
 
-    console().print(cut_facts(result))
-    _say_notes(result.notes)
+    conclude(result, cut_facts, as_json)
 
 
 @app.command(epilog="Example: instep bisect net.tflite --on litert-gpu -o fault/")
@@ -89,28 +82,22 @@ def bisect(
     pixel_max: PixelMax = 1.0,
     mean: Mean = "0",
     std: Std = "1",
-    timeout: Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")] = 60.0,
+    timeout: Timeout = 60.0,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Find the smallest sub-network that differs, is refused or crashes, and write it as a bug report."""
-    with _errors(debug), _progress(as_json) as progress:
-        from instep.debugging import bisect as run
+    with errors(debug), telling(as_json) as progress:
+        from instep.verbs.debug import bisect as run
 
         result = run(
-            a, b, out, on=on, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
-            picture=_picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
+            a, b, out, on=on, weights=weights, inputs=shapes(input), args=arguments(arg), images=images,
+            picture=picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
         )  # fmt: skip
-    if as_json:
-        _print_json(result)
-    else:
-        from instep.report.debugging import bisection
-        from instep.report.terminal import console
+    from instep.report.debugging import bisection
 
-        console().print(bisection(result))
-        _say_notes(result.notes)
-    raise typer.Exit(OK if result.ok else FAILED)
+    conclude(result, bisection, as_json)
 
 
 @app.command(epilog="Example: instep stages model.py:net net.tflite --on litert-gpu")
@@ -125,25 +112,19 @@ def stages(
     pixel_max: PixelMax = 1.0,
     mean: Mean = "0",
     std: Std = "1",
-    timeout: Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")] = 60.0,
+    timeout: Timeout = 60.0,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show a network's stages; with a second thing or --on, the error born in each and gathered up to there."""
-    with _errors(debug), _progress(as_json) as progress:
-        from instep.debugging import stages as run
+    with errors(debug), telling(as_json) as progress:
+        from instep.verbs.debug import stages as run
 
         result = run(
-            a, b, on=on, weights=weights, inputs=_shapes(input), args=_arguments(arg), images=images,
-            picture=_picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
+            a, b, on=on, weights=weights, inputs=shapes(input), args=arguments(arg), images=images,
+            picture=picture(pixel_max, mean, std), seed=seed, timeout=timeout, progress=progress,
         )  # fmt: skip
-    if as_json:
-        _print_json(result)
-    else:
-        from instep.report.debugging import stage_table
-        from instep.report.terminal import console
+    from instep.report.debugging import stage_table
 
-        console().print(stage_table(result))
-        _say_notes(result.notes)
-    raise typer.Exit(OK if result.ok else FAILED)
+    conclude(result, stage_table, as_json)

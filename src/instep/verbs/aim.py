@@ -1,0 +1,85 @@
+"""A conversion that aims at a target: the rewrites that follow the plain pipeline, and the error where they fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instep.graph import Graph
+    from instep.rewrite.driver import PassReport
+    from instep.targets import Violation
+    from instep.targets.numbers import Numbers
+    from instep.verify.inputs import Picture
+
+__all__ = ["Aim", "TargetError"]
+
+
+class TargetError(ValueError):
+    """A network that cannot be made acceptable to a target; ``violations`` are what is left. Nothing was written."""
+
+    exit_status = 1
+
+    def __init__(self, target: str, violations: Sequence[Violation]) -> None:
+        self.target = target
+        self.violations = list(violations)
+        shown = [f"  {v}" for v in self.violations[:8]]
+        if len(self.violations) > 8:
+            shown.append(f"  … and {len(self.violations) - 8} more")
+        few = "1 violation" if len(self.violations) == 1 else f"{len(self.violations)} violations"
+        super().__init__(
+            f"{few} of {target} cannot be cleared; nothing was written (--force writes the file all the same)\n"
+            + "\n".join(shown)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: what `--json` prints instead of a result."""
+        return {"ok": False, "target": self.target, "file": None, "violations": [v.to_json() for v in self.violations]}
+
+
+class Aim:
+    """The target of a conversion: follows the plain pipeline and makes its graph acceptable to the target.
+
+    ``left`` and ``cleared`` hold the violations afterwards.
+    """
+
+    def __init__(
+        self, target: str, *, images: Any = None, picture: Picture | None = None, seed: int = 0, force: bool = False
+    ) -> None:
+        from instep.targets import load
+
+        self.profile = load(target)
+        self.asked = {"images": None if images is None else os.fspath(images), "picture": picture, "seed": seed}
+        self.force = force
+        self.numbers: Numbers | None = None
+        self.left: list[Violation] = []
+        self.cleared: list[Violation] = []
+
+    def reach(
+        self,
+        graph: Graph,
+        passes: list[PassReport],
+        *,
+        prove: Callable[[Graph, Graph, str], object] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> tuple[Graph, list[PassReport]]:
+        """The lowered graph in a form that the target accepts, and what every rewrite did, those of ``passes`` first.
+
+        Raises TargetError when errors are left, unless ``force``.
+        """
+        from instep.targets.legalize import legalize
+
+        if self.numbers is None:
+            self.numbers = self._measure(graph)
+        result = legalize(graph, self.profile, numbers=self.numbers, prove=prove, progress=progress)
+        self.left, self.cleared = result.left, result.cleared
+        if result.errors and not self.force:
+            raise TargetError(self.profile.name, result.errors)
+        return result.graph, [*passes, *result.passes]
+
+    def _measure(self, graph: Graph) -> Numbers:
+        """What the graph's squares reach, where the target's numbers end early."""
+        from instep.targets.numbers import Numbers, measure_squares
+
+        return Numbers() if self.profile.limits is None else measure_squares(graph, **self.asked)

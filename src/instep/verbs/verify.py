@@ -1,0 +1,110 @@
+"""The verb ``verify``: whether a file computes what its source computes, value by value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instep.report.results import Verification
+from instep.verbs.capture import capture
+from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
+from instep.verbs.tflite_source import is_tflite, two_files
+
+if TYPE_CHECKING:
+    from instep.capture import Captured
+    from instep.verify import Verdict
+    from instep.verify.inputs import Picture
+
+__all__ = ["proof", "verify"]
+
+
+def verify(
+    source: Any,
+    file: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
+    args: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    picture: Picture | None = None,
+    report: str | os.PathLike[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    on: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Verification:
+    """Prove that the TFLite ``file`` computes what ``source`` computes, value by value.
+
+    ``source`` as in ``capture``, or another ``.tflite`` file. The file may come from any tool: where its tensors do
+    not say what they are, they are aligned by what flows through them. ``on`` names the engine whose outputs stand
+    trial, such as "litert-gpu"; that it refuses the file or dies of it is a verdict.
+    Raises CaptureError, TFLiteError, EngineError, InstepError.
+    """
+    path = Path(file)
+    page = None if report is None else writable(report)
+    tell = progress or silent
+    clock = Clock()
+    if not path.is_file():
+        raise InstepError(f"no such file: {path}")
+    asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
+    if is_tflite(source):
+        tell("verify", "two files side by side")
+        with clock("verify"):
+            captured, verdict = two_files(os.fspath(source), path, inputs, figures=_figures(thresholds), on=on, **asked)
+        title, notes = str(source), [] if captured is None else list(captured.notes)
+    else:
+        tell("capture", str(source))
+        with clock("capture"):
+            captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
+        tell("verify", "source and result side by side")
+        with clock("verify"):
+            verdict = proof(captured, path, thresholds=thresholds, on=on, **asked)
+        title, notes = captured.source, list(captured.notes)
+    result = Verification(title, str(path), verdict, clock.seconds, notes)
+    if page is not None:
+        from instep.report.document import document_of_verification
+        from instep.report.html import render
+        from instep.report.pictures import pictures
+
+        shown = pictures(captured, path, images, picture) if captured is not None else []
+        write_text(page, render(document_of_verification(result, captured, shown)))
+        result.report = str(page)
+    return result
+
+
+def proof(
+    captured: Captured,
+    file: Path,
+    *,
+    images: Any,
+    picture: Picture | None,
+    seed: int,
+    thresholds: Mapping[str, float] | None,
+    on: str = "",
+) -> Verdict:
+    from instep.verify.verify import verify as judge
+
+    return judge(
+        captured.reference,
+        file,
+        graph=captured.graph,
+        images=images,
+        picture=picture,
+        seed=seed,
+        figures=_figures(thresholds),
+        on=on,
+    )
+
+
+def _figures(thresholds: Mapping[str, float] | None) -> Any:
+    if not thresholds:
+        return None
+    from instep.verify.lossy import Figures
+
+    try:
+        return Figures(**thresholds)
+    except TypeError:
+        known = ", ".join(Figures.__dataclass_fields__)
+        raise InstepError(f"thresholds are {known}; got {', '.join(thresholds)}") from None
