@@ -77,7 +77,7 @@ def check(cases: list[Case], dialect: Jax, dtype: str, rtol: float) -> None:
 @pytest.fixture(autouse=True)
 def quick() -> Iterator[None]:
     """XLA as quick as it compiles."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
