@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 
 import numpy as np
 
-__all__ = ["Flatbuffer", "FlatbufferError", "operator_names", "type_names"]
+__all__ = ["Flatbuffer", "FlatbufferError"]
 
 #: No list of a sound file has more entries, no name more letters.
 _LIMIT = 1 << 20
@@ -101,19 +100,3 @@ class Flatbuffer:
         if self._left < 0:
             raise FlatbufferError("its lists name more than the file can hold")
         return span
-
-
-@functools.cache
-def operator_names() -> dict[int, str]:
-    """TFLite's operator codes → their names, "CONV_2D", by the schema that comes with LiteRT."""
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    return {v: k for k, v in vars(BuiltinOperator).items() if isinstance(v, int)}
-
-
-@functools.cache
-def type_names() -> dict[int, str]:
-    """TFLite's tensor types → their names, "float32", by the same schema."""
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    return {v: k.lower() for k, v in vars(TensorType).items() if isinstance(v, int)}

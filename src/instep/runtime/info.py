@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from instep.flatbuffer import Flatbuffer, FlatbufferError, operator_names, type_names
+from instep.flatbuffer import FlatbufferError
+from instep.tflite_tables import MODEL, ModelTables, type_names
 
 __all__ = ["OpInfo", "TFLiteError", "TFLiteInfo", "TensorInfo", "tflite_info"]
 
@@ -116,31 +117,28 @@ def tflite_info(path: str | Path) -> TFLiteInfo:
         raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
 
 
-#: Fields of the schema's tables by their vtable slot.
-_MODEL = {"codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signatures": 7}
 _NUMPY = ("float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
 
 
-class _Parser(Flatbuffer):
+class _Parser(ModelTables):
     """The tables of the schema as far as a report needs them."""
 
     def info(self, path: str) -> TFLiteInfo:
         model = self.number(0, "I")
-        buffers = [self.buffer(b) for b in self.tables(model, _MODEL["buffers"])]
-        codes = [self.code(c) for c in self.tables(model, _MODEL["codes"])]
-        subgraphs = self.tables(model, _MODEL["subgraphs"])
-        if not subgraphs:
-            raise TFLiteError("it holds no subgraph")
+        buffers, codes = self.buffers(model), self.codes(model)
+        subgraphs = self.subgraphs(model)
         main = subgraphs[0]
         tensors = [self.tensor(t, i, buffers) for i, t in enumerate(self.tables(main, 0))]
         count = len(tensors)
-        inputs, outputs = (self.indices(main, slot, count) for slot in (1, 2))
+        inputs, outputs = (self.operands(main, slot, count) for slot in (1, 2))
         ops = [self.op(o, codes, count) for o in self.tables(main, 3)]
-        input_names, output_names = self.signature(model, inputs, outputs, tensors)
+        signature = next(iter(self.tables(model, MODEL["signatures"])), 0)
+        names = [t.name for t in tensors]
+        input_names, output_names = (self.names(signature, k, w, names) for k, w in enumerate((inputs, outputs)))
         return TFLiteInfo(
             path,
             self.size,
-            self.text(model, _MODEL["description"]),
+            self.text(model, MODEL["description"]),
             tensors,
             ops,
             inputs,
@@ -151,32 +149,13 @@ class _Parser(Flatbuffer):
             self.metadata(model, buffers),
         )
 
-    def buffer(self, table: int) -> tuple[int, int]:
-        """(start, length) of a buffer's bytes, inside the flatbuffer or behind it."""
-        start, count = self.span(table, 0, 1)
-        offset, size = self.scalar(table, 1, "Q"), self.scalar(table, 2, "Q")
-        if not count and offset > 1:
-            if offset + size > self.size:
-                raise TFLiteError("a buffer lies outside the file")
-            return offset, size
-        return start, count
-
-    def code(self, table: int) -> tuple[str, int]:
-        number = max(self.scalar(table, 0, "b"), self.scalar(table, 3, "i"))
-        name = operator_names().get(number, f"UNKNOWN_{number}")
-        if name == "CUSTOM":
-            name = f"CUSTOM:{self.text(table, 1)}"
-        return name, self.scalar(table, 2, "i", 1)
-
     def tensor(self, table: int, index: int, buffers: list[tuple[int, int]]) -> TensorInfo:
         dimensions = self.array(table, 0, "i4")
         if len(dimensions) > 64 or (dimensions < -1).any():
-            raise TFLiteError(f"tensor {index} has the shape {dimensions[:8].tolist()}")
+            raise FlatbufferError(f"tensor {index} has the shape {dimensions[:8].tolist()}")
         shape = tuple(dimensions.tolist())
         kind = self.scalar(table, 1, "b")
-        buffer = self.scalar(table, 2, "I")
-        if buffer >= len(buffers):
-            raise TFLiteError(f"tensor {index} reads buffer {buffer} of {len(buffers)}")
+        start, length = self.chosen(table, 2, buffers, f"tensor {index} reads buffer")
         scale: tuple[float, ...] = ()
         zero: tuple[int, ...] = ()
         quantization = self.child(table, 4)
@@ -184,22 +163,13 @@ class _Parser(Flatbuffer):
             scale = tuple(float(s) for s in self.array(quantization, 2, "f4"))
             zero = tuple(int(z) for z in self.array(quantization, 3, "i8"))
         name = type_names().get(kind, f"unknown_{kind}")
-        start, length = buffers[buffer]
         open_shape = tuple(int(n) for n in self.array(table, 7, "i4"))
         return TensorInfo(index, self.text(table, 3), shape, name, length, scale, zero, start, open_shape)
 
-    def indices(self, table: int, slot: int, count: int) -> tuple[int, ...]:
-        result = tuple(int(i) for i in self.array(table, slot, "i4"))
-        if any(not -1 <= i < count for i in result):
-            raise TFLiteError(f"an operator or signature names a tensor that is not among the {count}")
-        return result
-
     def op(self, table: int, codes: list[tuple[str, int]], count: int) -> OpInfo:
-        code = self.scalar(table, 0, "I")
-        if code >= len(codes):
-            raise TFLiteError(f"an operator has code {code} of {len(codes)}")
-        inputs, outputs = (self.indices(table, slot, count) for slot in (1, 2))
-        return OpInfo(*codes[code], inputs, outputs, self.options(table))
+        name, version = self.chosen(table, 0, codes, "an operator has code")
+        inputs, outputs = (self.operands(table, slot, count) for slot in (1, 2))
+        return OpInfo(name, version, inputs, outputs, self.options(table))
 
     def options(self, table: int) -> Any:
         from ai_edge_litert.schema_py_generated import BuiltinOptionsCreator
@@ -213,25 +183,3 @@ class _Parser(Flatbuffer):
             return BuiltinOptionsCreator(kind, Table(self.data, at))
         except (struct.error, TypeError, ValueError, IndexError, OverflowError):
             return None
-
-    def signature(
-        self, model: int, inputs: tuple[int, ...], outputs: tuple[int, ...], tensors: list[TensorInfo]
-    ) -> tuple[list[str], list[str]]:
-        """The signature's names in the order of the subgraph's inputs and outputs; tensor names where it has none."""
-        tables = self.tables(model, _MODEL["signatures"])
-        result = []
-        for slot, wanted in ((0, inputs), (1, outputs)):
-            names: dict[int, list[str]] = {}
-            for entry in self.tables(tables[0], slot) if tables else []:
-                names.setdefault(self.scalar(entry, 1, "I"), []).append(self.text(entry, 0))
-            result.append([names[i].pop(0) if names.get(i) else tensors[i].name for i in wanted])
-        return result[0], result[1]
-
-    def metadata(self, model: int, buffers: list[tuple[int, int]]) -> dict[str, bytes]:
-        result = {}
-        for entry in self.tables(model, _MODEL["metadata"]):
-            index = self.scalar(entry, 1, "I")
-            if index < len(buffers):
-                start, count = buffers[index]
-                result[self.text(entry, 0)] = bytes(self.data[start : start + count])
-        return result

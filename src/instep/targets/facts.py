@@ -16,9 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from instep.emit.tflite import LOWERINGS, EmitError
 from instep.emit.tflite.writer import Writer
-from instep.flatbuffer import operator_names, type_names
 from instep.graph import Graph, Node
 from instep.runtime import TFLiteInfo
+from instep.tflite_tables import operator_names, type_names
 
 __all__ = [
     "OPERANDS",

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from instep.capture.base import CaptureError
-from instep.flatbuffer import Flatbuffer, FlatbufferError, operator_names, type_names
+from instep.flatbuffer import FlatbufferError
+from instep.tflite_tables import MODEL, ModelTables, type_names
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK", "Operation", "Subgraph", "Tensor", "TfliteFile", "read_file"]
 
@@ -21,7 +22,6 @@ __all__ = ["MAX_ELEMENTS", "MAX_RANK", "Operation", "Subgraph", "Tensor", "Tflit
 MAX_ELEMENTS = (1 << 31) - 1
 #: No kernel of TFLite goes beyond 8; chains that other tools leave stay below this.
 MAX_RANK = 16
-_MAX_OPERANDS = 1 << 14
 
 #: Integer kinds that hold two or four numbers in a byte: bits per number, signed.
 _PACKED = {"int4": (4, True), "uint4": (4, False), "int2": (2, True)}
@@ -164,47 +164,26 @@ def read_file(path: str | os.PathLike[str]) -> TfliteFile:
         raise CaptureError(f"{where}: damaged TFLite file ({error})") from None
 
 
-#: Fields of the schema's tables by their vtable slot.
-_MODEL = {"codes": 1, "subgraphs": 2, "buffers": 4, "metadata": 6, "signatures": 7}
-
-
-class _Tables(Flatbuffer):
+class _Tables(ModelTables):
     """The schema's tables that describe computation."""
 
     def file(self, path: Path) -> TfliteFile:
         model = self.number(0, "I")
-        buffers = [self.buffer(b) for b in self.tables(model, _MODEL["buffers"])]
-        codes = [self.code(c) for c in self.tables(model, _MODEL["codes"])]
-        subgraphs = [self.subgraph(s, codes, buffers) for s in self.tables(model, _MODEL["subgraphs"])]
-        if not subgraphs:
-            raise FlatbufferError("it holds no subgraph")
+        buffers, codes = self.buffers(model), [name for name, _ in self.codes(model)]
+        subgraphs = [self.subgraph(s, codes, buffers) for s in self.subgraphs(model)]
         main = subgraphs[0]
-        signatures = self.tables(model, _MODEL["signatures"])
-        own = [s for s in signatures if self.scalar(s, 4, "I") == 0]
-        names = [self.signature(own[0] if own else 0, slot, main) for slot in (0, 1)]
-        facts = self.metadata(model, buffers)
-        return TfliteFile(path, path.name, self.data, subgraphs, names[0], names[1], len(signatures), facts)
-
-    def buffer(self, table: int) -> tuple[int, int]:
-        """(start, length) of a buffer's bytes, inside the flatbuffer or behind it."""
-        start, count = self.span(table, 0, 1)
-        offset, size = self.scalar(table, 1, "Q"), self.scalar(table, 2, "Q")
-        if not count and offset > 1:
-            if offset + size > self.size:
-                raise FlatbufferError("a buffer lies outside the file")
-            return offset, size
-        return start, count
-
-    def code(self, table: int) -> str:
-        number = max(self.scalar(table, 0, "b"), self.scalar(table, 3, "i"))
-        name = operator_names().get(number, f"UNKNOWN_{number}")
-        return f"CUSTOM:{self.text(table, 1)}" if name == "CUSTOM" else name
+        signatures = self.tables(model, MODEL["signatures"])
+        own = next((s for s in signatures if self.scalar(s, 4, "I") == 0), 0)
+        tensors = [t.name for t in main.tensors]
+        inputs, outputs = (self.names(own, k, w, tensors) for k, w in enumerate((main.inputs, main.outputs)))
+        facts = self.metadata(model, buffers, only=("instep",))
+        return TfliteFile(path, path.name, self.data, subgraphs, inputs, outputs, len(signatures), facts)
 
     def subgraph(self, table: int, codes: list[str], buffers: list[tuple[int, int]]) -> Subgraph:
         tensors = [self.tensor(t, i, buffers) for i, t in enumerate(self.tables(table, 0))]
         count = len(tensors)
         operations = [self.operation(o, i, codes, count) for i, o in enumerate(self.tables(table, 3))]
-        inputs, outputs = (self.indices(table, slot, count) for slot in (1, 2))
+        inputs, outputs = (self.operands(table, slot, count) for slot in (1, 2))
         if -1 in (*inputs, *outputs):
             raise FlatbufferError("an input or output of the network is left out")
         return Subgraph(self.text(table, 4), tensors, operations, inputs, outputs)
@@ -212,9 +191,7 @@ class _Tables(Flatbuffer):
     def tensor(self, table: int, index: int, buffers: list[tuple[int, int]]) -> Tensor:
         name = self.text(table, 3)
         shape = self.shape(table, 0, index, name)
-        buffer = self.scalar(table, 2, "I")
-        if buffer >= len(buffers):
-            raise FlatbufferError(f"tensor {index} reads buffer {buffer} of {len(buffers)}")
+        span = self.chosen(table, 2, buffers, f"tensor {index} reads buffer")
         kind = type_names().get(self.scalar(table, 1, "b"), "unknown")
         scale, zero, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         quantization = self.child(table, 4)
@@ -227,7 +204,7 @@ class _Tables(Flatbuffer):
             shape,
             self.shape(table, 7, index, name),
             kind,
-            buffers[buffer],
+            span,
             scale,
             zero,
             axis,
@@ -244,38 +221,11 @@ class _Tables(Flatbuffer):
             raise FlatbufferError(f"tensor {index} '{name[:80]}' of shape {list(shape)} is beyond 2³¹ elements")
         return shape
 
-    def indices(self, table: int, slot: int, count: int) -> tuple[int, ...]:
-        found = self.array(table, slot, "i4")
-        if len(found) > _MAX_OPERANDS:
-            raise FlatbufferError(f"an operator lists {len(found)} tensors")
-        if ((found < -1) | (found >= count)).any():
-            raise FlatbufferError(f"an operator or signature names a tensor that is not among the {count}")
-        return tuple(found.tolist())
-
     def operation(self, table: int, index: int, codes: list[str], count: int) -> Operation:
-        code = self.scalar(table, 0, "I")
-        if code >= len(codes):
-            raise FlatbufferError(f"operator {index} has code {code} of {len(codes)}")
-        inputs, outputs = self.indices(table, 1, count), self.indices(table, 2, count)
+        code = self.chosen(table, 0, codes, f"operator {index} has code")
+        inputs, outputs = self.operands(table, 1, count), self.operands(table, 2, count)
         options, options2 = (
             (self.scalar(table, kind, "B"), self.checked(at) if (at := self.child(table, slot)) else 0)
             for kind, slot in ((3, 4), (11, 12))
         )
-        return Operation(index, codes[code], inputs, outputs, options, options2)
-
-    def signature(self, table: int, slot: int, main: Subgraph) -> list[str]:
-        """The signature's names in the order of the subgraph's inputs or outputs; tensor names where it has none."""
-        names: dict[int, list[str]] = {}
-        for entry in self.tables(table, slot) if table else []:
-            names.setdefault(self.scalar(entry, 1, "I"), []).append(self.text(entry, 0))
-        wanted = main.inputs if slot == 0 else main.outputs
-        return [names[i].pop(0) if names.get(i) else main.tensors[i].name for i in wanted]
-
-    def metadata(self, model: int, buffers: list[tuple[int, int]]) -> dict[str, bytes]:
-        found = {}
-        for entry in self.tables(model, _MODEL["metadata"]):
-            index = self.scalar(entry, 1, "I")
-            if index < len(buffers) and (name := self.text(entry, 0)) == "instep":
-                start, count = buffers[index]
-                found[name] = bytes(self.data[start : start + count])
-        return found
+        return Operation(index, code, inputs, outputs, options, options2)
