@@ -39,8 +39,11 @@ class Folded:
 _Values = dict[int, dict[str, Any]]
 
 
-def fold(root: Shape) -> tuple[Folded, list[Folded]]:
-    """The network as a struct, and the structs that it uses, inner ones first."""
+def fold(root: Shape, *, derive: bool = False) -> tuple[Folded, list[Folded]]:
+    """The network as a struct, and the structs that it uses, inner ones first.
+
+    With ``derive`` a size that is a multiple of another argument everywhere is said by it: ``4 * channels``.
+    """
     classes: dict[Any, list[Shape]] = {}
     _collect(root, classes)
     done: dict[Any, tuple[Folded, _Values]] = {}
@@ -53,7 +56,7 @@ def fold(root: Shape) -> tuple[Folded, list[Folded]]:
         if key in longer:
             continue
         name = "" if root in shapes else _name(shapes, used)
-        made, values = _struct(name, shapes, done)
+        made, values = _struct(name, shapes, done, derive)
         done |= {k: (made, values) for k in (key, *(short for short, long in longer.items() if long == key))}
         structs.append(made)
     main = structs.pop()
@@ -75,7 +78,7 @@ def _merge(root: Shape, classes: dict[Any, list[Shape]]) -> dict[Any, Any]:
         for short in classes:
             count = len(short[2])
             fits = 2 <= count < len(tail) <= count + 2 and short[:2] == long[:2] and short[2] == long[2][:count]
-            plain = all(i.child is None and i.kind in _TAILS and i.fields["at"] is None for i in tail[count:])
+            plain = all(i.child is None and i.kind in _TAILS and i.fields.get("at") is None for i in tail[count:])
             once = short not in found and short not in found.values() and long not in found
             if fits and plain and once and long[1] is None and root.key not in (short, long):
                 if long in found.values():
@@ -90,21 +93,27 @@ def _merge(root: Shape, classes: dict[Any, list[Shape]]) -> dict[Any, Any]:
 _TAILS = ("add", "mul", "relu", "concat", "relu6", "silu", "gelu")
 
 
-def _struct(name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]]) -> tuple[Folded, _Values]:
+def _struct(
+    name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]], derive: bool
+) -> tuple[Folded, _Values]:
     """One struct for ``shapes``, and the value of each of its arguments for each of them."""
     made = Folded(name, {}, shapes[0])
     lengths = [len(s.items) for s in shapes]
     values: _Values = {id(s): {} for s in shapes}
     known: dict[str, Name] = {}
+    columns_of: dict[str, list[Any]] = {}
     taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names} | set(shapes[0].inputs)
 
-    def settle(field_name: str, column: list[Any]) -> Any:
+    def settle(field_name: str, column: list[Any], stem: str = "") -> Any:
         texts = [json.dumps(v) for v in column]
         if len(set(texts)) == 1:
             return column[0]
         vector = json.dumps(texts)
+        if vector not in known and derive and (found := _derived(column, columns_of)):
+            known[vector] = found
         if vector not in known:
-            argument = _argument(field_name, made.args, taken)
+            argument = _argument(field_name, made.args, taken, stem)
+            columns_of[argument] = column
             made.args[argument] = _type(column)
             known[vector] = Name(argument)
             for shape, value in zip(shapes, column, strict=True):
@@ -122,11 +131,11 @@ def _struct(name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Value
         twins = [s.items[place] for s in shapes]
         columns = {f: [t.fields[f] for t in twins] for f in item.fields}
         if item.child is None:
-            made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
+            made.fields[place] = {f: settle(f, column, item.stem) for f, column in columns.items()}
             continue
         inner, given = done[item.child.key]
-        made.fields[place] = {"at": settle("at", columns["at"])}
-        arguments = {a: settle(a, [given[_id(t)][a] for t in twins]) for a in inner.args}
+        made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
+        arguments = {a: settle(a, [given[_id(t)][a] for t in twins], item.stem) for a in inner.args}
         made.calls[place] = (inner, arguments)
     return made, values
 
@@ -135,10 +144,27 @@ def _id(item: Item) -> int:
     return id(item.child)
 
 
-def _argument(field_name: str, args: dict[str, str], taken: set[str]) -> str:
+def _derived(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
+    """``column`` as a multiple, or as a part, of an argument that has sizes."""
+    if not all(type(v) is int and v > 1 for v in column):
+        return None
+    for argument, other in columns_of.items():
+        if not all(type(v) is int and v > 1 for v in other):
+            continue
+        more, less = column[0] // other[0], other[0] // column[0]
+        if all(a == b * more for a, b in zip(column, other, strict=True)):
+            return Name(f"{more} * {argument}")
+        if all(b == a * less for a, b in zip(column, other, strict=True)):
+            return Name(f"{argument} // {less}")
+    return None
+
+
+def _argument(field_name: str, args: dict[str, str], taken: set[str], owner: str = "") -> str:
     stem = {"at": "place", "shape": "sizes"}.get(field_name, field_name)
     if stem in ("in", "if", "else", "for", "is", "not", "and", "or"):
         stem += "_"
+    if owner and (stem in args or stem in taken) and f"{owner}_{stem}" not in taken:
+        stem = f"{owner}_{stem}"
     name, count = stem, 1
     while name in args or name in taken:
         count += 1

@@ -25,6 +25,8 @@ class Item:
     inputs: tuple[str, ...] | None
     fields: dict[str, Any]
     child: Shape | None = None
+    #: what arguments are named after where the field's name is taken
+    stem: str = ""
 
 
 @dataclass

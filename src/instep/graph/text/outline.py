@@ -11,7 +11,7 @@ import numpy as np
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 
-__all__ = ["Block", "Leaf", "layout_of", "outline"]
+__all__ = ["Block", "Leaf", "grouped", "layout_of", "outline"]
 
 #: Constants of no more numbers are printed, larger ones are weights.
 PLAIN_SIZE = 8
@@ -51,7 +51,7 @@ def outline(graph: Graph) -> Block:
     for value in graph.weights:
         if not maker.users[value] or value in graph.outputs:
             leaves.extend(maker.params([value], ""))
-    return Block("", _grouped(leaves, ""))
+    return Block("", grouped(leaves, ""))
 
 
 def layout_of(graph: Graph) -> str:
@@ -60,7 +60,7 @@ def layout_of(graph: Graph) -> str:
     return "NHWC" if found.count("NHWC") > len(found) / 2 else "NCHW"
 
 
-def _grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
+def grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
     """Consecutive leaves of one inner scope become a block, those of this scope stay."""
     items: list[Leaf | Block] = []
     at = 0
@@ -75,7 +75,7 @@ def _grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
             items.extend(run)
             continue
         inner = _shared([r.scope for r in run])
-        items.append(Block(inner, _grouped(run, inner)))
+        items.append(Block(inner, grouped(run, inner)))
     return items
 
 
