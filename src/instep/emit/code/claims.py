@@ -18,7 +18,7 @@ _PRODUCERS: WeakKeyDictionary[Graph, tuple[int, dict[Value, Node]]] = WeakKeyDic
 def claim(
     graph: Graph, value: Value, perm: Sequence[int] | None = None, shape: Sequence[int] | None = None
 ) -> Weight | None:
-    """The weight that a layer keeps as ``value.transpose(perm).reshape(shape)``, or None where no constant is behind it.
+    """The weight that a layer keeps as ``value.transpose(perm).reshape(shape)``, or None where it is computed.
 
     Captured networks read the vector of a PReLU as [1, C, 1, 1], the kernel of a Conv1d as one of a Conv2d: the weight
     is the parameter itself.

@@ -12,7 +12,7 @@ from typing import Any
 from instep.emit.code.call import NoCode, Rule
 from instep.emit.jax import elementwise, linear, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.jax.functions import function_table
-from instep.emit.jax.table import RNGS, TABLE
+from instep.emit.jax.table import TABLE, Name
 from instep.graph.operator import Operator
 
 __all__ = ["FUNCTION", "NNX", "Jax"]
@@ -33,8 +33,8 @@ class Jax:
 
     def literal(self, value: Any) -> str:
         """Plain data as Python: anything else is refused, so that no name or text of a file becomes code."""
-        if value is RNGS:
-            return "rngs"
+        if isinstance(value, Name):
+            return str(value)
         if isinstance(value, list | tuple):
             items = [self.literal(v) for v in value]
             if isinstance(value, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from instep.emit.code.call import Call
+from instep.emit.code.claims import claim
 from instep.emit.code.statements import number
 from instep.emit.jax.table import RNGS, activated, expression, writes
 from instep.graph import Graph, Node, Operator, ops
@@ -125,7 +126,16 @@ def softplus(node: Node, graph: Graph) -> Call:
 
 @writes(ops.Prelu)
 def prelu(node: Node, graph: Graph) -> Call:
-    return expression(node, "prelu({0}, {1})", "prelu")
+    """Flax' layer has one slope; the prelude's has one for each channel."""
+    x, slope = node.inputs
+    weight = claim(graph, slope, shape=() if slope.size == 1 else (slope.size,))
+    if weight is None or slope.rank > x.rank or slope.shape[-1:] not in ((), (slope.size,)):
+        return expression(node, "prelu({0}, {1})", "prelu")
+    weights = {"negative_slope": weight}
+    if slope.size == 1:
+        return Call([x], node.outputs, "{layer}({0})", layer="nnx.PReLU", weights=weights)
+    fields = {"num_features": slope.size}
+    return Call([x], node.outputs, "{layer}({0})", fields, "PReLU", 1, weights, ("PReLU",))
 
 
 @writes(ops.Clip)

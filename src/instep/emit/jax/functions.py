@@ -20,6 +20,8 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "nnx.GroupNorm": ("group_norm", ("num_groups", "epsilon")),
     "nnx.RMSNorm": ("rms_norm", ("epsilon",)),
     "nnx.Embed": ("embed", ()),
+    "nnx.PReLU": ("prelu_layer", ()),
+    "PReLU": ("prelu_layer", ()),
     "nnx.Dropout": ("dropout", ("rate", "broadcast_dims")),
 }
 #: Helpers that do something else while training.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from instep.emit.code.call import Call, Weight
-from instep.emit.jax.table import RNGS, activated, constant, expression, last, writes
+from instep.emit.code.claims import claim
+from instep.emit.jax.table import RNGS, activated, expression, last, own, writes
 from instep.graph import Graph, Node, Value, ops
 
 __all__: list[str] = []
@@ -14,24 +15,31 @@ __all__: list[str] = []
 @writes(ops.Linear)
 def linear(node: Node, graph: Graph) -> Call:
     x, weight, *bias = node.inputs
-    if not constant(graph, weight, *bias):
+    weights = with_bias(graph, claim(graph, weight, (1, 0)), bias)
+    if not weights:
         code = "jnp.matmul({0}, jnp.transpose({1}))" + (" + {2}" if bias else "")
         return expression(node, activated(code, node.op.activation))
     fields = {"in_features": weight.shape[1], "out_features": weight.shape[0]}
-    weights = {"kernel": Weight(weight, (1, 0))}
-    return layer(node, "nnx.Linear", [x], fields, weights, bias, positional=2)
+    return layer(node, "nnx.Linear", [x], fields, weights, positional=2)
 
 
-#: What Flax's layers assume, for two and for three spatial axes.
+#: A batch norm's arrays, in the graph's order.
+_BATCH = ("scale", "bias", "mean", "var")
+#: What Flax's layers assume.
 _DEFAULTS: dict[str, Any] = {"use_bias": True, "feature_group_count": 1, "kernel_dilation": (1, 1), "strides": (1, 1)}
 
 
+def with_bias(graph: Graph, kernel: Weight | None, bias: list[Value]) -> dict[str, Weight]:
+    """A layer's kernel and its bias, where it has one; empty where either is computed."""
+    offset = own(graph, bias=bias[0]) if bias else {}
+    return {} if kernel is None or (bias and not offset) else {"kernel": kernel, **offset}
+
+
 def layer(
-    node: Node, name: str, inputs: list, fields: dict, weights: dict, bias: list, *, positional: int, helper: str = ""
+    node: Node, name: str, inputs: list, fields: dict, weights: dict, *, positional: int, helper: str = ""
 ) -> Call:
     """A layer with a bias or without, and its fused activation."""
-    fields = {**fields, "use_bias": bool(bias), "rngs": RNGS}
-    weights = {**weights, **({"bias": Weight(bias[0])} if bias else {})}
+    fields = {**fields, "use_bias": "bias" in weights, "rngs": RNGS}
     code = activated("{layer}({0})", node.op.activation)
     helpers = (helper,) if helper else ()
     return Call(inputs, node.outputs, code, fields, name, positional, weights, helpers, _DEFAULTS)
@@ -48,20 +56,15 @@ def matmul(node: Node, graph: Graph) -> Call:
 def batch_norm(node: Node, graph: Graph) -> Call:
     """The running variance that Flax keeps is the biased one: the layer is a BatchNorm of the prelude."""
     (x, *vectors), op = node.inputs, node.op
-    if not constant(graph, *vectors):
+    weights = own(graph, **dict(zip(_BATCH, vectors, strict=True)))
+    if not weights:
         code = "normalise_batch({0}, {1}, {2}, {3}, {4}, {axis}, {epsilon})"
         return expression(node, code, "normalise_batch", axis=op.axis, epsilon=op.eps)
     fields = {"num_features": x.shape[op.axis], "momentum": _rest(op.momentum), "epsilon": op.eps}
     fields |= {"axis": -1 if last((op.axis % x.rank,), x) else op.axis % x.rank}
     fields |= {"use_fast_variance": False, "rngs": RNGS}
-    weights = _own(("scale", "bias", "mean", "var"), vectors)
     defaults = {"axis": -1, "epsilon": 1e-5}
     return Call([x], node.outputs, "{layer}({0})", fields, "BatchNorm", 1, weights, ("BatchNorm",), defaults)
-
-
-def _own(names: tuple[str, ...], vectors: list[Value]) -> dict[str, Weight]:
-    """The vectors under the names that the layer has for them."""
-    return {name: Weight(vector) for name, vector in zip(names, vectors, strict=True)}
 
 
 def _rest(momentum: float) -> float:
@@ -72,22 +75,22 @@ def _rest(momentum: float) -> float:
 @writes(ops.LayerNorm)
 def layer_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
-    if not (last(op.axes, x) and constant(graph, *vectors)):
+    weights = own(graph, scale=vectors[0], bias=vectors[1])
+    if not (last(op.axes, x) and weights):
         code = "normalise_layer({0}, {1}, {2}, {axes}, {epsilon})"
         return expression(node, code, "normalise_layer", axes=tuple(op.axes), epsilon=op.eps)
     fields = {"num_features": x.shape[-1], "epsilon": op.eps, "use_fast_variance": False, "rngs": RNGS}
-    weights = _own(("scale", "bias"), vectors)
     return Call([x], node.outputs, fields=fields, layer="nnx.LayerNorm", positional=1, weights=weights)
 
 
 @writes(ops.RmsNorm)
 def rms_norm(node: Node, graph: Graph) -> Call:
     (x, scale), op = node.inputs, node.op
-    if not (last(op.axes, x) and constant(graph, scale)):
+    weights = own(graph, scale=scale)
+    if not (last(op.axes, x) and weights):
         code = "normalise_rms({0}, {1}, {axes}, {epsilon})"
         return expression(node, code, "normalise_rms", axes=tuple(op.axes), epsilon=op.eps)
     fields = {"num_features": x.shape[-1], "epsilon": op.eps, "rngs": RNGS}
-    weights = {"scale": Weight(scale)}
     return Call([x], node.outputs, fields=fields, layer="nnx.RMSNorm", positional=1, weights=weights)
 
 
@@ -95,10 +98,10 @@ def rms_norm(node: Node, graph: Graph) -> Call:
 def group_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    if not (last((axis,), x) and constant(graph, *vectors)):
+    weights = own(graph, scale=vectors[0], bias=vectors[1])
+    if not (last((axis,), x) and weights):
         code = "normalise_groups({0}, {1}, {2}, {groups}, {epsilon}, {axis})"
         return expression(node, code, "normalise_groups", groups=op.groups, epsilon=op.eps, axis=axis)
     fields = {"num_features": x.shape[-1], "num_groups": op.groups, "epsilon": op.eps}
     fields |= {"use_fast_variance": False, "rngs": RNGS}
-    weights = _own(("scale", "bias"), vectors)
     return Call([x], node.outputs, fields=fields, layer="nnx.GroupNorm", positional=2, weights=weights)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from instep.emit.code.call import Call, Weight
-from instep.emit.jax.table import RNGS, constant, expression, writes
+from instep.emit.code.call import Call
+from instep.emit.jax.table import RNGS, expression, own, writes
 from instep.graph import Graph, Node, ops
 
 __all__: list[str] = []
@@ -81,9 +81,9 @@ def roll(node: Node, graph: Graph) -> Call:
 def gather(node: Node, graph: Graph) -> Call:
     """A table of parameters whose rows are asked for by computed numbers is an embedding."""
     x, indices = node.inputs
-    if node.op.axis == 0 and x.rank == 2 and constant(graph, x) and indices not in graph.weights:
+    weights = own(graph, embedding=x)
+    if node.op.axis == 0 and x.rank == 2 and weights and indices not in graph.weights:
         fields = {"num_embeddings": x.shape[0], "features": x.shape[1], "rngs": RNGS}
-        weights = {"embedding": Weight(x)}
         return Call([indices], node.outputs, fields=fields, layer="nnx.Embed", positional=2, weights=weights)
     return expression(node, "jnp.take({0}, {1}, axis={axis})", axis=node.op.axis)
 

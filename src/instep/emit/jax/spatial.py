@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from instep.emit.code.call import Call, Weight
-from instep.emit.jax.linear import layer
-from instep.emit.jax.table import activated, constant, expression, needs_last, writes
+from instep.emit.code.call import Call
+from instep.emit.code.claims import claim
+from instep.emit.jax.linear import layer, with_bias
+from instep.emit.jax.table import activated, expression, needs_last, writes
 from instep.graph import Graph, Node, Operator, ops
 
 __all__: list[str] = []
@@ -17,10 +18,11 @@ def conv(node: Node, graph: Graph) -> Call:
     op, (x, weight, *bias) = node.op, node.inputs
     perm = (*range(1, weight.rank), 0)
     places = {"strides": op.stride, "padding": op.padding, **_rest(op)}
-    if not constant(graph, weight, *bias):
+    weights = with_bias(graph, claim(graph, weight, perm), bias)
+    if not weights:
         return _computed(node, "convolve", f"jnp.transpose({{1}}, {perm})", places)
     fields = {"in_features": x.shape[-1], "out_features": weight.shape[0], "kernel_size": weight.shape[1:-1], **places}
-    return layer(node, "nnx.Conv", [x], fields, {"kernel": Weight(weight, perm)}, bias, positional=3)
+    return layer(node, "nnx.Conv", [x], fields, weights, positional=3)
 
 
 @writes(ops.ConvTranspose2d)
@@ -34,16 +36,16 @@ def conv_transpose(node: Node, graph: Graph) -> Call:
     places = {"strides": op.stride, "padding": pads, **_rest(op)}
     # [I, H, W, O / groups] of the graph is [H, W, O / groups, I] here
     perm = (1, 2, 3, 0)
-    if not constant(graph, weight, *bias):
+    weights = with_bias(graph, claim(graph, weight, perm), bias)
+    if not weights:
         return _computed(node, "convolve_transposed", f"jnp.transpose({{1}}, {perm})", places)
     fields = {"in_features": x.shape[-1], "out_features": weight.shape[3] * op.groups, "kernel_size": kernel, **places}
-    weights = {"kernel": Weight(weight, perm)}
     if op.groups != 1:
         name = "GroupedConvTranspose"
-        return layer(node, name, [x], fields, weights, bias, positional=3, helper=name)
+        return layer(node, name, [x], fields, weights, positional=3, helper=name)
     del fields["feature_group_count"]
     fields["transpose_kernel"] = True
-    return layer(node, "nnx.ConvTranspose", [x], fields, weights, bias, positional=3)
+    return layer(node, "nnx.ConvTranspose", [x], fields, weights, positional=3)
 
 
 def _rest(op: Operator) -> dict:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from instep.emit.code.call import Call, NoCode, Rule
+from instep.emit.code.call import Call, NoCode, Rule, Weight
+from instep.emit.code.claims import claim
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
 
-__all__ = ["RNGS", "TABLE", "activated", "constant", "expression", "last", "needs_last", "writes"]
+__all__ = ["RNGS", "TABLE", "Name", "activated", "expression", "last", "needs_last", "own", "writes"]
+
+
+class Name(str):
+    """A field that is a variable of the code, no text."""
+
+    __slots__ = ()
+
 
 #: Operator class → the rule that writes it.
 TABLE: dict[type[Operator], Rule] = {}
 
 
-class _Rngs:
-    """The field of layers that draw their first weights: written as the variable ``rngs``."""
-
-
-RNGS = _Rngs()
+#: The field of layers that draw their first weights: written as the variable of that name.
+RNGS = Name("rngs")
 
 _FUSED = {"": "{}", "relu": "jax.nn.relu({})", "relu6": "jax.nn.relu6({})", "relu1": "jnp.clip({}, -1, 1)"}
 
@@ -45,9 +50,11 @@ def activated(code: str, activation: str) -> str:
     return _FUSED[activation].replace("{}", code)
 
 
-def constant(graph: Graph, *values: Value) -> bool:
-    """Are all of them arrays of numbers that a layer can own?"""
-    return all(v in graph.weights and v.dtype.startswith("float") for v in values)
+def own(graph: Graph, **values: Value | None) -> dict[str, Weight]:
+    """Constants as a layer's own arrays, under its names for them, without the None; empty where one is computed."""
+    given = {name: value for name, value in values.items() if value is not None}
+    found = {name: weight for name, value in given.items() if (weight := claim(graph, value))}
+    return found if len(found) == len(given) else {}
 
 
 def last(axes: tuple[int, ...], value: Value) -> bool:

@@ -17,6 +17,7 @@ from instep.emit.jax.prelude.arrays import (
     normalise_groups,
     normalise_layer,
     normalise_rms,
+    prelu,
 )
 
 
@@ -98,6 +99,11 @@ def group_norm(params, x, *, num_groups, epsilon):
 def embed(params, x):
     """Rows of a table, by their numbers."""
     return jnp.take(params["embedding"], x, axis=0)
+
+
+def prelu_layer(params, x):
+    """PReLU with one slope, or one for each channel."""
+    return prelu(x, params["negative_slope"])
 
 
 def dropout(x, train, *, rate, broadcast_dims=()):

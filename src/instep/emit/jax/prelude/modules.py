@@ -21,6 +21,14 @@ class BatchNorm(nnx.BatchNorm):
         return y
 
 
+class PReLU(nnx.PReLU):
+    """PReLU with a slope for each channel."""
+
+    def __init__(self, num_features):
+        super().__init__()
+        self.negative_slope = nnx.Param(jnp.full(num_features, 0.25))
+
+
 class GroupedConvTranspose(nnx.Module):
     """Transposed convolution in groups; the kernel is [H, W, out / groups, in]."""
 
