@@ -143,9 +143,11 @@ def zoo_table(entries: Sequence[Any]) -> Grid:
     grid.add_column("parameters", justify="right", no_wrap=True)
     grid.add_column("MACs", justify="right", no_wrap=True)
     grid.add_column("input", overflow="fold")
+    grid.add_column("seed", no_wrap=True)
     grid.add_column("source", overflow="fold", style="dim")
     for e in entries:
-        grid.add_row(f"zoo:{e.name}", human_count(e.parameters), human_count(e.macs), e.input, Text(e.source))
+        seed = "" if e.seed is None else f"{e.seed:03}"
+        grid.add_row(f"zoo:{e.name}", human_count(e.parameters), human_count(e.macs), e.input, seed, Text(e.source))
     return grid
 
 

@@ -26,6 +26,8 @@ class Entry:
     macs: int
     input: str
     source: str
+    #: the number of the seed document that asks for it
+    seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,5 +108,6 @@ def zoo() -> list[Entry]:
         graph = run(path_of(name), initial=False)
         table = table_of_graph(graph, name)
         shapes = ", ".join("×".join(map(str, v.shape)) for v in graph.inputs)
-        found.append(Entry(name, table.parameters, table.macs, shapes, str(graph.meta.get("from", ""))))
+        source, seed = str(graph.meta.get("from", "")), graph.meta.get("document")
+        found.append(Entry(name, table.parameters, table.macs, shapes, source, seed))
     return found
