@@ -143,3 +143,64 @@ def test_a_padded_convolution_behind_a_norm_takes_the_scale_and_leaves_the_shift
     n = net(ops.GroupNorm(2), net.inputs[0], net.positive(8), (8,))
     assert apply(net.out(net(ops.Conv2d(padding=PAD1), n, (4, 8, 3, 3))), fold_norm_scales) == {
         "GroupNorm": 1, "Conv2d": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_branches_of_several_layers_merge_with_the_convolution_beside_them(layout):
+    """An edge-oriented block (Zhang et al., 2021): 1×1 padded with its own bias, then 3×3, dense and depthwise."""
+    first = layout == "NCHW"
+    net = Net((1, 4, 7, 6) if first else (1, 7, 6, 4))
+
+    def conv(x, o, i, k, padding=((0, 0), (0, 0)), groups=1):
+        weight = (o, i // groups, k, k) if first else (o, k, k, i // groups)
+        return net(ops.Conv2d(padding=padding, groups=groups, layout=layout), x, weight, (o,))
+
+    x = net(ops.Exp(), net.inputs[0])
+    y = conv(x, 4, 4, 3, PAD1)
+    y = net(ops.Add(), y, conv(conv(x, 8, 4, 1, PAD1), 4, 8, 3))
+    y = net(ops.Sub(), y, conv(conv(x, 4, 4, 1, PAD1), 4, 4, 3, groups=4))
+    y = net(ops.Add(), y, conv(conv(conv(x, 8, 4, 1, PAD1), 8, 8, 3), 4, 8, 1))
+    assert apply(net.out(net(ops.Relu(), y)), merge_branches) == {"Exp": 1, "Conv2d": 1, "Relu": 1}
+
+
+def test_a_row_of_layers_stays_where_one_would_cost_more():
+    net = Net((1, 8, 9, 9))
+    a = net(ops.Conv2d(padding=PAD1), net.inputs[0], (2, 8, 3, 3))
+    b = net(ops.Conv2d(), net(ops.Conv2d(padding=PAD1), net.inputs[0], (1, 8, 1, 1)), (2, 1, 3, 3))
+    assert apply(net.out(net(ops.Add(), a, b)), merge_branches) == {"Conv2d": 1}
+    net = Net((1, 8, 9, 9))
+    # two separable branches: 8·8 + 9·8 products each, dense 8·8·9
+    dw = [
+        net(ops.Conv2d(padding=PAD1, groups=8), net(ops.Conv2d(), net.inputs[0], (8, 8, 1, 1)), (8, 1, 3, 3))
+        for _ in "ab"
+    ]
+    assert apply(net.out(net(ops.Add(), *dw)), merge_branches) == {"Conv2d": 4, "Add": 1}
+
+
+def test_a_border_filled_by_the_bias_is_not_a_border_of_zeros():
+    """1×1 with a bias, then 3×3 that pads with zeros: at the border the bias is missing, so they stay two."""
+    net = Net((1, 2, 7, 7))
+    y = net(ops.Conv2d(), net.inputs[0], (16, 2, 1, 1), (16,))
+    assert apply(net.out(net(ops.Conv2d(padding=PAD1), y, (2, 16, 3, 3))), merge_sequences) == {"Conv2d": 2}
+    net = Net((1, 2, 7, 7))
+    y = net(ops.Conv2d(padding=PAD1), net.inputs[0], (16, 2, 1, 1), (16,))
+    assert apply(net.out(net(ops.Conv2d(), y, (2, 16, 3, 3))), merge_sequences) == {"Conv2d": 1}
+    net = Net((1, 2, 7, 7))
+    y = net(ops.Conv2d(padding=((2, 0), (1, 0))), net.inputs[0], (16, 2, 1, 1))
+    assert apply(net.out(net(ops.Conv2d(padding=PAD1), y, (2, 16, 3, 3), (2,))), merge_sequences) == {"Conv2d": 1}
+
+
+@pytest.mark.parametrize(("one", "two"), [(1, 1), (1, 6), (6, 1), (2, 6), (3, 2), (6, 6)])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_grouped_layers_in_a_row_merge_where_it_pays(one, two, layout):
+    first = layout == "NCHW"
+    net = Net((1, 6, 5, 5) if first else (1, 5, 5, 6))
+
+    def weight(o, i):
+        return (o, i, 1, 1) if first else (o, 1, 1, i)
+
+    y = net(ops.Conv2d(groups=one, layout=layout), net.inputs[0], weight(6, 6 // one), (6,))
+    y = net(ops.Conv2d(groups=two, layout=layout), y, weight(6, 6 // two), (6,))
+    groups = np.gcd(one, two)
+    pays = 36 // groups <= 36 // one + 36 // two
+    assert apply(net.out(y), merge_sequences) == {"Conv2d": 1 if pays else 2}

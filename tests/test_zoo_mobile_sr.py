@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from instep.graph.text import parse
 from instep.report.table import table_of_graph
+from instep.rewrite.pipelines import to_tflite
 from instep.zoo import path_of
 
 #: (entry, arguments, parameters): counts that papers, checkpoints or the seed's log state.
@@ -35,3 +37,51 @@ COUNTS = [
 @pytest.mark.parametrize(("name", "args", "count"), COUNTS)
 def test_parameters_are_those_of_the_sources(name: str, args: dict, count: int) -> None:
     assert table_of_graph(parse(path_of(name), args=args, initial=False), name).parameters == count
+
+
+# -- what was trained in branches ------------------------------------------------------------------------------------
+def merged(w: dict[str, np.ndarray], block: str) -> tuple[np.ndarray, np.ndarray]:
+    """An edge-oriented block as one 3×3, by the formulas of its paper: Σ k1 · k0, Σ k1 · b0 + b1 (in float64)."""
+    w = {k.removeprefix(f"{block}."): v.astype(np.float64) for k, v in w.items() if k.startswith(f"{block}.")}
+    kernel, bias = w["conv3x3.weight"].copy(), w["conv3x3.bias"].copy()
+    filters = {
+        "conv1x1_sbx": [[1, 0, -1], [2, 0, -2], [1, 0, -1]],
+        "conv1x1_sby": [[1, 2, 1], [0, 0, 0], [-1, -2, -1]],
+        "conv1x1_lpl": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
+    }
+    later = {"conv1x1_3x3": (w["conv1x1_3x3.k1"], w["conv1x1_3x3.b1"])}
+    for name, filter in filters.items():
+        each = w[f"{name}.scale"] * np.array(filter, np.float64)  # [out, 1, 3, 3]
+        later[name] = (np.eye(len(each))[:, :, None, None] * each, w[f"{name}.bias"])
+    for name, (k1, b1) in later.items():
+        kernel += np.einsum("omij,mc->ocij", k1, w[f"{name}.k0"][:, :, 0, 0])
+        bias += np.einsum("omij,m->o", k1, w[f"{name}.b0"]) + b1
+    return kernel, bias
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("ecbsr", {}), ("ecbsr", {"m": 2, "c": 8, "scale": 2}), ("rcbsr", {"m": 2})]
+)
+def test_the_form_that_is_trained_converts_to_the_merged_form(name: str, args: dict) -> None:
+    colors = 1 if name == "ecbsr" else 3
+    shapes = [(1, colors, 12, 9)]
+    trained = parse(path_of(f"{name}_training"), args=args, inputs=shapes)
+    blocks = args.get("m", 4) + 2
+    rng = np.random.default_rng(0)
+    for value, array in list(trained.weights.items()):
+        if value.name.endswith(("scale", "bias", "b0", "b1")):  # those that start near zero hide mistakes
+            trained.weights[value] = rng.normal(size=array.shape).astype(np.float32)
+    w = {v.name: a for v, a in trained.weights.items()}
+    given = {k: v for k, v in w.items() if ".act." in k}
+    for i in range(blocks):
+        kernel, bias = merged(w, f"backbone.{i}")
+        given |= {f"backbone.{i}.conv3x3.weight": kernel, f"backbone.{i}.conv3x3.bias": bias}
+    plain = parse(path_of(name), args=args, inputs=shapes, weights={k: v.astype(np.float32) for k, v in given.items()})
+
+    x = rng.uniform(0, 255, shapes[0])
+    truth = trained.run([x], keep=[])[trained.outputs[0]]
+    assert np.allclose(plain.run([x], keep=[])[plain.outputs[0]], truth, rtol=1e-4, atol=1e-4 * np.abs(truth).max())
+    (ours, _), (theirs, _) = to_tflite(trained), to_tflite(plain)
+    assert [str(n.op) for n in ours.nodes] == [str(n.op) for n in theirs.nodes]
+    for a, b in zip(ours.weights.values(), theirs.weights.values(), strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-6 * max(np.abs(b).max(), 1))

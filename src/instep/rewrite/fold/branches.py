@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,13 @@ from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.affine import read_affine
-from instep.rewrite.fold.weights import canonical, channel_axis, kernel_of, restore, sole_user
+from instep.rewrite.fold.sequences import Linearity, composed, linearity
+from instep.rewrite.fold.weights import channel_axis, restore, sole_user
 
 __all__ = ["merge_branches"]
+
+#: Largest convolution that layers in a row are tried as.
+MOST_WEIGHTS = 2**22
 
 
 @dataclass
@@ -33,6 +36,8 @@ class _Branch:
     macs: int = 0
     #: of a scaled identity (``groups`` 0): the axis that its scale and shift lie along, 0 for scalars
     axis: int = 0
+    #: layers before ``node`` that the branch takes in, the last one first
+    before: tuple[Node, ...] = ()
 
 
 @rewrite("convolution is linear in its weights: the sum of convolutions of one input is the convolution with their sum")
@@ -77,13 +82,14 @@ def _merge_sum(edit: Editor, root: Node) -> bool:
         return False
     inner: list[Node] = []
     terms = _terms(edit, root, 1.0, inner)
-    branches = [_branch(edit, value, sign) for value, sign in terms]
-    convs = [b for b in branches if b is not None]
-    for lead in convs:
+    choices = _choices(edit, terms)
+    for lead in [b for branch in choices for b in branch]:
         if not lead.groups or lead.node is None:
             continue
-        alike = [i for i, b in enumerate(branches) if b is not None and b.x is lead.x and b.stride == lead.stride]
-        fitted = {i: _fitted(b, lead.node.op.layout) for i in alike if (b := branches[i]) is not None}
+        alike = [
+            next((b for b in branch if b.x is lead.x and b.stride == lead.stride), None) for branch in choices
+        ]  # fmt: skip
+        fitted = {i: _fitted(b, lead.node.op.layout) for i, b in enumerate(alike) if b is not None}
         group = [b for b in fitted.values() if b is not None]
         group.sort(key=lambda b: b.node is not lead.node)
         others = [t for i, t in enumerate(terms) if fitted.get(i) is None]
@@ -99,27 +105,57 @@ def _merge_sum(edit: Editor, root: Node) -> bool:
     return False
 
 
-def _branch(edit: Editor, value: Value, sign: float) -> _Branch | None:
-    """A term that is a convolution which nothing else reads."""
+def _choices(edit: Editor, terms: list[tuple[Value, float]]) -> list[list[_Branch]]:
+    """What each term can be seen as: a convolution, and, where another term starts earlier, several in a row as one."""
+    rows = [_row(edit, value) for value, _ in terms]
+    scaled = [None if row else _scaled(edit, *term) for row, term in zip(rows, terms, strict=True)]
+    starts = [layer.x for row in rows for layer in row] + [value for value, _ in terms] + [b.x for b in scaled if b]
+    choices = []
+    for row, identity, (_, sign) in zip(rows, scaled, terms, strict=True):
+        found = [] if identity is None else [identity]
+        shared = [sum(x is layer.x for x in starts) > 1 for layer in row]
+        whole: Linearity | None = None
+        for i, layer in enumerate(row):
+            if i and True not in shared[i:]:
+                break
+            # alone it may cost more than its parts; with the others it has to pay (_merge)
+            whole = layer if whole is None else composed(layer, whole, MOST_WEIGHTS)
+            if whole is None:
+                break
+            found.append(_branch(whole, sign))
+        choices.append(found)
+    return choices
+
+
+def _row(edit: Editor, value: Value) -> list[Linearity]:
+    """The convolutions that make ``value`` one after the other and for nobody else, the last one first."""
+    found: list[Linearity] = []
+    while (node := edit.maker(value, ops.Conv2d)) is not None and sole_user(edit, value):
+        layer = linearity(edit, node)
+        if layer is None:
+            break
+        found.append(layer)
+        value = layer.x
+    return found
+
+
+def _branch(layer: Linearity, sign: float) -> _Branch:
+    op = layer.op
+    rows, cols = (
+        [k * d - p[0] for k in range(n)] for n, d, p in zip(layer.kernel, op.dilation, op.padding, strict=True)
+    )
+    *before, node = layer.nodes
+    return _Branch(
+        layer.x, node, op.stride, op.groups, layer.weight, layer.bias, rows, cols, sign, layer.macs,
+        before=tuple(reversed(before)),
+    )  # fmt: skip
+
+
+def _scaled(edit: Editor, value: Value, sign: float) -> _Branch | None:
+    """x · s + t per channel, a batch norm for one, as a 1×1 depthwise convolution."""
     node = edit.maker(value)
     if node is None or not sole_user(edit, value):
         return None
-    if not isinstance(node.op, ops.Conv2d):
-        return _scaled_identity(edit, node, sign)
-    op: Any = node.op
-    if op.activation or any(edit.array(v) is None for v in node.inputs[1:]):
-        return None
-    kernel = kernel_of(op, node.inputs[1].shape)
-    weight = canonical(op, edit.graph.weights[node.inputs[1]])
-    outputs = node.output.shape[channel_axis(op, 4)]
-    bias = edit.graph.weights[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else np.zeros(outputs)
-    rows, cols = ([k * d - p[0] for k in range(n)] for n, d, p in zip(kernel, op.dilation, op.padding, strict=True))
-    macs = op.macs([v.spec for v in node.inputs], [value.spec])
-    return _Branch(node.inputs[0], node, op.stride, op.groups, weight, bias, rows, cols, sign, macs)
-
-
-def _scaled_identity(edit: Editor, node: Node, sign: float) -> _Branch | None:
-    """x · s + t per channel, a batch norm for one, as a 1×1 depthwise convolution."""
     read = read_affine(edit, node)
     if read is None:
         return None
@@ -225,7 +261,7 @@ def _rewrite(
             total = edit.add(ops.Add() if sign > 0 else ops.Sub(), [total, value], root)
         value, sign = others[-1]
         edit.splice(root, ops.Add() if sign > 0 else ops.Sub(), [total, value])
-    for node in [*inner, *(b.node for b in group)]:
+    for node in [*inner, *(n for b in group for n in (b.node, *b.before))]:
         if node is not None:
             _erase_unread(edit, node)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from instep.graph import Node, ops
+from instep.graph import Node, Value, ops
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.fold.weights import bias_of, canonical, kernel_of, restore, sole_user, zero_padded
+from instep.rewrite.fold.weights import bias_of, canonical, kernel_of, regrouped, restore, sole_user, zero_padded
 
-__all__ = ["linear_from_matmul", "merge_sequences"]
+__all__ = ["Linearity", "composed", "linear_from_matmul", "linearity", "merge_sequences"]
 
 
 @rewrite("x · W by a constant matrix is a linear layer with weight Wᵀ")
@@ -31,6 +33,76 @@ def linear_from_matmul(edit: Editor) -> bool:
     return changed
 
 
+@dataclass
+class Linearity:
+    """A convolution or linear layer as it stands in the graph, or several in a row as one."""
+
+    x: Value
+    op: Any
+    #: canonical, float64
+    weight: np.ndarray
+    bias: np.ndarray
+    kernel: tuple[int, ...]
+    #: what it stands for, in order
+    nodes: tuple[Node, ...]
+    macs: int
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Those that come in and those that come out."""
+        groups, outputs, inputs, _ = self.weight.shape
+        return groups * inputs, groups * outputs
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it reads only the place that it writes."""
+        return isinstance(self.op, ops.Linear) or (self.kernel == (1, 1) == self.op.stride)
+
+
+def linearity(edit: Editor, node: Node, *, activated: bool = False) -> Linearity | None:
+    """``node`` as one, where its weights are constants; ``activated``: though an activation may be fused to it."""
+    op: Any = node.op
+    if not isinstance(op, (ops.Conv2d, ops.Linear)) or (op.activation and not activated):
+        return None
+    bias = bias_of(edit, node)
+    if bias is None or edit.array(node.inputs[1]) is None:
+        return None
+    weight = canonical(op, edit.graph.weights[node.inputs[1]])
+    macs = op.macs([v.spec for v in node.inputs], [node.output.spec])
+    return Linearity(node.inputs[0], op, weight, bias, kernel_of(op, node.inputs[1].shape), (node,), macs)
+
+
+def composed(first: Linearity, then: Linearity, most: float) -> Linearity | None:
+    """``then`` after ``first`` as one; None where there is no such layer, or none of at most ``most`` weights."""
+    if type(first.op) is not type(then.op) or getattr(first.op, "layout", "") != getattr(then.op, "layout", ""):
+        return None
+    groups = math.gcd(first.weight.shape[0], then.weight.shape[0])
+    area = max(first.weight.shape[3], then.weight.shape[3])
+    if first.channels[0] * then.channels[1] // groups * area > most:
+        return None
+    a, b = regrouped(first.weight, groups), regrouped(then.weight, groups)
+    if then.pointwise and not zero_padded(then.op):
+        op, kernel = first.op, first.kernel
+        weight = np.einsum("gom,gmik->goik", b[..., 0], a)
+    elif first.pointwise and not (np.any(first.bias) and zero_padded(then.op)):
+        # padding that the 1×1 has itself gives its bias at the border, which the later layer then reads
+        op, kernel = _padded_too(then.op, first.op), then.kernel
+        weight = np.einsum("gomk,gmi->goik", b, a[..., 0])
+    else:
+        return None
+    bias = np.einsum("gomk,gm->go", b, first.bias.reshape(groups, -1)).reshape(-1) + then.bias
+    if not isinstance(op, ops.Linear):
+        op = op.with_(groups=groups)
+    return Linearity(first.x, op, weight, bias, kernel, first.nodes + then.nodes, first.macs + then.macs)
+
+
+def _padded_too(op: Any, by: Any) -> Any:
+    if isinstance(op, ops.Linear):
+        return op
+    pads = (tuple(a + b for a, b in zip(p, q, strict=True)) for p, q in zip(op.padding, by.padding, strict=True))
+    return op.with_(padding=tuple(pads))
+
+
 @rewrite("a linear map after a linear map is the linear map of their product, computed in float64")
 def merge_sequences(edit: Editor) -> bool:
     changed = False
@@ -41,42 +113,21 @@ def merge_sequences(edit: Editor) -> bool:
     return changed
 
 
-def _pointwise(node: Node) -> bool:
-    op: Any = node.op
-    if isinstance(op, ops.Linear):
-        return True
-    kernel = kernel_of(op, node.inputs[1].shape)
-    return kernel == (1, 1) == op.stride and not any(map(any, op.padding)) and op.groups == 1
-
-
 def _merge(edit: Editor, first: Node, then: Node) -> bool:
-    if first.op.fields()["activation"] or any(edit.array(v) is None for v in [*first.inputs[1:], *then.inputs[1:]]):
+    activation = then.op.fields()["activation"]
+    before, after = linearity(edit, first), linearity(edit, then, activated=True)
+    if before is None or after is None:
         return False
-    if getattr(first.op, "groups", 1) != 1 or getattr(then.op, "groups", 1) != 1:
+    # no more multiplications than before
+    merged = composed(before, after, (before.macs + after.macs) / _places(then))
+    if merged is None:
         return False
-    a, b = (canonical(n.op, edit.graph.weights[n.inputs[1]])[0] for n in (first, then))
-    bias_a, bias_b = bias_of(edit, first), bias_of(edit, then)
-    assert bias_a is not None and bias_b is not None
-    if _pointwise(then):
-        op, shape = first.op, first
-        weight = np.einsum("om,mik->oik", b[:, :, 0], a)
-    elif _pointwise(first) and not (np.any(bias_a) and zero_padded(then.op)):
-        op, shape = then.op, then
-        weight = np.einsum("omk,mi->oik", b, a[:, :, 0])
-    else:
-        return False
-    if weight.size * _places(then) > a.size * _places(first) + b.size * _places(then):
-        return False
-    bias = np.einsum("omk,m->o", b, bias_a) + bias_b
-    kernel = kernel_of(shape.op, shape.inputs[1].shape)
-    stem = first.inputs[1].name
-    dtype = then.output.dtype
-    made = edit.constant(np.ascontiguousarray(restore(op, weight[None], kernel).astype(dtype)), stem)
-    merged = op.with_(activation=then.op.fields()["activation"])
-    inputs = [first.inputs[0], made]
-    if np.any(bias):
-        inputs.append(edit.constant(bias.astype(dtype), f"{first.scope or stem}.bias"))
-    edit.splice(then, merged, inputs)
+    stem, dtype = first.inputs[1].name, then.output.dtype
+    weight = np.ascontiguousarray(restore(merged.op, merged.weight, merged.kernel).astype(dtype))
+    inputs = [merged.x, edit.constant(weight, stem)]
+    if np.any(merged.bias):
+        inputs.append(edit.constant(merged.bias.astype(dtype), f"{first.scope or stem}.bias"))
+    edit.splice(then, merged.op.with_(activation=activation), inputs)
     edit.erase(first)
     return True
 

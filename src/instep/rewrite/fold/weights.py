@@ -8,8 +8,8 @@ from instep.graph import Node, Operator, Value, ops
 from instep.rewrite.edit import Editor
 
 __all__ = [
-    "LAYERS", "add_bias", "adopt", "bias_of", "canonical", "channel_axis", "kernel_of", "restore", "set_constant",
-    "set_weight", "shrink", "sole_user", "zero_padded",
+    "LAYERS", "add_bias", "adopt", "bias_of", "canonical", "channel_axis", "kernel_of", "regrouped", "restore",
+    "set_constant", "set_weight", "shrink", "sole_user", "zero_padded",
 ]  # fmt: skip
 
 #: Operators with inputs (x, weight[, bias]) that mix channels linearly.
@@ -29,6 +29,18 @@ def canonical(op: Operator, weight: np.ndarray) -> np.ndarray:
         wide = np.moveaxis(wide, -1, 1)
     flat = wide.reshape(groups, wide.shape[0] // groups, wide.shape[1], -1)
     return flat.swapaxes(1, 2) if isinstance(op, ops.ConvTranspose2d) else flat
+
+
+def regrouped(weight: np.ndarray, groups: int) -> np.ndarray:
+    """A canonical weight as one of fewer ``groups`` (a divisor of its own), with zeros between what it kept apart."""
+    old, o, i, k = weight.shape
+    if old == groups:
+        return weight
+    ratio = old // groups
+    wide = np.zeros((groups, ratio, o, ratio, i, k))
+    for part in range(ratio):
+        wide[:, part, :, part] = weight.reshape(groups, ratio, o, i, k)[:, part]
+    return wide.reshape(groups, ratio * o, ratio * i, k)
 
 
 def kernel_of(op: Operator, shape: tuple[int, ...]) -> tuple[int, ...]:
