@@ -1,10 +1,10 @@
-"""Runs TFLite files on LiteRT's engines in child processes: their values, or why there are none."""
+"""Runs files on engines in child processes: their values, or why there are none."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from instep.runtime import vulkan
 from instep.runtime.child import Death, command, environment, machine_memory, watch
-from instep.runtime.engines import ENGINES, available, engine_of
+from instep.runtime.engines import ENGINES, FRAMEWORKS, available, engine_of, suffix_of
 from instep.runtime.info import TFLiteError, tflite_info
 from instep.runtime.messages import Refusal, meaningful, placement, refusals, without_driver
 
@@ -108,6 +108,8 @@ def run_jobs(jobs: Sequence[Job], *, timeout: float = 300.0, memory: int | None 
         engine = engine_of(job.engine)
         if not engine.runs:
             raise ValueError(f"engine {engine.name} only compiles (instep.runtime.place); to run, use {ENGINES}")
+        if suffix_of(job.path) not in engine.takes:
+            raise ValueError(f"engine {engine.name} runs {' and '.join(engine.takes)} files, not {Path(job.path).name}")
         if job.keep_all and not engine.intermediates:
             raise ValueError("keep_all needs engine='builtin': a delegate keeps its intermediate values to itself")
         groups.setdefault(engine.device, []).append(number)
@@ -120,7 +122,7 @@ def run_jobs(jobs: Sequence[Job], *, timeout: float = 300.0, memory: int | None 
         elif device == "gpu":
             found = _on_gpu(some, timeout, memory)
         else:
-            found = _Folder(some, timeout, memory).results()
+            found = _Folder(some, timeout, memory, variables=dict(engine_of(some[0].engine).variables)).results()
         for number, result in zip(numbers, found, strict=True):
             results[number] = result
     return results
@@ -158,12 +160,14 @@ class _Folder:
     """The jobs of one kind of device, written into a folder that child after child works through."""
 
     def __init__(
-        self, jobs: Sequence[Job], timeout: float, memory: int | None, driver: vulkan.Driver | None = None
-    ) -> None:
+        self, jobs: Sequence[Job], timeout: float, memory: int | None, driver: vulkan.Driver | None = None, *,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.jobs = jobs
         self.timeout = timeout
         self.memory = memory
         self.driver = driver
+        self.variables = variables or {}
 
     def results(self) -> list[list[RunResult]]:
         """One list per job."""
@@ -197,15 +201,16 @@ class _Folder:
         ]
         usual = int(machine_memory() * 0.75)
         self.resident_memory = self.memory if self.memory is not None else usual
-        # A bound on the address space lets an allocation fail, which is kinder than a kill; but graphics drivers map
-        # far more than they use.
+        # A bound on the address space lets an allocation fail, which is kinder than a kill; but graphics drivers and
+        # frameworks map far more than they use.
         spare = self.memory if self.memory is not None else usual + (4 << 30)
-        address_space = 0 if self.driver is not None else spare
+        roomy = self.driver is not None or engine_of(self.jobs[0].engine).name in FRAMEWORKS
+        address_space = 0 if roomy else spare
         (self.directory / "jobs.json").write_text(json.dumps({"jobs": plan, "address_space": address_space}))
 
     def _child(self, first: int) -> list[list[RunResult]]:
         """Results of the jobs from ``first`` up to and including the one that killed the child."""
-        more = vulkan.environment(self.driver, self.directory) if self.driver is not None else {}
+        more = vulkan.environment(self.driver, self.directory) if self.driver is not None else self.variables
         current = self.directory / "current"
         current.write_text(f"{first} start")
         with open(self.directory / "stderr", "w+b") as log:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from instep.runtime.engines import FRAMEWORKS
 from instep.runtime.info import TFLiteInfo, tflite_info
 
 __all__ = ["GpuSession", "InterpreterSession", "Readable", "Session", "open_session"]
@@ -49,6 +50,10 @@ def open_session(path: str, engine: str, threads: int = 1, keep_all: bool = Fals
     """Load ``path``; a file that the engine refuses raises RuntimeError or ValueError."""
     if engine in ("xnnpack", "builtin"):
         return InterpreterSession(path, engine, threads, keep_all)
+    if engine in FRAMEWORKS:
+        from instep.runtime.frameworks import ModuleSession
+
+        return ModuleSession(path, engine, keep_all)
     return GpuSession(path, half=engine.endswith("fp16"))
 
 

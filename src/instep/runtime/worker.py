@@ -42,7 +42,6 @@ def _job(job: dict[str, Any], directory: Path, place: _Place) -> None:
     place.at("compile")
     session = open_session(job["path"], job["engine"], job["threads"], job["keep_all"])
     handed = None if job["handed"] is None else set(job["handed"])
-    kept = [t for t in session.kept if handed is None or t.name in handed]
     index: dict[str, Any] = {"resident": session.resident, "placed": session.placed, "sets": []}
     with open(directory / f"result{place.number}.bin", "wb") as blob:
 
@@ -60,7 +59,7 @@ def _job(job: dict[str, Any], directory: Path, place: _Place) -> None:
             place.at("run")
             seconds = timed(session)
             entry = {"outputs": [put(t) for t in session.outputs], "tensors": [], "seconds": seconds}
-            for tensor in kept:
+            for tensor in (t for t in session.kept if handed is None or t.name in handed):
                 try:
                     entry["tensors"].append(put(tensor))
                 except ValueError:
