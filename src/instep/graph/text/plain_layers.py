@@ -291,9 +291,10 @@ def operator_layer(name: str, kind: type[Operator]) -> Layer:
 
 def enter_operators() -> None:
     """Enter every operator under its class's name, and in small letters where no layer has that name."""
-    for name, kind in OPERATORS.items():
-        LAYERS.setdefault(name, operator_layer(name, kind))
-        LAYERS.setdefault(snake(name), operator_layer(snake(name), kind))
+    for operator, kind in OPERATORS.items():
+        for name in (operator, snake(operator)):
+            if name not in LAYERS:
+                LAYERS[name] = operator_layer(name, kind)
     for name in ACTIVATIONS:
         if name in ("none", "prelu") or name in LAYERS:
             continue
