@@ -9,6 +9,7 @@ results = made["forward"](layers, constants, *inputs)   # a tuple; constants: pr
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ def helper_source(names: set[str], dialect: Dialect) -> str:
     todo = list(names)
     while todo:
         text = dialect.prelude[todo.pop()]
-        more = [n for n in dialect.prelude if n not in wanted and f"{n}(" in text]
+        more = [n for n in dialect.prelude if n not in wanted and re.search(rf"(?<![\w.]){n}\(", text)]
         wanted.update(more)
         todo += more
     return "\n\n\n".join(text.strip() for name, text in dialect.prelude.items() if name in wanted)

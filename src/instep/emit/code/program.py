@@ -122,13 +122,14 @@ def program(graph: Graph, dialect: Dialect) -> Program:
 def _weights(leaves: list[CodeLeaf], shaper: _Shaper) -> tuple[dict[Path, Weight], dict[Path, Path]]:
     found: dict[Path, Weight] = {}
     ties: dict[Path, Path] = {}
-    first: dict[Value, Path] = {}
+    first: dict[tuple[Any, ...], Path] = {}
     for leaf in leaves:
         for key, weight in leaf.call.weights.items():
             path = (*leaf.path, key)
             found[path] = weight
-            if weight.perm is None and weight.shape is None and first.setdefault(weight.value, path) != path:
-                ties[path] = first[weight.value]
+            same = (weight.value, weight.perm, weight.shape)
+            if first.setdefault(same, path) != path:
+                ties[path] = first[same]
     return found | shaper.weights, ties
 
 
