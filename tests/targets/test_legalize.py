@@ -14,7 +14,7 @@ from instep.graph.validate import validate
 from instep.runtime import run
 from instep.targets import check_facts, facts_of_graph, load
 from instep.targets.legalize import legalize
-from instep.targets.numbers import Numbers, measure, measure_squares
+from instep.targets.numbers import Numbers, measure, measure_some, note
 
 RNG = np.random.default_rng(7)
 
@@ -295,7 +295,7 @@ def test_a_norm_that_overflows_float16_is_scaled_before_it_squares(tmp_path: Pat
     assert _half_error(result.graph) < 0.01
     after = measured(result.graph, tmp_path)
     assert max(after.energy.values()) < 65504
-    assert measure_squares(graph).energy == pytest.approx(numbers.energy, rel=1e-3)
+    assert measure_some(graph).energy == pytest.approx(numbers.energy, rel=1e-3)
 
 
 def _half_error(graph: Graph) -> float:
@@ -309,3 +309,26 @@ def test_a_norm_that_fits_is_left_alone(tmp_path: Path) -> None:
     graph = norm(1.0)
     result = legalize(graph, load("litert-gpu"), numbers=measured(graph, tmp_path))
     assert not result.passes and not result.left
+
+
+def pooled(scale: float) -> Graph:
+    """A MAX_POOL_2D of values from -8 to -1, times ``scale``."""
+    s = Sketch((1, 8, 6, 8))
+    low = s(ops.Sub(), s(ops.Sigmoid(), s.graph.inputs[0]), np.asarray([2.0], np.float32))
+    low = s(ops.Mul(), low, np.asarray([scale], np.float32))
+    return s.end(s(ops.MaxPool2d((2, 2), (2, 2), layout="NHWC"), low))
+
+
+@pytest.mark.parametrize("scale", [1.0, 20000.0, 1e20])
+def test_values_below_the_start_of_a_maximum_are_scaled_before_they_pool(scale: float) -> None:
+    graph, profile = pooled(scale), load("litert-gpu")
+    numbers = measure_some(graph, profile.watched)
+    assert "MAX_POOL_2D" in profile.watched and numbers.lowest
+    found = [v.code for v in check_facts(note(facts_of_graph(graph), numbers), profile)]
+    assert found == ([] if scale == 1 else ["GPU-POOL-START"])
+    result = legalize(graph, profile, numbers=numbers)
+    assert [p.name for p in result.passes] == ([] if scale == 1 else ["scale-before-pool"])
+    assert not result.errors
+    # a power of two: not one bit changes
+    for was, now in zip(values(graph), values(result.graph), strict=True):
+        np.testing.assert_array_equal(now, was)

@@ -78,7 +78,7 @@ _ENUMS = {
 class Tensor:
     """One tensor. ``array`` is the constant behind it (None: computed, or a constant that cannot be read); ``open``:
     the file leaves a size to whoever runs it, and ``shape`` is what it has until then; ``maker``: the operator that
-    computes it."""
+    computes it; ``lowest``, ``highest``: what its values reach in real runs (None: not measured)."""
 
     index: int
     name: str
@@ -90,6 +90,8 @@ class Tensor:
     zero_point: tuple[int, ...] = ()
     open: bool = False
     maker: str = ""
+    lowest: float | None = None
+    highest: float | None = None
 
     @functools.cached_property
     def record(self) -> Mapping[str, Any]:
@@ -104,6 +106,8 @@ class Tensor:
             "constant": self.constant,
             "open": self.open,
             "maker": self.maker,
+            "lowest": self.lowest,
+            "highest": self.highest,
             "size": int(np.prod(self.shape, dtype=np.int64)) if min(self.shape, default=0) >= 0 else -1,
             "values": _tuples(self.array) if few and self.array is not None else None,
             "quantized": bool(self.scale),

@@ -14,7 +14,7 @@ from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.lower.table import Build
 from instep.targets.check import Violation, check_facts
 from instep.targets.facts import facts_of_graph
-from instep.targets.numbers import Numbers, check_numbers
+from instep.targets.numbers import Numbers, check_numbers, note
 from instep.targets.profile import Profile
 from instep.targets.rewrites import CLEARINGS, Clearing, Target
 
@@ -74,9 +74,10 @@ def legalize(
     ``numbers``: what the file's values reach (``targets.numbers.measure`` of the graph's file), for float16's range.
     ``prove(before, after, name)`` is called after each rewrite. Raises GraphError or EmitError.
     """
-    numbers = Numbers() if numbers is None else replace(numbers, energy={**numbers.energy}, largest={**numbers.largest})
+    seen = Numbers() if numbers is None else numbers
+    numbers = replace(seen, energy={**seen.energy}, largest={**seen.largest}, lowest={**seen.lowest})
     result = Legalized(graph)
-    target = Target(profile, numbers.energy, numbers.largest)
+    target = Target(profile, numbers.energy, numbers.largest, numbers.lowest)
     tried: Counter[tuple[str, str]] = Counter()
     first: list[Violation] | None = None
     for _ in range(ROUNDS):
@@ -102,7 +103,7 @@ def legalize(
 
 
 def _judge(graph: Graph, profile: Profile, numbers: Numbers) -> list[Violation]:
-    facts = facts_of_graph(graph)
+    facts = note(facts_of_graph(graph), numbers)
     return [*check_facts(facts, profile), *check_numbers(facts, profile, numbers)]
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from instep.emit.tflite import write
-from instep.graph import Graph, Spec, ops
+from instep.graph import Graph, Spec, Value, ops
 from instep.runtime import run_many
 from instep.targets.check import Violation, level_of
-from instep.targets.facts import Facts, Operation
+from instep.targets.facts import Facts, Operation, facts_of_graph
 from instep.targets.profile import Limits, Profile
 from instep.verify.inputs import Picture, make_inputs
 
-__all__ = ["Numbers", "check_numbers", "measure", "measure_squares"]
+__all__ = ["Numbers", "check_numbers", "measure", "measure_some", "note"]
 
 _SUMS = ("SUM", "MEAN")
 #: Operators that are one more operator away from a root: a norm adds up squares.
@@ -26,10 +26,13 @@ _SQUARES = ("SQUARE", "MUL", "SQUARED_DIFFERENCE")
 
 @dataclass
 class Numbers:
-    """What a file's values reach on some inputs, by the name of the tensor: the largest magnitude, and as ``energy``
-    the largest sum of magnitudes that a reduction of it adds up. ``failed`` says why a file did not run."""
+    """What a file's values reach on some inputs, by the name of the tensor: the largest magnitude, the lowest and the
+    highest element, and as ``energy`` the largest sum of magnitudes that a reduction of it adds up. ``failed`` says why
+    a file did not run."""
 
     largest: dict[str, float] = field(default_factory=dict)
+    lowest: dict[str, float] = field(default_factory=dict)
+    highest: dict[str, float] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     failed: str = ""
@@ -62,43 +65,73 @@ def measure(
     return numbers
 
 
-def measure_squares(
+def measure_some(
     graph: Graph,
+    watched: Collection[str] = (),
     *,
     images: str | Path | Sequence[str | Path] | None = None,
     picture: Picture | None = None,
     seed: int = 0,
     timeout: float = 300.0,
 ) -> Numbers:
-    """The sums of squares of a lowered graph alone, which are what a rewrite can do something about: a file with the
-    squares as outputs runs at XNNPACK's speed, and a graph without any is not run at all."""
+    """The sums of squares of a lowered graph alone and the results of the ``watched`` TFLite operators, which are what
+    a rewrite can do something about: a file with these as outputs runs at XNNPACK's speed, and a graph without any is
+    not run at all."""
     probe, numbers = graph.copy(), Numbers()
+    ends = _results_of(probe, watched) if watched else []
     sums = {
         n.inputs[0]: n.op.axes
         for n in probe.nodes
         if isinstance(n.op, ops.ReduceMean | ops.ReduceSum) and n.inputs[0].dtype.startswith("float")
     }
-    probe.outputs = [n.output for n in probe.nodes if isinstance(n.op, ops.Square | ops.Mul) and n.output in sums]
+    squares = [n.output for n in probe.nodes if isinstance(n.op, ops.Square | ops.Mul) and n.output in sums]
+    probe.outputs = list(dict.fromkeys([*squares, *ends]))
     if not probe.outputs:
         return numbers
-    probe.output_names = [f"squares{i}" for i in range(len(probe.outputs))]
+    probe.output_names = [f"value{i}" for i in range(len(probe.outputs))]
     probe.prune()
     specs = [v.spec for v in probe.inputs]
     sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
-        path = Path(folder) / "squares.tflite"
+        path = Path(folder) / "values.tflite"
         write(probe, path)
         for given, result in zip(sets, run_many(path, [s.arrays for s in sets], timeout=timeout), strict=True):
             numbers.failed = numbers.failed or result.message if result.failed else numbers.failed
             for value, array in zip(probe.outputs, result.outputs, strict=False):
+                _reach(numbers, value.name, array)
+                if value not in sums:
+                    continue
                 total = float(np.abs(array.astype(np.float64)).sum(sums[value]).max(initial=0.0))
                 numbers.energy[value.name] = max(numbers.energy.get(value.name, 0.0), total)
             numbers.inputs.append(given.name)
     return numbers
 
 
+def _results_of(graph: Graph, watched: Collection[str]) -> list[Value]:
+    """What the nodes compute that become one of these TFLite operators."""
+    found = (op.node for op in facts_of_graph(graph).operations if op.code in watched)
+    return [v for node in found if node is not None for v in node.outputs if v.dtype.startswith("float")]
+
+
+def note(facts: Facts, numbers: Numbers) -> Facts:
+    """The facts with what each tensor's values reach, for rules to read."""
+    for tensor in facts.tensors:
+        if not tensor.constant and tensor.name in numbers.lowest:
+            tensor.lowest, tensor.highest = numbers.lowest[tensor.name], numbers.highest[tensor.name]
+    return facts
+
+
+def _reach(numbers: Numbers, name: str, array: np.ndarray) -> None:
+    finite = array[np.isfinite(array)]
+    if array.dtype.kind == "f" and finite.size:
+        least, most = float(finite.min()), float(finite.max())
+        numbers.lowest[name] = min(numbers.lowest.get(name, least), least)
+        numbers.highest[name] = max(numbers.highest.get(name, most), most)
+
+
 def _add(numbers: Numbers, facts: Facts, tensors: Mapping[str, np.ndarray]) -> None:
     for name, array in tensors.items():
+        _reach(numbers, name, array)
         if array.dtype.kind == "f" and array.size:
             finite = np.abs(array[np.isfinite(array)])
             numbers.largest[name] = max(numbers.largest.get(name, 0.0), float(finite.max(initial=0.0)))

@@ -22,6 +22,8 @@ SEVERITIES = ("refused", "wrong", "risk", "slow")
 #: What happens to what a target refuses: nothing runs; the rest runs there; what comes before it runs there.
 FALLBACKS = ("none", "partial", "suffix")
 ARITHMETICS = ("float32", "float16", "int8")
+#: What of a tensor only a run can tell.
+MEASURED = frozenset(("lowest", "highest"))
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ class Profile:
         return not any(r.require is None and r.when is None and code in r.operators for r in self.rules)
 
     @functools.cached_property
+    def watched(self) -> frozenset[str]:
+        """The operators whose rules ask what a tensor's values reach, which only a run can tell."""
+        asked = [r for r in self.rules if not MEASURED.isdisjoint(_fields(r))]
+        return frozenset(code for r in asked for code in r.operators)
+
+    @functools.cached_property
     def by_operator(self) -> dict[str, tuple[Rule, ...]]:
         """Rules that name operators, by operator; "" holds those that judge every operator."""
         table: dict[str, list[Rule]] = {}
@@ -135,6 +143,11 @@ class Profile:
                 for r in self.rules
             ],
         }
+
+
+def _fields(rule: Rule) -> set[str]:
+    """The fields that a rule reads of whatever."""
+    return {field for e in (rule.when, rule.require) if e is not None for _, field in e.fields}
 
 
 def names() -> list[str]:

@@ -79,7 +79,9 @@ class Aim:
         return result.graph, [*passes, *result.passes]
 
     def _measure(self, graph: Graph) -> Numbers:
-        """What the graph's squares reach, where the target's numbers end early."""
-        from instep.targets.numbers import Numbers, measure_squares
+        """What the graph's squares reach, where the target's numbers end early, and what else its rules ask for."""
+        from instep.targets.numbers import Numbers, measure_some
 
-        return Numbers() if self.profile.limits is None else measure_squares(graph, **self.asked)
+        if self.profile.limits is None and not self.profile.watched:
+            return Numbers()
+        return measure_some(graph, self.profile.watched, **self.asked)

@@ -121,7 +121,7 @@ def check(
     """
     from instep.runtime import tflite_info
     from instep.targets import check_facts, facts_of_file, load, place
-    from instep.targets.numbers import Numbers, check_numbers, measure
+    from instep.targets.numbers import Numbers, check_numbers, measure, note
 
     tell = progress or silent
     chosen = [load(name) for name in ([target] if isinstance(target, str) else target)]
@@ -143,15 +143,16 @@ def check(
         with clock("check"):
             facts = facts_of_file(tflite_info(path))
             numbers = Numbers()
-            if run and any(p.limits is not None for p in chosen):
-                tell("check", "running the file for float16's range")
+            if run and any(p.limits is not None or p.watched for p in chosen):
+                tell("check", "running the file for what its values reach")
                 shown_images = None if images is None else os.fspath(images)
                 numbers = measure(path, facts, images=shown_images, picture=picture, seed=seed)
                 if numbers.failed:
                     notes.append(f"values were not measured: {numbers.failed}")
+                note(facts, numbers)
             judgements = []
             for profile in chosen:
                 found = [*check_facts(facts, profile), *check_numbers(facts, profile, numbers)]
-                ran = numbers.inputs if profile.limits is not None else []
+                ran = numbers.inputs if profile.limits is not None or profile.watched else []
                 judgements.append(Judgement(profile.name, profile.fallback, found, place(facts, profile, found), ran))
     return Check(shown, str(source) if shown == str(source) else "", judgements, strict, clock.seconds, notes)

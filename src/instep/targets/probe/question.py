@@ -166,10 +166,16 @@ class Question:
         return [table[v] for v in graph.outputs]
 
     def facts(self, folder: Path, *, int8: bool = False) -> Facts:
-        """What rules read about the question's file, which is written into ``folder``."""
+        """What rules read about the question's file, which is written into ``folder``: with what the outputs reach
+        where their meaning is known."""
         from instep.runtime import tflite_info
 
-        return facts_of_file(tflite_info(self.write(folder / "question.tflite", int8=int8)))
+        facts = facts_of_file(tflite_info(self.write(folder / "question.tflite", int8=int8)))
+        truths = None if int8 else self.truth()
+        for tensor, truth in zip(facts.outputs, truths or (), strict=False):
+            if truth.dtype.kind == "f" and truth.size:
+                tensor.lowest, tensor.highest = float(truth.min()), float(truth.max())
+        return facts
 
 
 def _operands(operands: Sequence[Given | Sequence[int] | np.ndarray]) -> tuple[Given, ...]:

@@ -1,6 +1,8 @@
-"""Pools over padded images, for targets that lose the pads."""
+"""Pools for targets that lose pads, or start a maximum at some number."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
 
 __all__: list[str] = []
+
+#: Every engine's maximum holds for values from here up, whatever number it starts at.
+START = -1024.0
 
 
 @clearing("a mean over windows is a depthwise convolution with a constant kernel; a pad's zeros are counted in both")
@@ -37,3 +42,14 @@ def spell_padded_maximum(b: Build, target: Target) -> bool:
         if any(borders):
             x = b.add(ops.Concat(axis), *borders[0], x, *borders[1])
     return b.done(b.node.op, x)
+
+
+@clearing("the largest of x/k, times k, is the largest of x: a power of two divides and multiplies exactly")
+def scale_before_pool(b: Build, target: Target) -> bool:
+    op, lowest = b.node.op, target.lowest.get(b.node.output.name, 0.0)
+    if not isinstance(op, ops.MaxPool2d) or lowest >= START:
+        return False
+    k = 2.0 ** math.ceil(math.log2(lowest / START))
+    scaled = b.add(ops.Mul(), b.x, b.constant(1 / k, "scale"))
+    pooled = b.add(op.with_(activation=""), scaled)
+    return b.done(ops.Mul(op.activation), pooled, b.constant(k, "back"))

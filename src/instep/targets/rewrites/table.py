@@ -13,18 +13,20 @@ __all__ = ["CLEARINGS", "Clear", "Clearing", "Target", "clearing", "clearings_fo
 
 @dataclass(frozen=True)
 class Target:
-    """What a rewrite knows of where it goes: the profile, and what was seen of each value by name, the largest sum of
-    its magnitudes (``energy``) and the largest of them."""
+    """What a rewrite knows of where it goes: the profile, and what was seen of each value by name: the largest sum of
+    its magnitudes (``energy``), the largest of them, and the ``lowest`` element."""
 
     profile: Profile
     energy: dict[str, float] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
+    lowest: dict[str, float] = field(default_factory=dict)
 
     def forget(self, *names: str) -> None:
         """What was seen of these values holds no more: the rewrite has changed them."""
         for name in names:
             self.energy.pop(name, None)
             self.largest.pop(name, None)
+            self.lowest.pop(name, None)
 
     def has(self, *codes: str) -> bool:
         """Whether the target has all of these TFLite operators."""

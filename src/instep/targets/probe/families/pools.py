@@ -42,6 +42,9 @@ def _pools() -> Iterable[Question]:
         mean = ops.AvgPool2d(kernel, stride, pads, count_include_pad=padding is None, layout="NHWC")
         if label != "padding=explicit":
             yield one(label, "AVERAGE_POOL_2D", mean, x)
+    # a maximum has to start somewhere
+    far = given(1, 8, 6, 8, low=-30000.0, high=-15000.0)
+    yield one("values=-30000", "MAX_POOL_2D", ops.MaxPool2d((2, 2), (2, 2), layout="NHWC"), far)
     counted = ops.AvgPool2d((3, 3), (2, 2), ((1, 1), (1, 1)), layout="NHWC")
     yield one("after=pad", "AVERAGE_POOL_2D", counted, (1, 8, 6, 8))
     for after in (ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0))), ops.Pad(((0, 0), (0, 1), (2, 0), (0, 0)))):
