@@ -135,7 +135,7 @@ def _slopes(graph: Graph, x: Value, slope: Value) -> tuple[Value, int] | None:
         if maker is None or not isinstance(maker.op, ops.Reshape):
             return None
         slope = maker.inputs[0]
-    if not claimed(graph, [slope]) or len(shape) != x.rank or x.rank < 2:
+    if not claimed(graph, [slope], ["weight"]) or len(shape) != x.rank or x.rank < 2:
         return None
     wide = [a for a, n in enumerate(shape) if n > 1]
     if not wide:

@@ -114,7 +114,13 @@ def roll(node: Node, graph: Graph) -> Call:
 @rule(ops.Gather)
 def gather(node: Node, graph: Graph) -> Call:
     x, indices = node.inputs
-    if node.op.axis == 0 and x.rank == 2 and claimed(graph, [x]) and "/" not in x.name and indices not in graph.weights:
+    if (
+        node.op.axis == 0
+        and x.rank == 2
+        and claimed(graph, [x], ["weight"])
+        and "/" not in x.name
+        and indices not in graph.weights
+    ):
         fields = {"num_embeddings": x.shape[0], "embedding_dim": x.shape[1]}
         return Call([indices], node.outputs, "{layer}({0})", fields, "nn.Embedding", 2, {"weight": Weight(x)})
     return code(node, f"{{0}}[{':, ' * node.op.axis}{{1}}]")

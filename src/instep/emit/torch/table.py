@@ -40,9 +40,15 @@ def activated(template: str, activation: str) -> str:
     return _ACTIVATIONS[activation].replace("{}", template)
 
 
-def claimed(graph: Graph, values: Sequence[Value]) -> bool:
-    """Whether all of ``values`` are constants that a layer can have as its parameters."""
-    return all(v in graph.weights and v.dtype == "float32" for v in values)
+def claimed(graph: Graph, values: Sequence[Value], names: Sequence[str] = ()) -> bool:
+    """Whether all of ``values`` are constants that a layer can have as its parameters.
+
+    Not where they are parameters with names of another kind than a layer's ``names``: the code keeps the names.
+    """
+    if not all(v in graph.weights and v.dtype == "float32" for v in values):
+        return False
+    said = [(v.name.rpartition("."), n) for v, n in zip(values, names, strict=False) if "/" not in v.name]
+    return all(last == name or not scope for (scope, _, last), name in said)
 
 
 def move(template: str, axis: int, rank: int) -> str:

@@ -1,0 +1,154 @@
+"""A graph as a PyTorch module: its source code, that code with the weights beside it, and the module itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from instep.emit.code.call import Call
+from instep.emit.code.layout import fitted
+from instep.emit.code.program import Constant, Member, Program, program
+from instep.emit.code.writing import Style, helpers, one_line, write
+from instep.emit.torch.dialect import TORCH
+from instep.graph.core import Graph
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["build", "save", "source", "state"]
+
+#: What the module's own names are; no class or function of the network is called so.
+_NAMES = {"WEIGHTS", "Path", "F", "nn", "torch", "math", "load", "load_file", "model", "state"}
+
+
+class TorchStyle(Style):
+    """nn.Module as people write it."""
+
+    def constant(self, constant: Constant, member: Member) -> str:
+        from instep.emit.code.bodies import written
+
+        kind = "" if constant.dtype == "float32" else f", dtype=torch.{constant.dtype}"
+        if "value" in member.fields:
+            return f"torch.tensor({written(TORCH, member.fields['value'])}{kind})"
+        shape = written(TORCH, member.fields["shape"])
+        fill = constant.fill
+        if fill is not None and fill not in (0.0, 1.0) and np.isfinite(fill):
+            text = f"torch.full({shape}, {TORCH.literal(float(str(np.float32(fill))))}{kind})"
+        else:
+            text = f"torch.{'ones' if fill == 1.0 else 'zeros'}({shape}{kind})"
+        return f"nn.Parameter({text})" if constant.trained else text
+
+    def assign(self, owner: str, name: str, member: Member, text: str) -> str:
+        if member.constant is not None and not member.constant.trained:
+            kept = "" if "shape" in member.fields else ", persistent=False"
+            return f'{owner}.register_buffer("{name}", {text}{kept})'
+        return super().assign(owner, name, member, text)
+
+    def layer(self, call: Call, literals: dict[str, str]) -> str:
+        crop = {k: v for k, v in literals.items() if k != "crop"}
+        return super().layer(call, crop)
+
+
+def source(graph: Graph) -> str:
+    """``graph`` as a module of PyTorch code, which needs PyTorch and safetensors alone.
+
+    Raises NoCode (a ValueError) with the scope and origin of an operator that has no form in PyTorch.
+    """
+    return _source(program(graph, TORCH))
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
+    """Write the code to ``path`` and the weights beside it as ``.safetensors``, whole or not at all; both paths."""
+    from safetensors.numpy import save_file
+
+    target = Path(path)
+    beside = target.with_suffix(".safetensors")
+    made = program(graph, TORCH)
+    files = [(target, target.with_name(f".{target.name}.part")), (beside, beside.with_name(f".{beside.name}.part"))]
+    try:
+        files[0][1].write_text(_source(made), "utf-8")
+        save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, files[1][1])
+        for whole, part in files:
+            part.replace(whole)
+    finally:
+        for _, part in files:
+            part.unlink(missing_ok=True)
+    return [target, beside]
+
+
+def build(graph: Graph) -> nn.Module:
+    """The live module: what ``source`` says, executed, with the graph's weights in it; for inference as it comes."""
+    import torch
+
+    made = program(graph, TORCH)
+    module = types.ModuleType("instep_network")
+    module.__file__ = "instep_network.py"
+    exec(compile(_source(made), "<PyTorch code by Instep>", "exec"), module.__dict__)
+    model = getattr(module, made.main.name)()
+    arrays = {k: torch.from_numpy(np.array(a)) for k, a in _arrays(made).items()}
+    arrays |= {".".join(second): arrays[".".join(first)] for second, first in made.ties.items()}
+    model.load_state_dict(arrays)
+    return model.eval()
+
+
+def state(graph: Graph) -> dict[str, np.ndarray]:
+    """The weights as the module's ``load_state_dict`` takes them."""
+    return _arrays(program(graph, TORCH))
+
+
+def _arrays(made: Program) -> dict[str, np.ndarray]:
+    weights = made.graph.weights
+    return {".".join(p): w.of(weights[w.value]) for p, w in made.weights.items() if p not in made.ties}
+
+
+def _source(made: Program) -> str:
+    graph = made.graph
+    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    classes = write(made, TorchStyle(TORCH), name, _NAMES)
+    main = made.main.name
+    shared = [(".".join(b), ".".join(a)) for b, a in made.ties.items()]
+    load = ["def load(path=WEIGHTS):", '    """The network with its weights."""']
+    load += [f"    model = {main}()"]
+    if shared:
+        load.append("    state = load_file(path)")
+        load += [f'    state["{b}"] = state["{a}"]' for b, a in shared]
+    load += [f"    model.load_state_dict({'state' if shared else 'load_file(path)'})", "    return model.eval()"]
+    inputs = ", ".join(_example(v.shape, v.dtype) for v in graph.inputs)
+    run = ['if __name__ == "__main__":', "    with torch.no_grad():"]
+    if len(graph.outputs) == 1:
+        run += fitted(f"print(load()({inputs}).shape)", "        ")
+    else:
+        run += [*fitted(f"for y in load()({inputs}):", "        "), "            print(y.shape)"]
+    parts = [helpers(made, TORCH), *classes, "\n".join(load), "\n".join(run)]
+    code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
+    weights = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
+    return f'"""{_doc(graph, main)}"""\n\n{_imports(code)}\n\n{weights}\n\n\n{code}'
+
+
+def _example(shape: tuple[int, ...], dtype: str) -> str:
+    sizes = ", ".join(map(str, shape))
+    if dtype == "float32":
+        return f"torch.rand({sizes})"
+    return f"torch.zeros({sizes or '()'}, dtype=torch.{dtype})"
+
+
+def _doc(graph: Graph, name: str) -> str:
+    lines = [f"{name}: PyTorch code written by Instep."]
+    for about in (graph.meta.get("doc"), graph.meta.get("source")):
+        if about and (text := one_line(about, 600)).lower() != name.lower():
+            lines += ["", *textwrap.wrap(f"Source: {text}" if about == graph.meta.get("source") else text, 100)]
+    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
+
+
+def _imports(code: str) -> str:
+    lines = ["import math"] if re.search(r"\bmath\.", code) else []
+    lines += ["from pathlib import Path", "", "import torch"]
+    if re.search(r"\bF\.", code):
+        lines.append("import torch.nn.functional as F")
+    return "\n".join([*lines, "from safetensors.torch import load_file", "from torch import nn"])
