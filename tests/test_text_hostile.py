@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import resource
+import subprocess
+import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +56,15 @@ HOSTILE = {
     "nothing": "\n",
     "bytes": "\x00\x01\n",
     "NaN sizes": HEAD + "  - conv: {out: .nan, kernel: .inf}\n",
+    "an endless lstm": "input: {x: [1, 100000000, 4], h: [1, 9], c: [1, 9]}\nbody:\n  - lstm(x, h, c): {hidden: 9}\n",
+    "a huge lstm": "input: {x: [1, 2, 4], h: [1, 90000], c: [1, 90000]}\nbody:\n  - lstm(x, h, c): {hidden: 90000}\n",
+    "a huge embedding": 'input: {x: "int64[1]"}\nbody:\n  - embedding: {count: 1000000000, out: 1000000000}\n',
+    "dropout of everything": HEAD + "  - dropout: {rate: 1}\n",
+    "dropout of NaN": HEAD + "  - dropout: {rate: .nan}\n",
+    "dropout along no axis": HEAD + "  - dropout: {shared: [0, 0]}\n",
+    "decay below zero": HEAD + "  - conv: {out: 1, kernel: 1, decay: -1}\n",
+    "an endless file": "networks: {N: /dev/zero}\n" + HEAD + "  - N\n",
+    "a file of a device": "networks: {N: zero.yaml}\n" + HEAD + "  - N\n",
     "a file elsewhere": "weights: ../../etc/passwd\n" + HEAD + "  - conv: {out: 1, kernel: 1}\n",
 }  # fmt: skip
 
@@ -71,3 +86,73 @@ def test_hostile_texts_are_errors_in_bounded_time_and_memory(name: str) -> None:
         tracemalloc.stop()
     assert peak < 200e6
     assert len(str(caught.value)) < 2000
+
+
+LIMITED = """
+import json, resource, sys, time
+from instep.graph.text import TextError, parse
+texts = json.load(sys.stdin)
+parse("input: {x: [1, 3, 8, 8]}\\nbody:\\n  - relu\\n")
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 300_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+said = {}
+for name, text in texts.items():
+    start = time.process_time()
+    try:
+        parse(text)
+        said[name] = "no error"
+    except TextError as error:
+        spent = time.process_time() - start
+        said[name] = "" if spent < 2 else f"{spent:.1f} s"
+    except BaseException as error:
+        said[name] = repr(error)[:200]
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much a process has is read from /proc")
+def test_hostile_texts_need_no_more_than_300_megabytes_of_the_process() -> None:
+    """The limit is the kernel's: what numpy or the parser of YAML would take beside Python's own counts as well."""
+    texts = {n: t if "\n" in t else t + "\n" for n, t in HOSTILE.items()}
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED], input=json.dumps(texts), capture_output=True, text=True, check=True
+    )
+    assert {n: s for n, s in json.loads(run.stdout).items() if s} == {}
+
+
+def test_texts_as_files_are_read_no_further_than_a_text_may_be(tmp_path: Path) -> None:
+    """A network named by another may be as long as anything; so may the text itself."""
+    (tmp_path / "long.yaml").write_text("#" * 5_000_000)
+    (tmp_path / "net.yaml").write_text("networks: {N: long.yaml}\n" + HEAD + "  - N\n")
+    for name in ("long.yaml", "net.yaml"):
+        with pytest.raises(TextError, match=r"long\.yaml"):
+            parse(tmp_path / name)
+
+
+def test_a_network_that_names_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("networks: {N: net.yaml}\n" + HEAD + "  - N\n")
+    start = time.process_time()
+    with pytest.raises(TextError, match="deeper"):
+        parse(tmp_path / "net.yaml")
+    assert time.process_time() - start < 2
+
+
+def test_texts_that_name_each_other_are_not_read_again_and_again(tmp_path: Path) -> None:
+    """Ten files, each of which names the next ten times, are ten files."""
+    for i in range(8):
+        named = ", ".join(f"N{j}: f{i + 1}.yaml" for j in range(10))
+        (tmp_path / f"f{i}.yaml").write_text(f"networks: {{{named}}}\n" + HEAD + "  - relu\n")
+    (tmp_path / "f8.yaml").write_text(HEAD + "  - relu\n")
+    start = time.process_time()
+    with contextlib.suppress(TextError):
+        parse(tmp_path / "f0.yaml")
+    assert time.process_time() - start < 2
+
+
+def test_weights_of_a_hostile_size_are_not_drawn_before_they_are_read() -> None:
+    """A text may have 2²⁸ parameters: a gigabyte, that whoever only looks at the network does not pay."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    graph = parse(HEAD + "  - flatten\n  - linear: {out: 1300000}\n")
+    assert sum(v.size for v in graph.weights) > 2**27
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

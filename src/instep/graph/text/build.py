@@ -409,6 +409,8 @@ class _Place:
         value = Value(full, shape, dtype)
         self.builder.taken[full] = self.builder.taken.get(full, 0) + 1
         self.builder.weights[full] = (value, Weight(initial, fans))
+        if decay is not None and decay < 0:
+            self.fail(f"decay must be 0 or more, got {decay}")
         if decay:
             self.builder.decay[full] = decay
         return value

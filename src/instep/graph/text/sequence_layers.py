@@ -15,6 +15,8 @@ from instep.graph.text.table import INIT, Place, layer
 __all__: list[str] = []
 
 _ZEROS = ("zeros", ())
+#: Most steps of a recurrence: each becomes some ten operators.
+MAX_TIME = 1024
 
 
 @layer("embedding", Field("count", COUNT, doc="how many there are to choose from"), Field("out", COUNT),
@@ -46,6 +48,8 @@ def lstm(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
     if x.rank != 3 or h.shape != (x.shape[0], f.hidden) or c.shape != h.shape:
         at.fail(f"needs [batch, time, features] and two states [batch, {f.hidden}], got {[list(v.shape) for v in xs]}")
     batch, time, features = x.shape
+    if time > MAX_TIME:
+        at.fail(f"{time} steps; at most {MAX_TIME} are unrolled")
     torch = f.init[0] == "torch"
     fans = (f.hidden if torch else features + f.hidden, 4 * f.hidden)
     weight = at.weight("weight_ih", (4 * f.hidden, features), f.init, fans, decay=f.decay)

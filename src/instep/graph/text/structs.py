@@ -11,7 +11,7 @@ from typing import Any
 from instep.graph.text.errors import fail
 from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PAIR, REQUIRED, WORD, Field, Kind
 from instep.graph.text.steps import Step, read_body
-from instep.graph.text.tree import Items, Pairs, Scalar, Tree, plain, read_tree
+from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree, plain, read_tree
 
 __all__ = ["FACTS", "SECTIONS", "TYPES", "Struct", "Unit", "read_unit"]
 
@@ -34,7 +34,8 @@ SECTIONS = (
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"(?P<type>[a-z]+)\s*(?:=\s*(?P<default>.*\S))?\s*", re.S)
-MAX_FILES = 8
+#: Deepest networks within networks, most files of one network.
+MAX_DEPTH, MAX_FILES = 8, 64
 
 
 def _tuple(value: Any) -> Any:
@@ -76,8 +77,11 @@ class Unit:
     main: Struct = None  # type: ignore[assignment]
 
 
-def read_unit(text: str, file: str, folder: Path | None, depth: int = 0) -> Unit:
-    """Read the declarations of a text. Raises TextError."""
+def read_unit(
+    text: str, file: str, folder: Path | None, depth: int = 0, known: dict[Path, Struct] | None = None
+) -> Unit:
+    """Read the declarations of a text. ``known``: the networks of other files read so far. Raises TextError."""
+    known = {} if known is None else known
     root = read_tree(text, file)
     if not isinstance(root, Pairs):
         fail(file, root.line, "a network is a mapping with 'input' and 'body'")
@@ -98,7 +102,7 @@ def read_unit(text: str, file: str, folder: Path | None, depth: int = 0) -> Unit
     if let is not None and unit.let is None:
         fail(file, let.line, "'let' is a mapping of names to values")
     for name, tree in _pairs(sections.get("networks"), file, "networks"):
-        unit.structs[_name(name, file)] = _network(unit, tree, depth)
+        unit.structs[_name(name, file)] = _network(unit, tree, depth, known)
     for name, tree in _pairs(sections.get("structs"), file, "structs"):
         unit.structs[_name(name, file)] = _struct(name, tree, unit)
     _main(unit, sections, root.line)
@@ -185,23 +189,30 @@ def _literal(text: str) -> Any:
     return {"true": True, "false": False, "null": None}.get(text, text)
 
 
-def _network(unit: Unit, tree: Tree, depth: int) -> Struct:
-    """Another file as a struct."""
+def _network(unit: Unit, tree: Tree, depth: int, known: dict[Path, Struct]) -> Struct:
+    """Another file as a struct; a file that several name is read once."""
     file = unit.file
     if not isinstance(tree, Scalar) or not isinstance(tree.value, str) or not re.search(r"\.(ya?ml|json)$", tree.value):
         fail(file, tree.line, "a network is the name of a .yaml or .json file")
-    if depth >= MAX_FILES:
-        fail(file, tree.line, f"networks within networks deeper than {MAX_FILES}")
+    if depth >= MAX_DEPTH:
+        fail(file, tree.line, f"networks within networks deeper than {MAX_DEPTH}")
     if unit.folder is None:
         fail(file, tree.line, "a network of another file needs a file to lie beside")
     path = unit.folder / tree.value
     if os.path.isabs(tree.value) or unit.folder.resolve() not in path.resolve().parents:
         fail(file, tree.line, f"'{tree.value}' lies outside the folder of {file}")
+    if (found := known.get(path.resolve())) is not None:
+        return found
+    if len(known) >= MAX_FILES:
+        fail(file, tree.line, f"more than {MAX_FILES} files")
     try:
+        if path.stat().st_size > MAX_BYTES:
+            fail(file, tree.line, f"'{tree.value}' has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(file, tree.line, f"'{tree.value}' cannot be read: {error}")
-    return read_unit(text, tree.value, path.parent, depth + 1).main
+    known[path.resolve()] = read_unit(text, tree.value, path.parent, depth + 1, known).main
+    return known[path.resolve()]
 
 
 def _main(unit: Unit, sections: dict[str, Tree], line: int) -> None:
