@@ -1,0 +1,1 @@
+"""Networks as Keras 3 code, for TensorFlow and JAX alike."""

@@ -1,0 +1,105 @@
+"""Keras code of matrix products and normalisations."""
+
+from __future__ import annotations
+
+from instep.emit.code.call import Call, Weight
+from instep.emit.keras.table import activated, constant, expression, layer, writes
+from instep.graph import Graph, Node, Value, ops
+
+__all__ = ["biased"]
+
+
+def biased(
+    node: Node, name: str, x: Value, fields: dict, weights: dict, bias: list[Value], *, positional: int, code: str = "",
+    helpers: tuple[str, ...] = (),
+) -> Call:  # fmt: skip
+    """A layer with a bias or without, and its fused activation."""
+    activation = node.op.activation
+    fields = {**fields, "use_bias": bool(bias)}
+    weights = {**weights, **({"bias": Weight(bias[0])} if bias else {})}
+    code = code or "{layer}({0})"
+    # what is done to the result, a crop for one, may come before the activation or behind it
+    if activation in ("relu", "relu6"):
+        fields["activation"] = activation
+    else:
+        code = activated(code, activation)
+    return layer(node, name, [x], fields, weights, positional=positional, code=code, helpers=helpers)
+
+
+@writes(ops.Linear)
+def linear(node: Node, graph: Graph) -> Call:
+    x, weight, *bias = node.inputs
+    if x.rank < 2 or not constant(graph, weight, *bias):
+        code = "ops.matmul({0}, ops.transpose({1}))" + (" + {2}" if bias else "")
+        return expression(node, activated(code, node.op.activation))
+    weights = {"kernel": Weight(weight, (1, 0))}
+    return biased(node, "layers.Dense", x, {"units": weight.shape[0]}, weights, bias, positional=1)
+
+
+@writes(ops.MatMul)
+def matmul(node: Node, graph: Graph) -> Call:
+    flags = node.op.transpose_a, node.op.transpose_b
+    a, b = (f"ops.swapaxes({{{i}}}, -1, -2)" if flag else f"{{{i}}}" for i, flag in enumerate(flags))
+    return expression(node, f"ops.matmul({a}, {b})")
+
+
+def _axis(axes: tuple[int, ...], value: Value):
+    """``axes`` as layers say them: -1 for the last alone."""
+    if tuple(axes) == (value.rank - 1,):
+        return -1
+    return axes[0] if len(axes) == 1 else list(axes)
+
+
+@writes(ops.BatchNorm)
+def batch_norm(node: Node, graph: Graph) -> Call:
+    """The running variance that Keras keeps is the biased one: the layer is a subclass that the prelude has."""
+    (x, *vectors), op = node.inputs, node.op
+    axis = op.axis % x.rank
+    if not constant(graph, *vectors):
+        code = "normalise_batch({0}, {1}, {2}, {3}, {4}, {axis}, {epsilon})"
+        return expression(node, code, "normalise_batch", axis=axis, epsilon=op.eps)
+    # 1 - momentum, without the last digits that binary fractions leave
+    fields = {"axis": _axis((axis,), x), "momentum": float(f"{1 - op.momentum:.12g}"), "epsilon": op.eps}
+    weights = dict(zip(("gamma", "beta", "moving_mean", "moving_variance"), map(Weight, vectors), strict=True))
+    call = layer(node, "BatchNormalization", [x], fields, weights, positional=0, helpers=("BatchNormalization",))
+    call.defaults |= {"momentum": 0.99, "epsilon": 1e-3}
+    return call
+
+
+@writes(ops.LayerNorm)
+def layer_norm(node: Node, graph: Graph) -> Call:
+    (x, *vectors), op = node.inputs, node.op
+    if not (constant(graph, *vectors) and 0 not in op.axes):
+        code = "normalise_layer({0}, {1}, {2}, {axes}, {epsilon})"
+        return expression(node, code, "normalise_layer", axes=tuple(op.axes), epsilon=op.eps)
+    weights = dict(zip(("gamma", "beta"), map(Weight, vectors), strict=True))
+    fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
+    call = layer(node, "layers.LayerNormalization", [x], fields, weights, positional=0)
+    call.defaults |= {"epsilon": 1e-3}
+    return call
+
+
+@writes(ops.RmsNorm)
+def rms_norm(node: Node, graph: Graph) -> Call:
+    (x, scale), op = node.inputs, node.op
+    if not (constant(graph, scale) and 0 not in op.axes):
+        code = "normalise_rms({0}, {1}, {axes}, {epsilon})"
+        return expression(node, code, "normalise_rms", axes=tuple(op.axes), epsilon=op.eps)
+    fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
+    call = layer(node, "layers.RMSNormalization", [x], fields, {"scale": Weight(scale)}, positional=0)
+    call.defaults |= {"epsilon": 1e-6}
+    return call
+
+
+@writes(ops.GroupNorm)
+def group_norm(node: Node, graph: Graph) -> Call:
+    (x, *vectors), op = node.inputs, node.op
+    axis = op.axis % x.rank
+    if not constant(graph, *vectors):
+        code = "normalise_groups({0}, {1}, {2}, {groups}, {epsilon}, {axis})"
+        return expression(node, code, "normalise_groups", groups=op.groups, epsilon=op.eps, axis=axis)
+    fields = {"groups": op.groups, "axis": _axis((axis,), x), "epsilon": op.eps}
+    weights = dict(zip(("gamma", "beta"), map(Weight, vectors), strict=True))
+    call = layer(node, "layers.GroupNormalization", [x], fields, weights)
+    call.defaults |= {"epsilon": 1e-3}
+    return call

@@ -1,0 +1,1 @@
+"""What exported Keras code brings along where Keras has nothing of that kind: read as text, never imported."""

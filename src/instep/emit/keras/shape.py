@@ -1,0 +1,109 @@
+"""Keras code of operators that move or choose elements."""
+
+from __future__ import annotations
+
+from instep.emit.code.call import Call, Weight
+from instep.emit.keras.table import constant, expression, layer, writes
+from instep.graph import Graph, Node, ops
+
+__all__: list[str] = []
+
+
+@writes(ops.Reshape)
+def reshape(node: Node, graph: Graph) -> Call:
+    """The first axis is left open, so that most code takes any batch."""
+    x, shape = node.inputs[0], tuple(node.op.shape)
+    if x.rank and shape and x.size and x not in graph.weights:
+        shape = (-1, *shape[1:])
+    return expression(node, "ops.reshape({0}, {shape})", shape=shape)
+
+
+@writes(ops.Permute)
+def permute(node: Node, graph: Graph) -> Call:
+    return expression(node, "ops.transpose({0}, {axes})", axes=tuple(node.op.perm))
+
+
+@writes(ops.Slice)
+def cut(node: Node, graph: Graph) -> Call:
+    """``x[:, 1:3]``: which axes are cut is code, where is fields."""
+    op, x = node.op, node.inputs[0]
+    parts, fields = [], {}
+    for axis, (start, stop, step, size) in enumerate(zip(op.starts, op.stops, op.steps, x.shape, strict=True)):
+        if (start, stop, step) == (0, size, 1):
+            parts.append(":")
+            continue
+        fields |= {f"start{axis}": start, f"stop{axis}": stop}
+        parts.append(f"{{start{axis}}}:{{stop{axis}}}")
+        if step != 1:
+            fields[f"step{axis}"] = step
+            parts[-1] += f":{{step{axis}}}"
+    while parts and parts[-1] == ":":
+        parts.pop()
+    if len(parts) == 1 and x.rank == 1:
+        parts.append("...")  # Keras takes no slice that is alone
+    elif len(parts) > 2 and set(parts[:-1]) == {":"} and len(parts) == x.rank:
+        parts = ["...", parts[-1]]
+    return expression(node, f"{{0}}[{', '.join(parts)}]" if parts else "{0}", **fields)
+
+
+@writes(ops.Concat)
+def concat(node: Node, graph: Graph) -> Call:
+    """A constant among computed values is the same for every sample: it is repeated for each of the batch."""
+    moving = [i for i, v in enumerate(node.inputs) if v not in graph.weights]
+    places, helpers = [], []
+    for i, value in enumerate(node.inputs):
+        alike = moving and i not in moving and value.shape[0] == 1 and node.op.axis > 0
+        places.append(f"for_each({{{i}}}, {{{moving[0]}}})" if alike else f"{{{i}}}")
+        helpers += ["for_each"] * bool(alike)
+    code = f"ops.concatenate([{', '.join(places)}], axis={{axis}})"
+    return expression(node, code, *helpers[:1], axis=node.op.axis)
+
+
+@writes(ops.Pad)
+def pad(node: Node, graph: Graph) -> Call:
+    op = node.op
+    pads = tuple(tuple(p) for p in op.pads)
+    if op.mode in ("replicate", "circular"):
+        return expression(node, "pad({0}, {pads}, {mode})", "pad", pads=pads, mode=op.mode)
+    if op.mode == "reflect":
+        return expression(node, "ops.pad({0}, {pads}, mode={mode})", pads=pads, mode=op.mode)
+    if op.value == 0:
+        return expression(node, "ops.pad({0}, {pads})", pads=pads)
+    return expression(node, "ops.pad({0}, {pads}, constant_values={value})", pads=pads, value=op.value)
+
+
+@writes(ops.Expand)
+def expand(node: Node, graph: Graph) -> Call:
+    (x,), shape = node.inputs, tuple(node.op.shape)
+    if x.rank != len(shape):
+        return expression(node, "ops.broadcast_to({0}, {shape})", shape=shape)
+    repeats = tuple(1 if a == b else b for a, b in zip(x.shape, shape, strict=True))
+    return expression(node, "ops.tile({0}, {repeats})", repeats=repeats)
+
+
+@writes(ops.Flip)
+def flip(node: Node, graph: Graph) -> Call:
+    return expression(node, "ops.flip({0}, {axes})", axes=tuple(node.op.axes))
+
+
+@writes(ops.Roll)
+def roll(node: Node, graph: Graph) -> Call:
+    return expression(node, "ops.roll({0}, {shifts}, {axes})", shifts=tuple(node.op.shifts), axes=tuple(node.op.axes))
+
+
+@writes(ops.Gather)
+def gather(node: Node, graph: Graph) -> Call:
+    """A table of parameters whose rows are asked for by computed numbers is an embedding."""
+    x, indices = node.inputs
+    if node.op.axis == 0 and x.rank == 2 and constant(graph, x) and indices not in graph.weights:
+        fields = {"input_dim": x.shape[0], "output_dim": x.shape[1]}
+        return layer(node, "layers.Embedding", [indices], fields, {"embeddings": Weight(x)}, positional=2)
+    return expression(node, "ops.take({0}, {1}, axis={axis})", axis=node.op.axis)
+
+
+@writes(ops.TakeAlong)
+def take_along(node: Node, graph: Graph) -> Call:
+    (x, indices), axis = node.inputs, node.op.axis
+    cut = [":" if a == axis or n == m else f":{n}" for a, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True))]
+    part = f"{{0}}[{', '.join(cut)}]" if set(cut) != {":"} else "{0}"
+    return expression(node, f"ops.take_along_axis({part}, {{1}}, axis={{axis}})", axis=axis)
