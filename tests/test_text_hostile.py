@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from instep.capture.base import CaptureError
+from instep.capture.foreign import renamed
 from instep.graph.text import TextError, parse
 
 HEAD = "input: {x: [1, 3, 8, 8]}\nbody:\n"
@@ -156,3 +158,12 @@ def test_weights_of_a_hostile_size_are_not_drawn_before_they_are_read() -> None:
     graph = parse(HEAD + "  - flatten\n  - linear: {out: 1300000}\n")
     assert sum(v.size for v in graph.weights) > 2**27
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_names_that_could_be_matched_in_too_many_ways_are_refused() -> None:
+    """Text names what weights are called in a stranger's file; eight holes in a row against a long name take days."""
+    with pytest.raises(CaptureError, match="more than two"):
+        renamed(["x" * 200 + "/kernel"], {"{a}{b}{c}{d}{e}{f}{g}{h}!": "y"})
+    start = time.process_time()
+    assert renamed(["x" * 1000 + "/kernel"], {"{a}{b}!": "y", "{a}/{b}": "{b}"}) == {"x" * 1000 + "/kernel": "kernel"}
+    assert time.process_time() - start < 1

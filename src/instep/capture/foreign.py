@@ -28,9 +28,12 @@ def renamed(names: Iterable[str], table: Mapping[str, str | None]) -> dict[str, 
 
     The table's keys are names of arrays or of layers (a name without its last part); ``{i}`` stands for whatever is
     between two separators ("/" or "."), and means the same in the table's value. The first key that fits counts.
+    Raises CaptureError for more than two of them there, which could be tried in too many ways.
     """
     rules = []
     for key, to in table.items():
+        if any(part.count("{") > 2 for part in re.split(r"[/.]", str(key))):
+            raise CaptureError(f"names: '{str(key)[:80]}' has more than two {{…}} between separators")
         pattern = _HOLE.sub(r"(?P<\1>[^/.]+)", re.escape(str(key)))
         rules.append((re.compile(pattern), to))
     found: dict[str, str | None] = {}
