@@ -8,7 +8,7 @@ import pytest
 from instep.graph.text import parse
 from instep.report.table import table_of_graph
 from instep.rewrite.pipelines import to_tflite
-from instep.zoo import path_of
+from instep.zoo import names, path_of
 
 #: (entry, arguments, parameters): counts that papers, checkpoints or the seed's log state.
 COUNTS = [
@@ -37,6 +37,31 @@ COUNTS = [
 @pytest.mark.parametrize(("name", "args", "count"), COUNTS)
 def test_parameters_are_those_of_the_sources(name: str, args: dict, count: int) -> None:
     assert table_of_graph(parse(path_of(name), args=args, initial=False), name).parameters == count
+
+
+RECURRENT = [n for n in names() if n.partition("_")[0] in ("swrn", "swat") or n.startswith("mobile_rrn")]
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_hidden_state_goes_in_and_comes_out(name: str) -> None:
+    graph = parse(path_of(name), args={"H": 12, "W": 9})
+    assert graph.meta["state"] == {"hidden": "hidden_next"}
+    assert (graph.input_names, graph.output_names) == (["frames", "hidden"], ["frame", "hidden_next"])
+    rng = np.random.default_rng(0)
+    frames, hidden = (rng.uniform(0, 255, v.shape) for v in graph.inputs)
+    first = graph.run([frames, np.zeros_like(hidden)], keep=[])
+    frame, state = (first[v] for v in graph.outputs)
+    assert frame.shape == (1, 3, 48, 36) and state.shape == hidden.shape
+    later = graph.run([frames, state], keep=[])[graph.outputs[0]]
+    assert np.abs(later - frame).max() > 0  # the state matters
+
+
+def test_a_sequences_biases_start_as_those_of_the_convolution_that_they_belong_to() -> None:
+    """torch's rule counts the inputs of the convolution: 16 and 9 · 32 in an inner block of ECBSR."""
+    w = {v.name: a for v, a in parse(path_of("ecbsr_training")).weights.items()}
+    for name, fan in (("k0", 16), ("b0", 16), ("k1", 288), ("b1", 288)):
+        drawn = np.abs(w[f"backbone.1.conv1x1_3x3.{name}"])
+        assert 0.8 / fan**0.5 < drawn.max() <= 1 / fan**0.5
 
 
 # -- what was trained in branches ------------------------------------------------------------------------------------
