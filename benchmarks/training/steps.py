@@ -1,0 +1,122 @@
+"""A step of SGD in each framework, with batch norms in training mode: what every weight is afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from benchmarks.training.task import RATE, Task
+
+__all__ = ["FRAMEWORKS", "step", "torch_step"]
+
+#: framework → the environment that its process needs
+FRAMEWORKS: dict[str, dict[str, str]] = {
+    "torch": {},
+    "keras-tensorflow": {"KERAS_BACKEND": "tensorflow"},
+    "keras-jax": {"KERAS_BACKEND": "jax"},
+    "flax": {},
+}
+
+Arrays = dict[str, np.ndarray]
+
+
+def step(framework: str, task: Task) -> Arrays:
+    """Every weight after one step, by its name in the graph and as the graph of ``task`` lays it out."""
+    if framework == "torch":
+        return torch_step(task)
+    from instep.rewrite.pipelines import to_channels_last
+
+    last, _ = to_channels_last(task.graph)
+    moved = [v.source.apply(a) if v.source else a for v, a in zip(last.inputs, task.inputs, strict=True)]
+    targets = [v.source.apply(a) if v.source else a for v, a in zip(last.outputs, task.targets, strict=True)]
+    run: Callable[..., Arrays] = {"flax": _flax_step}.get(framework, _keras_step)
+    return _as_source(run(last, moved, targets), last, task)
+
+
+def _as_source(arrays: Mapping[str, np.ndarray], last: Any, task: Task) -> Arrays:
+    """Arrays of the graph with channels last as the source has them, by how the graphs' own weights differ."""
+    first = {v.name: a for v, a in task.graph.weights.items()}
+    start = {v.name: np.asarray(a) for v, a in last.weights.items()}
+    found = {}
+    for name, array in arrays.items():
+        if name in first:
+            found[name] = array.transpose(_back(start[name], np.asarray(first[name]), name)).reshape(first[name].shape)
+    return found
+
+
+def _back(moved: np.ndarray, source: np.ndarray, name: str) -> tuple[int, ...]:
+    """The transposition that takes a weight with channels last to how the source has it."""
+    orders = {2: [(0, 1), (1, 0)], 4: [(0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2), (3, 2, 0, 1)]}
+    for order in orders.get(moved.ndim, [tuple(range(moved.ndim))]):
+        again = moved.transpose(order)
+        if again.size == source.size and np.array_equal(again.reshape(source.shape), source):
+            return order
+    raise ValueError(f"{name}: the graph with channels last holds no transposition of it")
+
+
+# -- PyTorch ---------------------------------------------------------------------------------------------------------
+def torch_step(task: Task, double: bool = False) -> Arrays:
+    """The step in PyTorch, in float32 or float64."""
+    import torch
+
+    from instep.emit.code.program import program
+    from instep.emit.torch import build
+    from instep.emit.torch.dialect import TORCH
+
+    torch.manual_seed(0)
+    kind = torch.float64 if double else torch.float32
+    model = build(task.graph).to(kind).train()
+    inputs = [torch.from_numpy(a) for a in task.inputs]
+    results = model(*(x.to(kind) if x.is_floating_point() else x for x in inputs))
+    results = results if isinstance(results, tuple | list) else (results,)
+    pairs = zip(results, task.targets, strict=True)
+    loss = sum(((y - torch.from_numpy(t).to(kind)) ** 2).mean() for y, t in pairs) / len(results)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    assert isinstance(loss, torch.Tensor)
+    loss.backward()
+    optimiser.step()
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    made = program(task.graph, TORCH)
+    return {w.value.name: w.back(state[".".join(p)]) for p, w in made.weights.items() if ".".join(p) in state}
+
+
+# -- Keras, Flax -----------------------------------------------------------------------------------------------------
+def _keras_step(graph: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
+    import keras
+
+    from instep.emit.keras import arrays, build
+
+    assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
+    model = build(graph)
+
+    def loss(truth: Any, result: Any) -> Any:
+        return keras.ops.mean((result - truth) ** 2) / len(targets)
+
+    model.compile(optimizer=keras.optimizers.SGD(RATE), loss=[loss] * len(targets))
+    model.train_on_batch(list(inputs), list(targets))
+    return arrays(model, graph)
+
+
+def _flax_step(graph: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    from instep.emit.jax import arrays, build
+
+    model = build(graph)
+    model.train()
+
+    @nnx.jit
+    def update(model: Any, optimiser: Any) -> None:
+        def loss(model: Any) -> Any:
+            results = model(*inputs)
+            results = results if isinstance(results, tuple | list) else (results,)
+            return sum(jnp.mean((y - t) ** 2) for y, t in zip(results, targets, strict=True)) / len(targets)
+
+        optimiser.update(model, nnx.grad(loss)(model))
+
+    update(model, nnx.Optimizer(model, optax.sgd(RATE), wrt=nnx.Param))
+    return arrays(model, graph)
