@@ -21,9 +21,9 @@ def capture(
     """Capture ``source`` as a Graph in its own layout, with a reference that runs the source framework.
 
     ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2``, ``.tflite``, ``.yaml`` or
-    ``.json`` file, or ``"zoo:NAME"``.
-    ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors.
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a live ``keras.Model``, a ``.pt2``,
+    ``.keras``, ``.h5``, ``.tflite``, ``.yaml`` or ``.json`` file, or ``"zoo:NAME"``.
+    ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors; for a text also a TensorFlow checkpoint.
     ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
     such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
     or ``EXAMPLE_INPUT`` of its file).
@@ -34,6 +34,12 @@ def capture(
         from instep.capture.tflite.capture import capture_tflite
 
         return capture_tflite(source, weights=weights, inputs=inputs, args=args, seed=seed)
+    from instep.capture.keras.file import is_keras_source
+
+    if is_keras_source(source):
+        from instep.capture.keras.capture import capture_keras
+
+        return capture_keras(source, weights=weights, inputs=inputs, args=args, seed=seed)
     from instep.capture.text import capture_text, is_text_source
 
     if is_text_source(source):

@@ -1,0 +1,81 @@
+"""Attention: several heads with projections of their own, and the plain dot product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from instep.capture.keras.builder import Builder
+from instep.capture.keras.registry import Unsupported, layer
+from instep.graph import Value, ops
+
+__all__: list[str] = []
+
+#: Added to what attention must not see: exp() of it is 0 in float32, and it stays finite on every engine.
+_MASKED = -1e30
+
+
+@layer("MultiHeadAttention")
+def multi_head_attention(
+    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, use_causal_mask: bool = False,
+    **kwargs: Any,
+) -> Value:  # fmt: skip
+    """Projections to heads, softmax(q kᵀ / √key_dim) v, and one projection back (Vaswani et al., arXiv 1706.03762)."""
+    given = [k for k, v in kwargs.items() if v is not None and v is not False]
+    if given or value is None:
+        raise Unsupported(f"it is called with {given[0]}" if given else "it is called without a value")
+    key = value if key is None else key
+    if any(v.rank != 3 for v in (query, key, value)) or b.field("use_gate") or b.field("sliding_window"):
+        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
+    heads, width = b.whole("num_heads"), b.whole("key_dim")
+    deep = width if b.field("value_dim") is None else b.whole("value_dim")
+    q, k, v = (
+        _heads(b, x, name, heads, size)
+        for x, name, size in ((query, "query", width), (key, "key", width), (value, "value", deep))
+    )
+    scaled = b(ops.Mul(), q, b.scalar(width**-0.5, q.dtype))
+    scores = b(ops.MatMul(transpose_b=True), scaled, k)
+    if use_causal_mask:
+        seen = np.tril(np.ones(scores.shape[-2:], bool))
+        scores = b(ops.Add(), scores, b.constant(np.where(seen, 0.0, _MASKED).astype(scores.dtype), "causal"))
+    mixed = b(ops.MatMul(), b(ops.Softmax(3), scores), v)
+    tokens = b.permute(mixed, (0, 2, 1, 3))
+    flat = b.reshape(tokens, (*tokens.shape[:2], heads * deep))
+    out = b.field("output_shape")
+    out = out[0] if isinstance(out, list) and len(out) == 1 else out
+    out = query.shape[2] if out is None else out
+    if not isinstance(out, int) or out < 1:
+        raise Unsupported(f"its output_shape is {out}")
+    return _project(b, flat, "output", (heads, deep, out), (heads * deep, out), (out,))
+
+
+def _heads(b: Builder, x: Value, name: str, heads: int, each: int) -> Value:
+    """[batch, tokens, features] to [batch, heads, tokens, each]."""
+    features = x.shape[2]
+    y = _project(b, x, name, (features, heads, each), (features, heads * each), (heads, each))
+    return b.permute(b.reshape(y, (*y.shape[:2], heads, each)), (0, 2, 1, 3))
+
+
+def _project(b: Builder, x: Value, name: str, kernel: Any, matrix: tuple[int, int], bias: tuple[int, ...]) -> Value:
+    layer = b.place.layer
+    with b.inside(layer, f"{name}_dense", name):
+        inputs = [x, b.weight("kernel", kernel, "weight", lambda a: a.reshape(matrix).T)]
+        if b.flag("use_bias", True):
+            inputs.append(b.weight("bias", bias, "bias", lambda a: a.reshape(-1)))
+        return b(ops.Linear(), *inputs)
+
+
+@layer("Attention")
+def attention(b: Builder, parts: Any, **kwargs: Any) -> Value:
+    """softmax(q kᵀ · scale) v of [query, value] or [query, value, key]."""
+    if any(v is not None and v is not False for v in kwargs.values()) or not isinstance(parts, list | tuple):
+        raise Unsupported("it is called with more than [query, value, key]")
+    query, value, *rest = parts
+    key = rest[0] if rest else value
+    if b.field("score_mode", "dot") != "dot":
+        raise Unsupported(f"its score_mode is {b.field('score_mode')!r}")
+    scores = b(ops.MatMul(transpose_b=True), query, key)
+    if b.flag("use_scale"):
+        scores = b(ops.Mul(), scores, b.weight("scale", (), "scale"))
+    return b(ops.MatMul(), b(ops.Softmax(scores.rank - 1), scores), value)
