@@ -162,7 +162,7 @@ class _Converter:
         if not self.all:
             self.index(self.network, self.weights)
         for other, weights in self.all.get((layer.kind, layer.name), ()):
-            if other.config == layer.config and not weights.empty:
+            if not weights.empty and _bare(other.config) == _bare(layer.config):
                 return weights
         return None
 
@@ -250,6 +250,13 @@ class _Converter:
                 self.build.names.discard(value.name)
                 value.name = self.build.unique(scope if not i else f"{scope}:{i}")
                 value.source = SourceView.whole(value.name, value.shape)
+
+
+def _bare(tree: Any) -> Any:
+    """A config without the numbers by which Keras knows shared objects again."""
+    if isinstance(tree, dict):
+        return {k: _bare(v) for k, v in tree.items() if k != "shared_object_id"}
+    return [_bare(v) for v in tree] if isinstance(tree, list) else tree
 
 
 def _joined(scope: str, name: str) -> str:

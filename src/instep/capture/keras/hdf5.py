@@ -104,7 +104,7 @@ class Weights(Protocol):
 
     @property
     def base(self) -> str:
-        """Where they lie: the same place is the same weights; "" where a layer's weights are not told apart by place."""
+        """Where they lie: the same place is the same weights; "" where a place says nothing."""
         ...
 
     @property
