@@ -67,9 +67,9 @@ def convert(
     return result | {"file": str(path), "cached": False}
 
 
-def child(command: list[str], network: Network, options: argparse.Namespace) -> dict[str, Any]:
+def child(command: list[str], network: Network | None, options: argparse.Namespace) -> dict[str, Any]:
     """Run ``python -m <command>`` and merge the JSON objects it prints; "wall" seconds, and "error" where it failed."""
-    if network.suite == "ntire":
+    if network is not None and network.suite == "ntire":
         command = [*command, "--ntire", str(ntire_dir(options.ntire))]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     places = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
