@@ -27,9 +27,10 @@ def capture(
     """Read a network into a Graph, faithfully, together with a reference that runs the source itself.
 
     ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2`` or a ``.tflite`` file, a
-    network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
-    ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those).
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a live ``keras.Model``, a ``.pt2``,
+    ``.keras``, ``.h5`` or ``.tflite`` file, a network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
+    ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those); for a text
+    also a TensorFlow checkpoint (``.index``, a SavedModel's folder), for a Keras model ``.weights.h5``.
     ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; None: as the source says.
     Raises CaptureError (a ValueError) with scope, source line and what to do.
     """
@@ -50,6 +51,8 @@ def load_reader(source: Any) -> None:
     with importing():
         if is_tflite(source):
             import_module("instep.capture.tflite.capture")
+        elif import_module("instep.capture.keras.file").is_keras_source(source):
+            import_module("instep.capture.keras.capture")
         elif not import_module("instep.capture.text").is_text_source(source):
             import_module("instep.capture.torch.capture")
         import_module("instep.extensions").load_extensions()

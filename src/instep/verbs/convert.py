@@ -13,7 +13,7 @@ from instep.report.results import Conversion
 from instep.verbs.aim import Aim
 from instep.verbs.capture import capture, load_reader
 from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
-from instep.verbs.tflite_source import anchored, is_tflite
+from instep.verbs.tflite_source import anchored, has_origin, is_tflite
 from instep.verbs.verify import proof
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _judged(
     tell("verify", "source and result side by side")
     with clock("verify"):
         verdict = proof(captured, draft, thresholds=thresholds, **asked)
-        if is_tflite(source):
+        if has_origin(source):
             anchored(captured, source, verdict, **asked)
     if not verdict.ok and verdict.verdict in ("drifting", "out of step"):
         from instep.verify.proving import blame

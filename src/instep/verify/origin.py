@@ -1,5 +1,5 @@
-"""Does a TFLite file compute what was captured from it? So the meanings that a proof takes for the truth are anchored
-in the runtime that the file was made for."""
+"""Does a TFLite file or a Keras model compute what was captured from it? So the meanings that a proof takes for the
+truth are anchored in the runtime that the file was made for."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 from instep.graph import Graph, SourceView
 from instep.graph.reference import GraphReference
 from instep.runtime import tflite_info
+from instep.runtime.modules import engine_for
 from instep.verify.inputs import Picture
 from instep.verify.mapping import Mapping
-from instep.verify.noise import CLASSES, LIMITS, Limits
+from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
+from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
 from instep.verify.reference import Reference
-from instep.verify.tflite import TfliteSubject
+from instep.verify.tflite import EngineError, TfliteSubject
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
 
-__all__ = ["anchor", "apart", "verify_origin"]
+__all__ = ["anchor", "apart", "unanchored", "verify_keras_origin", "verify_origin"]
 
 #: The proof of the result runs on every kind of input; two show whether an operator was misread.
 SETS = 2
@@ -54,6 +56,53 @@ def verify_origin(
     subject = TfliteSubject(file, info, Mapping(views, [*inputs], [*outputs]), [v.name for v in graph.inputs])
     sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
     return judge(reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False)
+
+
+def verify_keras_origin(
+    reference: Reference,
+    file: str | Path,
+    graph: Graph,
+    *,
+    images: str | Path | Sequence[str | Path] | None = None,
+    seed: int = 0,
+    picture: Picture | None = None,
+    limits: Limits = LIMITS,
+) -> Verdict | str:
+    """Judge a ``.keras`` or ``.h5`` file, run by Keras in a child process, by the ``graph`` that was captured from it.
+
+    Layers whose results are values of that name are compared too. A sentence where there is no Keras, or where this one
+    cannot run the file.
+    """
+    from instep.verify.module import ModuleSubject
+
+    try:
+        engine = check_engine(engine_for(file))
+    except (ValueError, EngineError) as error:
+        return str(error)
+    inner = {
+        value.name: SourceView.whole(value.name, value.shape)
+        for node in graph.nodes
+        for value in node.outputs
+        if value.name == node.scope or value.name.startswith(f"{node.scope}:")
+    }
+    inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
+    subject = ModuleSubject(file, engine, Mapping(inner, [*inputs], [*outputs]), [v.name for v in graph.inputs])
+    sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
+    try:
+        verdict = judge(
+            reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False, unit=SINGLE,
+            arithmetic=arithmetic_of(engine),
+        )  # fmt: skip
+    except EngineError as error:
+        return str(error)
+    verdict.engine = engine
+    return verdict
+
+
+def unanchored(verdict: Verdict, why: str, label: str) -> Verdict:
+    """``verdict`` with the remark that nothing but Instep's own meaning of operators stands behind it."""
+    verdict.notes.append(f"{label} itself was not run, what was captured of it rests on Instep's reading alone: {why}")
+    return verdict
 
 
 def anchor(verdict: Verdict, origin: Verdict | None, label: str) -> Verdict:

@@ -50,6 +50,7 @@ def capture_keras(
     graph, notes = convert(network, store, specs, saved.label, saved.major)
     if weights is not None:
         notes.append(f"weights from {os.path.basename(weights)}")
+        graph.meta["weights"] = os.path.basename(weights)
     graph.meta["source"] = saved.label
     seconds = {"load": middle - start, "export": 0.0, "convert": time.perf_counter() - middle}
     return Captured(graph, GraphReference(graph), notes, saved.label, seconds)
