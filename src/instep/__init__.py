@@ -13,14 +13,16 @@ __version__ = "0.1.0"
 _VERBS = {
     "bench": "show",
     "bisect": "debug",
+    "build": "export",
     "capture": "capture",
     "check": "targets",
     "convert": "convert",
     "cut": "debug",
     "dump": "text",
-    "export": "text",
+    "export": "export",
     "legalize": "targets",
     "parse": "text",
+    "port": "export",
     "probe": "probe",
     "show": "show",
     "stages": "debug",
@@ -28,14 +30,15 @@ _VERBS = {
 }
 
 __all__ = [
-    "bench", "bisect", "capture", "check", "convert", "cut", "dump", "export", "legalize", "parse", "probe", "show",
-    "stages", "verify",
+    "bench", "bisect", "build", "capture", "check", "convert", "cut", "dump", "export", "legalize", "parse", "port",
+    "probe", "show", "stages", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from instep.api import (
         bench,
         bisect,
+        build,
         capture,
         check,
         convert,
@@ -44,11 +47,12 @@ if TYPE_CHECKING:
         export,
         legalize,
         parse,
+        port,
         probe,
         show,
         stages,
         verify,
-    )  # fmt: skip
+    )
 
 
 class _Package(ModuleType):

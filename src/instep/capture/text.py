@@ -11,6 +11,7 @@ import numpy as np
 from instep.capture.base import Captured, CaptureError
 from instep.capture.foreign import fit_keras, renamed
 from instep.capture.tf.checkpoint import is_checkpoint, read_checkpoint
+from instep.graph import SourceView
 from instep.graph.reference import GraphReference
 from instep.graph.text import TextError, is_text, parse
 
@@ -37,6 +38,8 @@ def capture_text(
         raise CaptureError(str(error)) from None
     if given is None and not graph.meta.pop("loaded", False) and graph.weights:
         notes.append(f"random weights from seed {seed}; --weights FILE loads trained ones")
+    for value in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs)):
+        value.source = SourceView.whole(value.name, value.shape)
     graph.meta["source"] = label if label.startswith("zoo:") else os.path.basename(label)
     seconds = {"load": middle - start, "export": 0.0, "convert": time.perf_counter() - middle}
     return Captured(graph, GraphReference(graph), notes, graph.meta["source"], seconds)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from instep.cli import convert, debug, targets, text  # noqa: F401  each enters its commands into ``app``
+from instep.cli import convert, debug, export, targets, text  # noqa: F401  each enters its commands into ``app``
 from instep.cli.errors import INTERRUPTED, OK, USAGE
 from instep.cli.root import app
 from instep.process import one_command

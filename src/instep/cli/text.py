@@ -1,4 +1,4 @@
-"""The commands about networks as text: export, fmt, zoo."""
+"""The commands about networks as text: fmt, zoo."""
 
 from __future__ import annotations
 
@@ -8,35 +8,11 @@ from typing import Annotated
 import typer
 
 from instep.cli.errors import FAILED, OK, errors, stop
-from instep.cli.options import SOURCE_HELP, Args, Debug, Inputs, Json, Seed, Weights, arguments, shapes
-from instep.cli.printing import print_json, telling
+from instep.cli.options import Debug, Json
+from instep.cli.printing import print_json
 from instep.cli.root import app
 
-__all__ = ["export", "fmt", "zoo"]
-
-
-@app.command(epilog="Example: instep export timm:mobilenetv2_100 -o mobilenet.yaml")
-def export(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE_HELP)],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="the .yaml file to write")],
-    weights: Weights = None,
-    input: Inputs = None,
-    arg: Args = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Write a network as text that people read (docs/text-form.md), its weights beside it."""
-    with errors(debug), telling(as_json) as progress:
-        from instep.verbs.text import export as run
-
-        progress("capture", source)
-        files = run(source, out, weights=weights, inputs=shapes(input), args=arguments(arg), seed=seed)
-    if as_json:
-        print_json({"files": [str(f) for f in files]})
-        return
-    for file in files:
-        print(file)
+__all__ = ["fmt", "zoo"]
 
 
 @app.command(epilog="Example: instep fmt --check networks/*.yaml")

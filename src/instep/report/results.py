@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from instep.rewrite.driver import PassReport
     from instep.verify.verdict import Verdict
 
-__all__ = ["Bench", "Conversion", "Verification"]
+__all__ = ["Bench", "Conversion", "Port", "Verification"]
 
 
 @dataclass
@@ -108,6 +108,37 @@ class Conversion:
             "violations": self.violations,
             "notes": [*self.notes, *(self.verdict.notes if self.verdict else [])],
             "report": self.report,
+        }
+
+
+@dataclass
+class Port:
+    """What ``port`` did: ``files`` were written in the form ``to``; none where the proof failed."""
+
+    source: str
+    to: str
+    files: list[str]
+    bytes: int
+    verdict: Verdict
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True when what was written is in step with its source."""
+        return self.verdict.ok
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data under the keys that ``instep port --json`` prints."""
+        return {
+            **self.verdict.to_json(),
+            "ok": self.ok,
+            "source": self.source,
+            "to": self.to,
+            "files": self.files,
+            "bytes": self.bytes,
+            "seconds": _rounded(self.seconds),
+            "notes": [*self.notes, *self.verdict.notes],
         }
 
 

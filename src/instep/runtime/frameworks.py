@@ -1,12 +1,13 @@
 """A network of a framework, inside the child process: an exported source file, or a file of the framework's own.
 
 A source file is a Python file with a function ``load``: called with the path of the ``.safetensors`` file beside it (or
-with nothing where there is none), it gives the network, which takes its inputs one after the other. It is run, so it
-is as trustworthy as whoever wrote it.
+with nothing where there is none), it gives the network, which takes its inputs one after the other, or the parameters
+of a function ``apply(parameters, *inputs)``. The file is run, so it is as trustworthy as whoever wrote it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import sys
@@ -78,11 +79,13 @@ def _module(path: Path) -> ModuleType:
 
 def _loaded(path: Path) -> Any:
     """What the ``load`` of a source file gives, with the weights beside it."""
-    load = getattr(_module(path), "load", None)
+    module = _module(path)
+    load, apply = getattr(module, "load", None), getattr(module, "apply", None)
     if not callable(load):
         raise RuntimeError(f"{path.name} has no function load(), which gives the network with its weights")
     weights = path.with_suffix(".safetensors")
-    return load(str(weights)) if weights.is_file() and inspect.signature(load).parameters else load()
+    made = load(str(weights)) if weights.is_file() and inspect.signature(load).parameters else load()
+    return functools.partial(apply, made) if isinstance(made, Mapping) and callable(apply) else made
 
 
 def _flat(results: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The verbs about networks as text: parse, dump, export, fmt; and what the zoo holds."""
+"""The verbs about networks as text: parse, dump, fmt; and what the zoo holds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instep.verbs.capture import capture
-from instep.verbs.common import InstepError
-
 if TYPE_CHECKING:
     from instep.graph import Graph
 
-__all__ = ["Entry", "dump", "export", "fmt", "parse", "zoo"]
+__all__ = ["Entry", "dump", "fmt", "parse", "zoo"]
 
 
 @dataclass(frozen=True)
@@ -60,27 +57,6 @@ def dump(graph: Graph) -> str:
     from instep.graph.text import dump as run
 
     return run(graph)
-
-
-def export(
-    source: Any,
-    out: str | os.PathLike[str],
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    inputs: Any = None,
-    args: Mapping[str, Any] | None = None,
-    seed: int = 0,
-) -> list[Path]:
-    """Write a network of any source as text to ``out`` (.yaml), its weights beside it (.safetensors); the files."""
-    from instep.graph.text import save
-
-    path = Path(out)
-    if path.suffix not in (".yaml", ".yml"):
-        raise InstepError(f"{path}: a network as text is a .yaml file")
-    if path.exists() and isinstance(source, str | os.PathLike) and Path(source).resolve() == path.resolve():
-        raise InstepError(f"{path} is the source itself; write to another file")
-    captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
-    return save(captured.graph, path)
 
 
 def fmt(file: str | os.PathLike[str], *, check: bool = False) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from instep.report.results import Verification
 from instep.verbs.capture import capture
 from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
-from instep.verbs.tflite_source import is_tflite, two_files
+from instep.verbs.tflite_source import anchored, has_origin, is_tflite, two_files
 
 if TYPE_CHECKING:
     from instep.capture import Captured
@@ -35,11 +35,13 @@ def verify(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verification:
-    """Prove that the TFLite ``file`` computes what ``source`` computes, value by value.
+    """Prove that ``file`` computes what ``source`` computes, value by value.
 
-    ``source`` as in ``capture``, or another ``.tflite`` file. The file may come from any tool: where its tensors do
-    not say what they are, they are aligned by what flows through them. ``on`` names the engine whose outputs stand
-    trial, such as "litert-gpu"; that it refuses the file or dies of it is a verdict.
+    ``source`` as in ``capture``, or another ``.tflite`` file. ``file``: a ``.tflite`` file of any tool, whose tensors
+    are aligned by what flows through them where they do not say what they are; a network of PyTorch, Keras or JAX (a
+    source file with a function ``load``, a ``.pt2``, a ``.keras``), which is run; or a network's text. ``on`` names the
+    engine whose outputs stand trial, such as "litert-gpu" or "keras-jax"; that it refuses the file or dies of it is a
+    verdict.
     Raises CaptureError, TFLiteError, EngineError, InstepError.
     """
     path = Path(file)
@@ -49,7 +51,7 @@ def verify(
     if not path.is_file():
         raise InstepError(f"no such file: {path}")
     asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
-    if is_tflite(source):
+    if is_tflite(source) and is_tflite(path):
         tell("verify", "two files side by side")
         with clock("verify"):
             captured, verdict = two_files(os.fspath(source), path, inputs, figures=_figures(thresholds), on=on, **asked)
@@ -61,6 +63,8 @@ def verify(
         tell("verify", "source and result side by side")
         with clock("verify"):
             verdict = proof(captured, path, thresholds=thresholds, on=on, **asked)
+            if has_origin(source):
+                anchored(captured, source, verdict, **asked)
         title, notes = captured.source, list(captured.notes)
     result = Verification(title, str(path), verdict, clock.seconds, notes)
     if page is not None:
@@ -68,7 +72,7 @@ def verify(
         from instep.report.html import render
         from instep.report.pictures import pictures
 
-        shown = pictures(captured, path, images, picture) if captured is not None else []
+        shown = pictures(captured, path, images, picture) if captured is not None and is_tflite(path) else []
         write_text(page, render(document_of_verification(result, captured, shown)))
         result.report = str(page)
     return result
@@ -84,18 +88,24 @@ def proof(
     thresholds: Mapping[str, float] | None,
     on: str = "",
 ) -> Verdict:
+    """The verdict on ``file``, a network in whatever form, beside what was captured."""
+    from instep.capture.text import is_text_source
+    from instep.runtime import suffix_of
+
+    asked: dict[str, Any] = {
+        "graph": captured.graph, "images": images, "picture": picture, "seed": seed, "figures": _figures(thresholds),
+    }  # fmt: skip
+    if is_text_source(os.fspath(file)):
+        from instep.verify.text import verify_text
+
+        return verify_text(captured.reference, file, **asked)
+    if suffix_of(file) != ".tflite":
+        from instep.verify.module import verify_module
+
+        return verify_module(captured.reference, file, on=on, **asked)
     from instep.verify.verify import verify as judge
 
-    return judge(
-        captured.reference,
-        file,
-        graph=captured.graph,
-        images=images,
-        picture=picture,
-        seed=seed,
-        figures=_figures(thresholds),
-        on=on,
-    )
+    return judge(captured.reference, file, on=on, **asked)
 
 
 def _figures(thresholds: Mapping[str, float] | None) -> Any:

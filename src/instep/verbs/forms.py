@@ -1,0 +1,184 @@
+"""The forms that a network is written in: what each is called, its suffix, and how its files come about."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instep.process import importing
+from instep.verbs.common import InstepError
+from instep.verbs.convert import plain_file
+
+if TYPE_CHECKING:
+    from instep.capture import Captured
+    from instep.graph import Graph, Value
+
+__all__ = ["FORMS", "Form", "chosen", "drafted", "prepared", "settle"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """``family`` is what ``--to`` may say in place of ``name``, where the suffix tells which of a family it is."""
+
+    name: str
+    family: str
+    suffix: str
+    write: Callable[[Captured, Path], list[Path]]
+    #: whether the weights lie beside it in a .safetensors file
+    beside: bool = False
+
+
+# -- what the frameworks want of a graph -------------------------------------------------------------------------------
+def prepared(graph: Graph, framework: str) -> Graph:
+    """``graph`` in the layout of a framework: channels last for Keras and JAX, as it is for PyTorch."""
+    if framework == "torch":
+        return graph
+    from instep.rewrite.pipelines import to_channels_last
+
+    return to_channels_last(graph)[0]
+
+
+#: The dialects that the frameworks' code is written in: they know what its layers are called.
+_DIALECTS = {"torch": ("torch", "TORCH"), "keras": ("keras", "KERAS"), "jax": ("jax", "NNX")}
+
+
+def facts_of(captured: Captured, graph: Graph, framework: str) -> dict[str, Any]:
+    """What a file says of itself: its source, and how inputs, outputs and what its layers give show the source's."""
+    from instep import __version__
+    from instep.emit.code.shown import layers_of
+
+    def shown(value: Value) -> list[Any] | None:
+        view = value.source
+        return None if view is None else [view.name, list(view.perm), list(value.shape)]
+
+    room, name = _DIALECTS[framework]
+    dialect = getattr(import_module(f"instep.emit.{room}.dialect"), name)
+    return {
+        "version": __version__,
+        "framework": framework,
+        "source": captured.source,
+        "inputs": [shown(v) for v in graph.inputs],
+        "outputs": [shown(v) for v in graph.outputs],
+        "values": {path: view for path, value in layers_of(graph, dialect).items() if (view := shown(value))},
+    }
+
+
+# -- how the files come about ------------------------------------------------------------------------------------------
+def _text(captured: Captured, path: Path) -> list[Path]:
+    from instep.graph.text import save
+
+    return save(captured.graph, path)
+
+
+def _tflite(captured: Captured, path: Path) -> list[Path]:
+    plain_file(captured, path)
+    return [path]
+
+
+def _source(captured: Captured, path: Path, framework: str, **style: str) -> list[Path]:
+    """Code of a framework, with the weights beside it."""
+    from instep.runtime.modules import stamp
+
+    graph = prepared(captured.graph, framework)
+    files = import_module(f"instep.emit.{framework}").save(graph, path, **style)
+    stamp(path.with_suffix(".safetensors"), facts_of(captured, graph, framework))
+    return files
+
+
+def _torch_program(captured: Captured, path: Path) -> list[Path]:
+    from instep.emit.torch import build
+    from instep.runtime.modules import FACTS
+
+    with importing():
+        import torch
+    inputs = tuple(torch.zeros(v.shape, dtype=getattr(torch, v.dtype)) for v in captured.graph.inputs)
+    program = torch.export.export(build(captured.graph), inputs)
+    facts = json.dumps(facts_of(captured, captured.graph, "torch"))
+    torch.export.save(program, path, extra_files={FACTS: facts})
+    return [path]
+
+
+FORMS: tuple[Form, ...] = (
+    Form("text", "text", ".yaml", _text, True),
+    Form("tflite", "tflite", ".tflite", _tflite),
+    Form("torch-source", "torch", ".py", partial(_source, framework="torch"), True),
+    Form("torch-program", "torch", ".pt2", _torch_program),
+    Form("jax-source", "jax", ".py", partial(_source, framework="jax"), True),
+    Form("jax-function", "jax", ".py", partial(_source, framework="jax", style="function"), True),
+)
+
+
+def chosen(to: str, out: str | os.PathLike[str], source: Any) -> tuple[Form, Path]:
+    """The form that ``to`` and the suffix of ``out`` ask for, and the file to write. ``out`` may be a folder.
+
+    InstepError where they contradict each other or do not tell.
+    """
+    path = Path(out)
+    forms = [f for f in FORMS if not to or to in (f.name, f.family)]
+    if not forms:
+        known = ", ".join(dict.fromkeys(n for f in FORMS for n in (f.family, f.name)))
+        raise InstepError(f"--to {to}: there is no such form; forms are {known}")
+    if path.is_dir() or not path.suffix:
+        if not to:
+            raise InstepError(f"{path} does not say in which form; name it with --to, or a file with a suffix")
+        path = path / f"{_name(source)}{forms[0].suffix}"
+    found = [f for f in forms if path.suffix in (f.suffix, ".yml" if f.suffix == ".yaml" else f.suffix)]
+    if not found:
+        wanted = ", ".join(dict.fromkeys(f.suffix for f in forms))
+        raise InstepError(f"{path}: {to or 'a network'} is written as {wanted}")
+    families = list(dict.fromkeys(f.family for f in found))
+    if len(families) > 1:
+        raise InstepError(f"{path}: name the framework: --to {' or --to '.join(families)}")
+    if isinstance(source, str | os.PathLike) and path.exists() and Path(source).resolve() == path.resolve():
+        raise InstepError(f"{path} is the source itself; write to another file")
+    beside = path.with_suffix(".safetensors")
+    if found[0].beside and beside.exists() and not path.exists():
+        raise InstepError(f"{beside} is there already and belongs to something else; choose another name for {path}")
+    return found[0], path
+
+
+def _name(source: Any) -> str:
+    """``zoo:rlfn`` → ``rlfn``, ``model.py:net`` → ``net``, ``nets/fbnet.h5`` → ``fbnet``."""
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__.lower()
+    last = text.rpartition(":")[2]
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(last).stem) or "network"
+
+
+# -- whole or not at all -----------------------------------------------------------------------------------------------
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A place for the files of ``path`` beside it, under its name; gone afterwards with what was not settled."""
+    made = _folder(path.parent)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield draft / path.name
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if made and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def _folder(folder: Path) -> bool:
+    """Make ``folder``, whose own folder has to be there; whether it was missing."""
+    if folder.is_dir():
+        return False
+    if not folder.parent.is_dir():
+        raise InstepError(f"{folder}: the folder {folder.parent} does not exist; make it first")
+    folder.mkdir()
+    return True
+
+
+def settle(files: list[Path], path: Path) -> list[Path]:
+    """Move drafted files to their places beside ``path``."""
+    for file in files:
+        os.replace(file, path.parent / file.name)
+    return [path.parent / file.name for file in files]
