@@ -131,6 +131,8 @@ def gather(axis: int, index: list[int]) -> Callable[[], Graph]:
 
 
 DEPTHWISE = ops.Conv2d(groups=4, layout="NHWC")
+UPSAMPLING = ops.ConvTranspose2d((2, 2), ((0, 1), (1, 1)), layout="NHWC")
+DECONVOLUTION = ops.ConvTranspose2d((2, 2), layout="NHWC", activation="relu6")
 FOURFOLD = ops.Resize2d((16, 24), "nearest", "asymmetric", layout="NHWC")
 CASES = [
     ("litert-gpu", "GPU-CONV-GROUPS", grouped(4, 12, 8)),
@@ -194,6 +196,13 @@ CASES = [
     ("litert-gpu", "LITERT-GPU-PAD-BATCH", unary(ops.Pad(((1, 2), (0, 0), (0, 1), (0, 0))), 3, 4, 5, 8)),
     ("litert-gpu", "GPU-PAD", unary(ops.Pad(((1, 0), (0, 2))), 12, 3)),
     ("litert-gpu", "GPU-MATMUL-CONSTANT", lambda: _constant_first()),
+    ("litert-gpu", "LITERT-GPU-DECONVOLUTION-SAME", with_constant(UPSAMPLING, (1, 5, 6, 8), (8, 3, 4, 6), (6,))),
+    ("litert-gpu", "LITERT-GPU-DECONVOLUTION-VERSION", with_constant(DECONVOLUTION, (1, 5, 6, 8), (8, 2, 2, 6), (6,))),
+    ("litert-gpu", "LITERT-GPU-ARG-MAX", unary(ops.ArgMax(3), 1, 4, 5, 7)),
+    ("litert-gpu", "LITERT-GPU-TOPK", lambda: _largest(3)),
+    ("litert-gpu", "LITERT-GPU-OPERATOR", unary(ops.ArgMin(3), 1, 4, 5, 6)),
+    ("litert-gpu", "LITERT-GPU-BIAS", lambda: _computed_bias()),
+    ("litert-gpu", "LITERT-GPU-LINEAR-WEIGHTS", lambda: _computed_weights()),
     ("tflite-gpu", "GPU-BATCH", tokens),
     ("tflite-gpu", "GPU-SELECT", select),
     ("tflite-gpu", "GPU-SLICE", unary(ops.Slice((2, 0), (9, 3), (1, 1)), 12, 3)),
@@ -208,6 +217,23 @@ CASES = [
 def _join(parts: int) -> Graph:
     s = Sketch(*[(1, 4, 4, 2)] * parts)
     return s.end(s(ops.Concat(3), *s.graph.inputs))
+
+
+def _largest(count: int) -> Graph:
+    s = Sketch((1, 4, 5, 7))
+    best = s.graph.add(ops.TopK(count), s.graph.inputs, scope="best", names=["best", "places"])
+    return s.end(*best.outputs)
+
+
+def _computed_bias() -> Graph:
+    s = Sketch((1, 5, 6, 8), (4,))
+    op = ops.Conv2d(padding=((1, 1), (1, 1)), layout="NHWC", activation="relu")
+    return s.end(s(op, s.graph.inputs[0], weights(4, 3, 3, 8), s(ops.Exp(), s.graph.inputs[1])))
+
+
+def _computed_weights() -> Graph:
+    s = Sketch((5, 8), (6, 8))
+    return s.end(s(ops.Linear("relu"), *s.graph.inputs, weights(6)))
 
 
 def _constant_first() -> Graph:

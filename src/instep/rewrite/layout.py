@@ -356,6 +356,8 @@ class _Layout:
 
     def _materialise(self) -> None:
         order = list(self.graph.nodes)
+        if not order:
+            return
         self.graph.nodes = []
         for value in self.graph.inputs:
             self._store(value, self._stored(value))

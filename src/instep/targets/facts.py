@@ -34,6 +34,9 @@ __all__ = [
 #: Constants of up to so many elements are shown to rules, as ``values``.
 FEW = 64
 
+#: Larger constants are not looked through for other numbers than 0.
+MANY = 65536
+
 #: How rules name the inputs of an operator; others are reached as ``inputs[i]``. ``x`` is input 0 where not named.
 OPERANDS: dict[str, tuple[str, ...]] = {
     "CONV_2D": ("x", "filter", "bias"), "DEPTHWISE_CONV_2D": ("x", "filter", "bias"),
@@ -108,6 +111,7 @@ class Tensor:
             "maker": self.maker,
             "lowest": self.lowest,
             "highest": self.highest,
+            "zero": self.array is not None and self.array.size <= MANY and not self.array.any(),
             "size": int(np.prod(self.shape, dtype=np.int64)) if min(self.shape, default=0) >= 0 else -1,
             "values": _tuples(self.array) if few and self.array is not None else None,
             "quantized": bool(self.scale),
@@ -176,6 +180,7 @@ class Facts:
             "operators": len(self.operations),
             "passed": sum(i in given for i in made),
             "repeated": len(made) - len(set(made)),
+            "fixed": sum(t.constant for t in self.outputs),
         }
         for op in self.operations:
             for tensor in op.outputs:

@@ -37,9 +37,9 @@ _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 #: The fields of a tensor's record (facts.Tensor.record).
 TENSOR_FIELDS = frozenset(
     ("index", "name", "shape", "rank", "dtype", "constant", "open", "maker", "size", "values", "quantized", "scales",
-     "scale", "zero_point", "lowest", "highest")
+     "scale", "zero_point", "lowest", "highest", "zero")
 )  # fmt: skip
-_MODEL_FIELDS = frozenset(("batch", "subgraphs", "operators", "passed", "repeated"))
+_MODEL_FIELDS = frozenset(("batch", "subgraphs", "operators", "passed", "repeated", "fixed"))
 _COMMON = frozenset(("op", "version", "inputs", "outputs", "y", "options", "computed", "constants", "model"))
 
 

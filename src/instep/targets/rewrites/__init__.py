@@ -11,6 +11,7 @@ from instep.targets.rewrites import (  # noqa: F401  (they fill the table)
     norms,
     plain,
     pools,
+    rankings,
     reductions,
 )
 from instep.targets.rewrites.table import CLEARINGS, Clearing, Target, clearing, clearings_for

@@ -1,4 +1,4 @@
-"""Convolutions that a target lacks or computes wrongly: groups, long strides, depthwise multipliers."""
+"""Convolutions that a target lacks or computes wrongly: groups, long strides, multipliers, what is cropped or fused."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from instep.emit.tflite.spatial import same_pads
 from instep.graph import Value, ops
+from instep.graph.operator import Operator
 from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
 
@@ -159,3 +160,43 @@ def spell_multiplier(b: Build, target: Target) -> bool:
     one_hot = np.repeat(np.eye(op.groups), copies, 0)[:, None, None, :]
     x = b.add(ops.Conv2d(layout="NHWC"), b.x, b.constant(one_hot, "copies"))
     return b.done(op.with_(groups=op.groups * copies), x, *b.node.inputs[1:])
+
+
+@clearing("what is computed and then cut off is the same wherever it is cut off")
+def crop_after(b: Build, target: Target) -> bool:
+    """A transposed convolution in full, and a slice of it."""
+    op, out = b.node.op, b.node.output.shape
+    if not isinstance(op, ops.ConvTranspose2d) or op.layout != "NHWC":
+        return False
+    crops = [(a, z - more) for (a, z), more in zip(op.padding, op.output_padding, strict=True)]
+    if not any(map(any, crops)) or min(map(min, crops)) < 0:
+        return False
+    full = b.add(op.with_(padding=((0, 0), (0, 0)), output_padding=(0, 0)), *b.node.inputs)
+    starts = (0, crops[0][0], crops[1][0], 0)
+    stops = tuple(start + size for start, size in zip(starts, out, strict=True))
+    return b.done(ops.Slice(starts, stops, (1, 1, 1, 1)), full)
+
+
+_ACTIVATIONS: dict[str, Operator] = {
+    "relu": ops.Relu(),
+    "relu6": ops.Clip(0.0, 6.0),
+    "relu_n1_to_1": ops.Clip(-1.0, 1.0),
+}
+
+
+@clearing("a fused activation is applied to the finished values")
+def unfuse_activation(b: Build, target: Target) -> bool:
+    op = b.node.op
+    activation = _ACTIVATIONS.get(getattr(op, "activation", ""))
+    if activation is None:
+        return False
+    return b.done(activation, b.add(op.with_(activation=""), *b.node.inputs))
+
+
+@clearing("a bias is added to the finished sums")
+def add_bias_after(b: Build, target: Target) -> bool:
+    op = b.node.op
+    if not isinstance(op, ops.Conv2d | ops.Linear) or len(b.node.inputs) < 3 or getattr(op, "layout", "NHWC") != "NHWC":
+        return False
+    sums = b.add(op.with_(activation=""), *b.node.inputs[:2])
+    return b.done(ops.Add(op.activation), sums, b.node.inputs[2])

@@ -14,7 +14,8 @@ __all__: list[str] = []
     "a network that is read and written again holds the same function in Instep's own operators",
     "GATHER_ND", "SCATTER_ND", "BROADCAST_TO", "EXPAND_DIMS", "SQUEEZE", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SHAPE",
     "FILL", "RANGE", "L2_NORMALIZATION", "LOG_SOFTMAX", "STABLEHLO_COMPOSITE", "STABLEHLO_PAD", "SPACE_TO_BATCH_ND",
-    "BATCH_TO_SPACE_ND", "RELU_0_TO_1", "ADD_N", "TILE", "CONV_3D",
+    "BATCH_TO_SPACE_ND", "RELU_0_TO_1", "ADD_N", "TILE", "CONV_3D", "L2_POOL_2D",
+    "LOCAL_RESPONSE_NORMALIZATION",
 )  # fmt: skip
 def respell(b: Build, target: Target) -> bool:
     """Reading the file does it; nothing is left to do on the graph."""
