@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -109,3 +110,14 @@ def test_an_entry_converts_in_step(tmp_path: Path) -> None:
 def test_an_unknown_entry_says_what_comes_near() -> None:
     with pytest.raises(TextError, match="did you mean zoo:rlfn"):
         path_of("rlfm")
+
+
+def test_the_page_of_the_zoo_says_what_the_networks_are() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "zoo_table.py"
+    spec = importlib.util.spec_from_file_location("zoo_table", page)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.PAGE.read_text("utf-8")
+    assert all(f"| `{name}` |" in text for name in names())
+    assert module.refreshed(text) == text, "python docs/zoo_table.py writes the tables anew"
