@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from instep.emit.code.call import Call, Dialect
@@ -40,7 +40,7 @@ class Outline:
     shown: dict[int, list[tuple[Value, Path, str]]] = field(default_factory=dict)
 
 
-def outlined(graph: Graph, dialect: Dialect, reserved: Container[str]) -> Outline:
+def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outline:
     """``graph`` as blocks of the calls that ``dialect`` makes of it. NoCode where it has none."""
     placer = _Placer(live(graph, statements(graph, dialect)), reserved)
     leaves = placer.leaves()
@@ -64,7 +64,7 @@ def live(graph: Graph, found: list[Statement]) -> list[Statement]:
 class _Placer:
     """Gives every layer a path of its own, the one that its weights are named by where there is one."""
 
-    def __init__(self, found: list[Statement], reserved: Container[str]) -> None:
+    def __init__(self, found: list[Statement], reserved: Collection[str]) -> None:
         self.statements = found
         self.paths = Paths(reserved)
         self.taken: set[str] = set()

@@ -21,7 +21,18 @@ SHORT = 76
 
 def written(dialect: Dialect, value: object) -> str:
     """A field's value as code: a class's argument, or plain data."""
-    return str(value) if isinstance(value, Name) else dialect.literal(value)
+    if isinstance(value, Name):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(written(dialect, v) for v in value)}{',' * (len(value) == 1)})"
+    return dialect.literal(value)
+
+
+def arguments_of(value: object) -> set[str]:
+    """The class's arguments that a field is said by."""
+    if isinstance(value, tuple):
+        return {a for v in value for a in arguments_of(v)}
+    return set(re.findall(r"[A-Za-z_]\w*", value)) if isinstance(value, Name) else set()
 
 
 @dataclass
@@ -95,11 +106,11 @@ def _expression(state: _Body, line: Line) -> tuple[str, bool]:
     literals = {}
     for name, value in line.fields.items():
         literals[name] = written(state.dialect, value)
-        if isinstance(value, Name) and f"{{{name}" in line.call.code:
-            arguments = set(re.findall(r"[A-Za-z_]\w*", value))
-            state.arguments |= arguments
-            for argument in arguments:
-                literals[name] = re.sub(rf"\b{argument}\b", f"{state.own}{argument}", literals[name])
+        if f"{{{name}" not in line.call.code:
+            continue
+        for argument in arguments_of(value):
+            state.arguments.add(argument)
+            literals[name] = re.sub(rf"\b{argument}\b", f"{state.own}{argument}", literals[name])
     text = expression(line.call, inputs, layer, literals)
     return text, _primary(text)
 

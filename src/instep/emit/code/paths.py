@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection
 
 from instep.emit.code.call import Call
 from instep.emit.code.statements import identifier, unique
@@ -24,7 +24,7 @@ def home(call: Call, node: Node) -> str:
 class Paths:
     """Scopes as paths of identifiers, one to one; numbers stay numbers."""
 
-    def __init__(self, reserved: Container[str]) -> None:
+    def __init__(self, reserved: Collection[str]) -> None:
         self.reserved = reserved
         self.words: dict[tuple[Path, str], str] = {}
         self.used: dict[Path, set[str]] = {}

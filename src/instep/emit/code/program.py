@@ -152,16 +152,18 @@ class _Shaper:
         local = {v: f"x{n}" for n, v in enumerate(inputs)}
         shape = Shape(block.scope, tuple(local.values()), [], None)
 
-        def enter(item: CodeItem, gives: list[Value]) -> None:
+        def enter(item: CodeItem, gives: list[Value], items: list[Item] = shape.items) -> None:
             fresh = [f"v{len(local) + n}" for n in range(len(gives))]
             local.update(zip(gives, fresh, strict=True))
             item.names = tuple(fresh)
-            shape.items.append(item)
+            items.append(item)
 
+        # they come behind the layers, whose fields name the arguments better
+        constants: list[Item] = []
         for value, path in self.outline.owned.get(id(block), []):
-            enter(self.constant(value, path, at), [value])
+            enter(self.constant(value, path, at), [value], constants)
         for value, path, key in self.outline.shown.get(id(block), []):
-            enter(CodeItem((), "array", None, {}, array=(*path[at:], key)), [value])
+            enter(CodeItem((), "array", None, {}, array=(*path[at:], key)), [value], constants)
         for item in block.items:
             if isinstance(item, Block):
                 reads, gives = self.traffic(item)
@@ -178,6 +180,9 @@ class _Shaper:
                 (), item.kind, given, dict(item.fields), None, _stem(path), path, item.call, scope=item.path[at:]
             )
             enter(made, item.outputs)
+        shape.items += constants
+        paths = [i.path for i in shape.items if isinstance(i, CodeItem)]
+        shape.reserved = frozenset({p[0] for p in paths if p} | set(self.outline.paths.reserved))
         shape.outputs = tuple(local[v] for v in outputs)
         shape.key = (shape.inputs, shape.outputs, tuple(map(_key, shape.items)))
         return shape

@@ -30,6 +30,7 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
     """The calls of all nodes of ``graph``, in order. NoCode where the dialect has none for an operator."""
     found: list[Statement] = []
     for node in graph.nodes:
+        _check(node)
         rule = dialect.table.get(type(node.op))
         if rule is None:
             raise NoCode(f"{node.describe()} has no form in {dialect.name}")
@@ -39,6 +40,31 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
             raise NoCode(f"{node.describe()} has no form in {dialect.name}: {why}") from why
         found += [Statement(call, node) for call in ([calls] if isinstance(calls, Call) else calls)]
     return found
+
+
+#: The element types that values have.
+_DTYPES = frozenset({
+    "float16", "float32", "float64", "bfloat16", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+    "uint64", "complex64", "complex128",
+})  # fmt: skip
+
+
+def _check(node: Node) -> None:
+    """Refuse fields and types that are no plain data: what rules write of them has to be what they are."""
+    for name, value in node.op.fields().items():
+        if not _is_plain(value):
+            raise NoCode(f"{node.describe()} has no form in code: its {name} is {str(value)[:60]!r}")
+    for value in (*node.inputs, *node.outputs):
+        if value.dtype not in _DTYPES:
+            raise NoCode(f"{node.describe()} has no form in code: a value's type is {str(value.dtype)[:60]!r}")
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, str):
+        return bool(re.fullmatch(r"[A-Za-z0-9_.-]*", value))
+    return value is None or isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)
 
 
 def number(graph: Graph, value: Value, beside: Value) -> float | int | bool | None:

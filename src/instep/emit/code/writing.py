@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from instep.emit.code.bodies import body, written
+from instep.emit.code.bodies import arguments_of, body, written
 from instep.emit.code.call import Call, Dialect
 from instep.emit.code.chains import rows
 from instep.emit.code.flat import helper_source
@@ -199,16 +199,16 @@ def _said(member: Member, argument: str) -> bool:
 
 
 def _defaults(made: Class) -> dict[str, str]:
-    """Arguments that have the layer's own default in it."""
-    found: dict[str, str] = {}
+    """The arguments that every layer reading them has a default for, and that default."""
+    found: dict[str, set[str]] = {}
     for member in _members(made):
-        if member.call is None:
-            continue
         for name, value in member.fields.items():
-            default = member.call.defaults.get(name)
-            if isinstance(value, Name) and value in made.args and isinstance(default, bool | int | float):
-                found.setdefault(str(value), repr(default))
-    return found
+            default = member.call.defaults.get(name) if member.call is not None else None
+            said = repr(default) if isinstance(default, bool | int | float) else ""
+            for argument in arguments_of(value):
+                found.setdefault(argument, set()).add(said if value == argument else "")
+    alike = {argument: said.pop() for argument, said in found.items() if len(said) == 1}
+    return {argument: said for argument, said in alike.items() if said}
 
 
 def _members(made: Class) -> Iterable[Member]:

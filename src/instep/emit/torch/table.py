@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def literal(value: Any) -> str:
         return str(int(value))
     if isinstance(value, float | np.floating):
         if math.isfinite(value):
-            return repr(float(value))
+            return re.sub(r"e([-+])0", r"e\1", repr(float(value)))
         return "math.nan" if math.isnan(value) else "math.inf" if value > 0 else "-math.inf"
     if isinstance(value, str):
         return f'"{"".join(map(_character, value))}"'

@@ -102,12 +102,15 @@ def _struct(
     values: _Values = {id(s): {} for s in shapes}
     known: dict[str, Name] = {}
     columns_of: dict[str, list[Any]] = {}
-    taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names} | set(shapes[0].inputs)
+    taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names}
+    taken |= {*shapes[0].inputs, *shapes[0].reserved}
 
     def settle(field_name: str, column: list[Any], stem: str = "") -> Any:
         texts = [json.dumps(v) for v in column]
         if len(set(texts)) == 1:
             return column[0]
+        if derive and all(isinstance(v, tuple) for v in column) and len({len(v) for v in column}) == 1:
+            return tuple(settle(field_name, list(part), stem) for part in zip(*column, strict=True))
         vector = json.dumps(texts)
         if vector not in known and derive and (found := _derived(column, columns_of)):
             known[vector] = found
@@ -159,8 +162,13 @@ def _derived(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None
     return None
 
 
+#: Fields whose arguments have another name.
+_RENAMED = {"at": "place", "shape": "sizes", "num_features": "channels", "num_channels": "channels",
+            "normalized_shape": "channels", "p": "rate"}  # fmt: skip
+
+
 def _argument(field_name: str, args: dict[str, str], taken: set[str], owner: str = "") -> str:
-    stem = {"at": "place", "shape": "sizes"}.get(field_name, field_name)
+    stem = _RENAMED.get(field_name, field_name)
     if stem in ("in", "if", "else", "for", "is", "not", "and", "or"):
         stem += "_"
     if owner and (stem in args or stem in taken) and f"{owner}_{stem}" not in taken:

@@ -41,6 +41,8 @@ class Shape:
     #: constants that the text says in numbers, in order
     constants: list[Value] = field(default_factory=list)
     height: int = 0
+    #: names that no argument may have
+    reserved: frozenset[str] = frozenset()
 
 
 @dataclass
