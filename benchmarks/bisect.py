@@ -11,6 +11,7 @@ built-in kernels against the same file on the delegate; ``--files`` adds files o
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,12 @@ class Result:
     shown: bool
     runs: int
     seconds: float
+    #: processor time of the search and of the children that ran the parts
+    processor: float
+
+
+def _processor() -> float:
+    return sum(os.times()[:4])
 
 
 def planted(file: Path, rng: np.random.Generator) -> Iterator[tuple[str, Planted]]:
@@ -67,13 +74,13 @@ def planted(file: Path, rng: np.random.Generator) -> Iterator[tuple[str, Planted
 def search(name: str, fault: str, against: str, a: Any, b: Any, guilty: str, folder: Path, **options: Any) -> Result:
     """Bisect ``a`` and ``b``; ``guilty`` is the tensor that the changed operator makes ("": not known beforehand)."""
     out = folder / f"found-{time.time_ns()}"
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), _processor()
     found = instep.bisect(a, b, out, **options)
-    seconds = time.perf_counter() - start
+    seconds, spent = time.perf_counter() - start, _processor() - spent
     right = len(found.scopes) == 1 and guilty in ("", found.scopes[0])
     shown = out.is_dir() and subprocess.run([sys.executable, out / "show.py"], capture_output=True).returncode != 0
     kinds = ", ".join(dict.fromkeys(found.operators))
-    return Result(name, fault, against, found.verdict, kinds, right, shown, found.runs, seconds)
+    return Result(name, fault, against, found.verdict, kinds, right, shown, found.runs, seconds, spent)
 
 
 def run_network(name: str, count: int, offset: int, folder: Path, say: Any) -> tuple[list[Result], int]:
@@ -150,11 +157,12 @@ def _text(planted_ones: list[Result], gpu: list[Result], unfelt: int) -> str:
     for title, results in (("planted faults", planted_ones), ("faults of the GPU delegate itself", gpu)):
         if not results:
             continue
-        times = sorted(r.seconds for r in results)
+        times, spent = sorted(r.seconds for r in results), sorted(r.processor for r in results)
         lines += [
             f"{len(results)} {title}: {sum(r.found for r in results)} searches end at one guilty operator, "
             f"{sum(r.shown for r in results)} minimal files still show it; median {times[len(times) // 2]:.1f} s, "
-            f"longest {times[-1]:.1f} s (goal: {GOAL:.0f} s), with "
+            f"longest {times[-1]:.1f} s (goal: {GOAL:.0f} s); of processor time, of the children too, "
+            f"{spent[len(spent) // 2]:.1f} s and {spent[-1]:.1f} s; "
             f"{sorted(r.runs for r in results)[len(results) // 2]} runs of parts (median).",
             "",
         ]
@@ -162,9 +170,20 @@ def _text(planted_ones: list[Result], gpu: list[Result], unfelt: int) -> str:
             lines += [f"{unfelt} more changes moved no output beyond the rounding noise and do not count.", ""]
         rows = [
             (r.network, r.fault, r.against, r.verdict, r.operators, _yes(r.found), _yes(r.shown), r.runs,
-             f"{r.seconds:.1f}") for r in results
+             f"{r.seconds:.1f}", f"{r.processor:.1f}") for r in results
         ]  # fmt: skip
-        head = ("network", "fault", "against", "whole file", "ends at", "the one", "shown", "runs", "seconds")
+        head = (
+            "network",
+            "fault",
+            "against",
+            "whole file",
+            "ends at",
+            "the one",
+            "shown",
+            "runs",
+            "seconds",
+            "processor",
+        )
         lines += [table(head, rows), ""]
     return "\n".join(lines).rstrip()
 
