@@ -46,7 +46,8 @@ def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outli
     leaves = placer.leaves()
     root = Block("", _settled(grouped(leaves, ""), leaves))
     made = Outline(root, placer.paths)
-    _own(made, graph)
+    apart = {leaf.path for leaf in leaves if leaf.layered} if getattr(dialect, "apart", False) else set()
+    _own(made, graph, apart)
     return made
 
 
@@ -157,8 +158,11 @@ def _classy(block: Block, count: dict[str, int]) -> bool:
 
 
 # -- constants -------------------------------------------------------------------------------------------------------
-def _own(made: Outline, graph: Graph) -> None:
-    """Give each constant that is read to the innermost block that holds its readers and its name."""
+def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
+    """Give each constant that is read to the innermost block that holds its readers and its name.
+
+    Those that would lie within a layer of ``apart`` lie beside it: conv.scale is conv_scale.
+    """
     readers: dict[Value, list[list[Block]]] = {}
     holders: dict[Value, tuple[list[Block], CodeLeaf, str]] = {}
 
@@ -189,6 +193,9 @@ def _own(made: Outline, graph: Graph) -> None:
         around = _shared(chains)
         named = "/" not in value.name
         path = made.paths.of(value.name) if named else ()
+        within = next((n for n in range(1, len(path)) if path[:n] in apart), 0)
+        if within:
+            path = made.paths.fresh(path[: within - 1], "_".join(path[within - 1 :]))
         while named and around[-1].scope and path[: around[-1].scope.count(".") + 1] != _path(around[-1]):
             around = around[:-1]
         if not named:

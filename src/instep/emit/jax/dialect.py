@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -18,18 +16,22 @@ from instep.graph.operator import Operator
 __all__ = ["FUNCTION", "NNX", "Jax"]
 
 
-@dataclass(frozen=True)
+_MODULE = frozenset({"eval", "train", "sow", "perturb", "set_attributes", "iter_children", "iter_modules", "rngs"})
+
+
 class Jax:
     """One of the two; see instep.emit.code.call.Dialect."""
 
-    style: str
-    table: dict[type[Operator], Rule]
-    name: str = "jax"
-    layout: str = "NHWC"
-
-    @property
-    def prelude(self) -> dict[str, str]:
-        return _prelude(("arrays", "modules" if self.style == "nnx" else "functions"))
+    def __init__(self, style: str, table: dict[type[Operator], Rule]) -> None:
+        self.name = "jax"
+        self.layout = "NHWC"
+        self.style = style
+        #: Flax' layers hold nothing but their own arrays
+        self.apart = True
+        self.table = table
+        self.prelude = _prelude(("arrays", "modules" if style == "nnx" else "functions"))
+        #: names that members cannot have: what every nnx.Module has already
+        self.reserved = _MODULE if style == "nnx" else frozenset()
 
     def literal(self, value: Any) -> str:
         """Plain data as Python: anything else is refused, so that no name or text of a file becomes code."""
@@ -42,12 +44,19 @@ class Jax:
             return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
         if isinstance(value, float) and not math.isfinite(value):
             return "jnp.nan" if math.isnan(value) else "jnp.inf" if value > 0 else "-jnp.inf"
-        if value is None or type(value) in (bool, int, float, str):
+        if isinstance(value, str):
+            return _quoted(value)
+        if value is None or type(value) in (bool, int, float):
             return repr(value)
         raise NoCode(f"{value!r} is no plain data")
 
 
-@cache
+def _quoted(text: str) -> str:
+    """``text`` in double quotes and ASCII."""
+    inner = ascii(text)
+    return inner if inner[0] == '"' else '"' + inner[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
+
+
 def _prelude(files: tuple[str, ...]) -> dict[str, str]:
     """Functions and classes of the files, by name, in order."""
     found: dict[str, str] = {}
@@ -55,7 +64,8 @@ def _prelude(files: tuple[str, ...]) -> dict[str, str]:
         text = resources.files("instep.emit.jax.prelude").joinpath(f"{file}.py").read_text("utf-8")
         for item in ast.parse(text).body:
             if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                found[item.name] = ast.get_source_segment(text, item) or ""
+                first = min([item.lineno, *(d.lineno for d in item.decorator_list)])
+                found[item.name] = "\n".join(text.splitlines()[first - 1 : item.end_lineno])
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from instep.emit.code.call import Call
 from instep.emit.code.claims import claim
@@ -64,7 +65,9 @@ _SIGNS: dict[type[Operator], str] = {
 @writes(*_FUNCTIONS)
 def function(node: Node, graph: Graph) -> Call:
     values, words, fields = _numbered(node, graph)
-    return Call(values, node.outputs, f"{_FUNCTIONS[type(node.op)]}({', '.join(words)})", fields)
+    name = _FUNCTIONS[type(node.op)]
+    module = name if len(node.inputs) == 1 else ""
+    return Call(values, node.outputs, f"{name}({', '.join(words)})", fields, module=module)
 
 
 @writes(*_SIGNS)
@@ -100,22 +103,24 @@ def squared_difference(node: Node, graph: Graph) -> Call:
 
 @writes(ops.Gelu)
 def gelu(node: Node, graph: Graph) -> Call:
-    return expression(node, "jax.nn.gelu({0}, approximate={approximate})", approximate=node.op.approximate)
+    call = expression(node, "jax.nn.gelu({0}, approximate={approximate})", approximate=node.op.approximate)
+    return replace(call, module="jax.nn.gelu")
 
 
 @writes(ops.LeakyRelu)
 def leaky_relu(node: Node, graph: Graph) -> Call:
-    return expression(node, "jax.nn.leaky_relu({0}, {slope})", slope=node.op.slope)
+    call = expression(node, "jax.nn.leaky_relu({0}, {negative_slope})", negative_slope=node.op.slope)
+    return replace(call, module="jax.nn.leaky_relu")
 
 
 @writes(ops.Elu)
 def elu(node: Node, graph: Graph) -> Call:
-    return expression(node, "jax.nn.elu({0}, {alpha})", alpha=node.op.alpha)
+    return replace(expression(node, "jax.nn.elu({0}, {alpha})", alpha=node.op.alpha), module="jax.nn.elu")
 
 
 @writes(ops.Celu)
 def celu(node: Node, graph: Graph) -> Call:
-    return expression(node, "jax.nn.celu({0}, {alpha})", alpha=node.op.alpha)
+    return replace(expression(node, "jax.nn.celu({0}, {alpha})", alpha=node.op.alpha), module="jax.nn.celu")
 
 
 @writes(ops.Softplus)
@@ -142,9 +147,9 @@ def prelu(node: Node, graph: Graph) -> Call:
 def clip(node: Node, graph: Graph) -> Call:
     low, high = node.op.low, node.op.high
     if (low, high) == (0, 6):
-        return expression(node, "jax.nn.relu6({0})")
+        return replace(expression(node, "jax.nn.relu6({0})"), module="jax.nn.relu6")
     if (low, high) == (0, math.inf):
-        return expression(node, "jax.nn.relu({0})")
+        return replace(expression(node, "jax.nn.relu({0})"), module="jax.nn.relu")
     bounds = (low, high) if node.output.dtype.startswith("float") else (_whole(low), _whole(high))
     return expression(node, "jnp.clip({0}, {low}, {high})", low=bounds[0], high=bounds[1])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from instep.emit.code.call import Call
 from instep.emit.code.claims import claim
 from instep.emit.jax.linear import layer, with_bias
@@ -17,7 +19,7 @@ def conv(node: Node, graph: Graph) -> Call:
     needs_last(node)
     op, (x, weight, *bias) = node.op, node.inputs
     perm = (*range(1, weight.rank), 0)
-    places = {"strides": op.stride, "padding": op.padding, **_rest(op)}
+    places = {"strides": op.stride, "padding": op.padding if any(map(any, op.padding)) else "VALID", **_rest(op)}
     weights = with_bias(graph, claim(graph, weight, perm), bias)
     if not weights:
         return _computed(node, "convolve", f"jnp.transpose({{1}}, {perm})", places)
@@ -66,10 +68,10 @@ def _computed(node: Node, helper: str, kernel: str, places: dict) -> Call:
 def max_pool(node: Node, graph: Graph) -> Call:
     needs_last(node)
     op = node.op
-    fields = {"window": op.kernel, "strides": op.stride, "padding": op.padding}
+    code, fields = _pool("max_pool", op)
     if op.dilation == (1, 1):
-        return expression(node, activated("nnx.max_pool({0}, {window}, {strides}, {padding})", op.activation), **fields)
-    code = activated("max_pool({0}, {window}, {strides}, {padding}, {dilation})", op.activation)
+        return replace(expression(node, activated(f"nnx.{code})", op.activation), **fields), module=_module(op, code))
+    code = activated(code + ", dilation={dilation})", op.activation)
     return expression(node, code, "max_pool", **fields, dilation=op.dilation)
 
 
@@ -77,15 +79,27 @@ def max_pool(node: Node, graph: Graph) -> Call:
 def avg_pool(node: Node, graph: Graph) -> Call:
     needs_last(node)
     op = node.op
-    fields = {"window": op.kernel, "strides": op.stride, "padding": op.padding}
-    code, name = "avg_pool({0}, {window}, {strides}, {padding}", "avg_pool"
+    code, fields = _pool("avg_pool", op)
     if not op.count_include_pad and any(map(any, op.padding)):
         code += ", count_include_pad=False"
     if any(op.overhang):
-        return expression(
-            node, activated(code + ", overhang={overhang})", op.activation), name, **fields, overhang=op.overhang
-        )
-    return expression(node, activated(f"nnx.{code})", op.activation), **fields)
+        code = activated(code + ", overhang={overhang})", op.activation)
+        return expression(node, code, "avg_pool", **fields, overhang=op.overhang)
+    return replace(expression(node, activated(f"nnx.{code})", op.activation), **fields), module=_module(op, code))
+
+
+def _pool(name: str, op: Operator) -> tuple[str, dict]:
+    """A pool up to its last argument, and its fields."""
+    fields = {"window_shape": op.kernel, "strides": op.stride}
+    code = f"{name}({{0}}, {{window_shape}}, strides={{strides}}"
+    if any(map(any, op.padding)):
+        return code + ", padding={padding}", {**fields, "padding": op.padding}
+    return code, fields
+
+
+def _module(op: Operator, code: str) -> str:
+    """The function that does the same in a row of layers, where the fields are all that it needs."""
+    return "" if op.activation or "count" in code else f"nnx.{code.partition('(')[0]}"
 
 
 @writes(ops.AdaptiveAvgPool2d, ops.AdaptiveMaxPool2d)
@@ -102,7 +116,7 @@ def adaptive_pool(node: Node, graph: Graph) -> Call:
         return expression(node, code, "adaptive_pool", output_size=op.output_size)
     window = (h // oh, w // ow)
     pool = "nnx.avg_pool" if mean else "nnx.max_pool"
-    return expression(node, f"{pool}({{0}}, {{window}}, {{strides}})", window=window, strides=window)
+    return expression(node, f"{pool}({{0}}, {{window}}, strides={{window}})", window=window)
 
 
 @writes(ops.Resize2d)

@@ -34,7 +34,7 @@ def convolve_transposed(x, kernel, bias=None, *, strides, padding, kernel_dilati
     return y if bias is None else y + bias
 
 
-def max_pool(x, window, strides, padding, dilation=(1, 1)):
+def max_pool(x, window, strides, padding=((0, 0), (0, 0)), dilation=(1, 1)):
     """Maximum over windows; padded places never win."""
     return lax.reduce_window(
         x,
@@ -47,7 +47,7 @@ def max_pool(x, window, strides, padding, dilation=(1, 1)):
     )
 
 
-def avg_pool(x, window, strides, padding, count_include_pad=True, overhang=(0, 0)):
+def avg_pool(x, window, strides, padding=((0, 0), (0, 0)), count_include_pad=True, overhang=(0, 0)):
     """Mean over windows; places on ``overhang`` (more rows below, more columns to the right) are never counted."""
     pads = [(a, b + c) for (a, b), c in zip(padding, overhang, strict=True)]
     total = lax.reduce_window(x, 0.0, lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0)))

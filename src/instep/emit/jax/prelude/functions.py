@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from instep.emit.jax.prelude.arrays import (
@@ -30,6 +31,33 @@ class Training:
     def next_key(self):
         self.key, key = jax.random.split(self.key)
         return key
+
+
+@jax.tree_util.register_pytree_node_class
+class Fixed:
+    """Whole numbers of the network, like an index: part of the dictionary's form, no leaf that is trained."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array)
+
+    def tree_flatten(self):
+        return (), self
+
+    @classmethod
+    def tree_unflatten(cls, fixed, _):
+        return fixed
+
+
+def nested(arrays):
+    """Arrays with names like ``stem.conv.kernel`` as dictionaries within dictionaries."""
+    params = {}
+    for name, array in arrays.items():
+        *outer, last = name.split(".")
+        place = params
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = jnp.asarray(array) if array.dtype.kind == "f" else Fixed(array)
+    return params
 
 
 def conv(params, x, *, strides, padding, kernel_dilation=None, feature_group_count=1):

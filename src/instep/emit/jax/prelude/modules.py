@@ -1,7 +1,9 @@
 """Layers that exported Flax NNX code brings along where Flax has none of that kind: read as text, never imported."""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -65,3 +67,26 @@ class GroupedConvTranspose(nnx.Module):
 
 class Buffer(nnx.Variable):
     """An array that belongs to the network and is not trained: an index, a mask."""
+
+
+class Undrawn(nnx.Rngs):
+    """In place of random numbers where weights are loaded: layers take their shapes, and nothing is drawn."""
+
+    def params(self):
+        return jax.random.key(0)
+
+
+def put(model, arrays):
+    """Give the network its arrays, by their names: ``stem.conv.kernel``."""
+    for name, array in arrays.items():
+        place = model
+        for part in name.split("."):
+            place = place.layers if isinstance(place, nnx.Sequential) else place
+            place = place[int(part)] if isinstance(place, nnx.List) else getattr(place, part)
+        if place.shape != array.shape:
+            raise ValueError(f"{name} is {list(array.shape)}, the network needs {list(place.shape)}")
+        place.set_value(jnp.asarray(array))
+    held = nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.RngState)))
+    missing = [path for path, place in held if isinstance(place.get_value(), jax.ShapeDtypeStruct)]
+    if missing:
+        raise ValueError(f"no arrays for {', '.join('.'.join(map(str, path)) for path in missing)}")

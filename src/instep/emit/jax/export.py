@@ -1,0 +1,178 @@
+"""A graph as JAX: its source code in one of two styles, that code with the weights beside it, and the code alive."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from instep.emit.code.layout import fitted
+from instep.emit.code.program import Class, Member, Program, program
+from instep.emit.code.writing import helper_source, one_line, write
+from instep.emit.jax.dialect import FUNCTION, NNX, Jax
+from instep.emit.jax.modules import ModuleStyle
+from instep.emit.jax.pure import FunctionStyle, applied
+from instep.graph.core import Graph
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+__all__ = ["build", "function", "save", "source", "state"]
+
+_STYLES = {"nnx": NNX, "function": FUNCTION}
+#: What the module's own names are; no class or function of the network is called so.
+_NAMES = {
+    "Path", "apply", "jax", "jnp", "key", "lax", "load", "load_file", "model", "network", "nnx", "np", "params",
+    "partial", "path", "rngs", "train", "WEIGHTS",
+}  # fmt: skip
+
+
+def source(graph: Graph, style: str = "nnx") -> str:
+    """``graph``, channels last, as a module of JAX code that needs JAX, Flax ("nnx") and safetensors alone.
+
+    ``style``: "nnx" gives a Flax NNX class, "function" a function ``apply(params, *inputs, train=False, key=None)``;
+    both have ``load(path)``. Raises NoCode (a ValueError) with the scope and origin of an operator that has no form in
+    JAX, or that reads its channels first.
+    """
+    return _source(program(graph, _dialect(style)), _dialect(style))
+
+
+def save(graph: Graph, path: str | os.PathLike[str], style: str = "nnx") -> list[Path]:
+    """Write the code to ``path`` and the weights beside it as ``.safetensors``, whole or not at all; both paths."""
+    from safetensors.numpy import save_file
+
+    target = Path(path)
+    beside = target.with_suffix(".safetensors")
+    dialect = _dialect(style)
+    made = program(graph, dialect)
+    files = [(target, target.with_name(f".{target.name}.part")), (beside, beside.with_name(f".{beside.name}.part"))]
+    try:
+        files[0][1].write_text(_source(made, dialect), "utf-8")
+        save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, files[1][1])
+        for whole, part in files:
+            part.replace(whole)
+    finally:
+        for _, part in files:
+            part.unlink(missing_ok=True)
+    return [target, beside]
+
+
+def build(graph: Graph) -> nnx.Module:
+    """The live module: what ``source`` says, executed, with the graph's weights; ``train()`` it before training."""
+    return _live(graph, NNX)[1]
+
+
+def function(graph: Graph) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """``(apply, params)``: what ``source(graph, "function")`` says, executed, and the graph's weights.
+
+    ``apply(params, *inputs)`` gives the outputs; with ``train=True`` a pair of them and of ``params`` with new running
+    statistics. Dropouts drop when a ``key`` is given too.
+    """
+    space, params = _live(graph, FUNCTION)
+    return space["apply"], params
+
+
+def state(graph: Graph) -> dict[str, np.ndarray]:
+    """The weights by the names that they have in the ``.safetensors`` file, the same for both styles."""
+    return _arrays(program(graph, NNX))
+
+
+def _dialect(style: str) -> Jax:
+    if style not in _STYLES:
+        raise ValueError(f"style must be one of {', '.join(_STYLES)}, got {style!r}")
+    return _STYLES[style]
+
+
+def _live(graph: Graph, dialect: Jax) -> tuple[dict[str, Any], Any]:
+    """The namespace of the exported code after it ran, and what its ``load`` makes of the graph's weights."""
+    made = program(graph, dialect)
+    module = types.ModuleType("instep_network")
+    module.__file__ = "instep_network.py"
+    exec(compile(_source(made, dialect), "<JAX code by Instep>", "exec"), module.__dict__)
+    # instead of a file that it reads, load is given the arrays
+    module.__dict__["load_file"] = dict
+    return module.__dict__, module.__dict__["load"](_arrays(made))
+
+
+def _arrays(made: Program) -> dict[str, np.ndarray]:
+    weights = made.graph.weights
+    return {".".join(p): w.of(weights[w.value]) for p, w in made.weights.items() if p not in made.ties}
+
+
+def _source(made: Program, dialect: Jax) -> str:
+    graph = made.graph
+    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    if dialect is NNX:
+        made.helpers |= {"put", "Undrawn"}
+        if any(m.constant and not m.constant.trained and "shape" in m.fields for c in made.classes for m in c.members):
+            made.helpers.add("Buffer")
+        parts = write(made, ModuleStyle(dialect, made.ties, made.main), name, _NAMES)
+        dropouts = any(line.call and line.call.layer == "nnx.Dropout" for c in made.classes for line in c.lines)
+        dropouts = dropouts or any(m.call and m.call.layer == "nnx.Dropout" for c in made.classes for m in _members(c))
+        load = [
+            f"model = nnx.eval_shape(lambda: {made.main.name}(rngs=Undrawn(dropout=1)))",
+            "put(model, load_file(path))",
+            *(["nnx.reseed(model, dropout=1)"] if dropouts else []),
+            "model.eval()",
+            "return model",
+        ]
+        ready = "load()({})"
+    else:
+        made.helpers.add("nested")
+        parts = write(made, FunctionStyle(dialect), name, _NAMES)
+        parts += applied(made)
+        load = ["return tied(nested(load_file(path)))"] if made.ties else ["return nested(load_file(path))"]
+        ready = "apply(load(), {})"
+    doc = "The network with its weights, for inference." if dialect is NNX else "The parameters, by scope."
+    text = [
+        "def load(path=WEIGHTS):",
+        f'    """{doc}"""',
+        *(f"    {x}" for x in load),
+    ]
+    inputs = ", ".join(_example(v.shape, v.dtype) for v in graph.inputs)
+    run = ['if __name__ == "__main__":']
+    if len(graph.outputs) == 1:
+        run += fitted(f"print({ready.format(inputs)}.shape)", "    ")
+    else:
+        run += [*fitted(f"for y in {ready.format(inputs)}:", "    "), "        print(y.shape)"]
+    parts = [helper_source(made.helpers, dialect), *parts, "\n".join(text), "\n".join(run)]
+    code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
+    beside = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
+    return f'"""{_doc(graph, name)}"""\n\n{_imports(code)}\n\n{beside}\n\n\n{code}'
+
+
+def _members(made: Class) -> list[Member]:
+    return [inner for member in made.members for inner in (member.row or [member])]
+
+
+def _example(shape: tuple[int, ...], dtype: str) -> str:
+    sizes = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+    kind = "" if dtype.startswith("float") else ", bool" if dtype == "bool" else ", int"
+    return f"jnp.zeros({sizes}{kind})"
+
+
+def _doc(graph: Graph, name: str) -> str:
+    first = one_line(graph.meta.get("doc") or name)
+    lines = [f"{first}: JAX code written by Instep." if first else "JAX code written by Instep."]
+    about = one_line(graph.meta.get("source") or "")
+    if about and about not in (first, name):
+        lines += ["", f"Source: {about}"]
+    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
+
+
+def _imports(code: str) -> str:
+    def uses(word: str) -> bool:
+        return bool(re.search(rf"(?<![\w.]){word}\b", code))
+
+    lines = ["from functools import partial"] if uses("partial\\(") else []
+    lines += ["from pathlib import Path", ""]
+    lines += [line for word, line in (("jax\\.", "import jax"), ("jnp\\.", "import jax.numpy as jnp")) if uses(word)]
+    lines += ["import numpy as np"] if uses("np\\.") else []
+    lines += ["from flax import nnx"] if uses("nnx\\.") else []
+    lines += ["from jax import lax"] if uses("lax\\.") else []
+    return "\n".join([*lines, "from safetensors.numpy import load_file"])
