@@ -13,6 +13,7 @@ import instep
 from instep.graph import Graph
 from instep.graph.text import dump, parse, save
 from instep.graph.text.formatter import format_text
+from instep.zoo import path_of
 
 
 def assert_equal(a: Graph, b: Graph) -> None:
@@ -119,3 +120,13 @@ def test_dropout_comes_back_with_its_rate_and_axes(tmp_path: Path) -> None:
     body = [nn.Conv2d(3, 4, 3), nn.Dropout(0.2), nn.ReLU(), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(4 * 36, 5)]
     text = round_trip(instep.capture(nn.Sequential(*body).eval(), inputs=[(1, 3, 8, 8)]).graph, tmp_path)
     assert "dropout: {rate: 0.2}" in text and "dropout: {shared: [2, 3]}" in text
+
+
+@pytest.mark.parametrize("name", ["vae", "uvq", "wrn", "swrn"])
+def test_a_text_comes_back_with_its_facts(name: str, tmp_path: Path) -> None:
+    """Facts, states, factors of L2 and names of constants too: what the first text says, the second one says."""
+    graph = parse(path_of(name))
+    round_trip(graph, tmp_path)
+    again = parse(tmp_path / "net.yaml")
+    kept = {k: v for k, v in graph.meta.items() if k not in ("constants", "loaded")}
+    assert kept and {k: again.meta.get(k) for k in kept} == kept

@@ -53,6 +53,8 @@ def _text(graph: Graph, shape: Shape, weights: str) -> str:
     lines = ["instep: 1"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))
+    if "from" in graph.meta:  # what a text calls its source; the graph's own is the text
+        facts["source"] = graph.meta["from"]
     lines += [f"{k}: {flow(facts[k])}" for k in FACTS if k in facts]
     if weights:
         lines.append(f"weights: {flow(weights)}")
@@ -83,6 +85,8 @@ def _text(graph: Graph, shape: Shape, weights: str) -> str:
 def _said(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_said(v) for v in value)
+    if isinstance(value, dict):
+        return all(v is None or _said(v) for v in value.values())
     return isinstance(value, str | int | float | bool)
 
 
