@@ -179,3 +179,23 @@ def test_abpn_is_what_tensorflow_computes_with_its_saved_model(data: Path) -> No
     (made,) = computed(graph, picture.transpose(2, 0, 1)[None])
     assert np.std(truth) > 20
     assert np.abs(nhwc(made) - truth.numpy()).max() < 1e-3
+
+
+@pytest.mark.parametrize("trained_for_it", ["", "_qat"])
+def test_abpns_quantised_files_show_the_same_picture(data: Path, trained_for_it: str) -> None:
+    """The authors' 8-bit files, quantised afterwards and in training, against the SavedModel's weights in our text."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    graph = trained(data, "abpn", "abpn/saved_model", [(1, 3, 40, 56)])
+    shipped = Interpreter(str(data / "checkpoints" / "abpn" / f"base7_D4C28_bs16ps64_lr1e-3{trained_for_it}.tflite"))
+    port = shipped.get_input_details()[0]
+    shipped.resize_tensor_input(port["index"], (1, 40, 56, 3))
+    shipped.allocate_tensors()
+    picture = np.asarray(Image.open(data / "sr" / "set5" / "butterfly.png").convert("RGB"))[64:104, 64:120]
+    shipped.set_tensor(port["index"], picture[None])
+    shipped.invoke()
+    result = shipped.get_output_details()[0]
+    scale, zero = result["quantization"]
+    theirs = (shipped.get_tensor(result["index"]).astype(np.float64) - zero) * scale
+    (made,) = computed(graph, picture.transpose(2, 0, 1)[None])
+    assert 10 * np.log10(255**2 / np.mean((nhwc(made) - theirs) ** 2)) > 40

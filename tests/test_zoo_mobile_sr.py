@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import instep
 from instep.graph.text import parse
 from instep.report.table import table_of_graph
 from instep.rewrite.pipelines import to_tflite
@@ -110,3 +113,10 @@ def test_the_form_that_is_trained_converts_to_the_merged_form(name: str, args: d
     assert [str(n.op) for n in ours.nodes] == [str(n.op) for n in theirs.nodes]
     for a, b in zip(ours.weights.values(), theirs.weights.values(), strict=True):
         assert a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-6 * max(np.abs(b).max(), 1))
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["swrn", "swat_3_1", "vapsr_4_1", "vapsr_4_3", "ecbsr_training", "eesrnet"])
+def test_entries_convert_in_step(name: str, tmp_path: Path) -> None:
+    made = instep.convert(f"zoo:{name}", tmp_path / "network.tflite", args={"H": 12, "W": 16})
+    assert made.ok and made.verdict is not None and made.verdict.verdict == "in step" and made.max_rank == 4
