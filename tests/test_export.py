@@ -38,7 +38,7 @@ body:
 FORMS = {
     "torch": ("net.py", "torch"),
     "torch-program": ("net.pt2", "torch"),
-    "keras": ("net.keras", "keras-tensorflow"),
+    "keras-file": ("net.keras", "keras-tensorflow"),
     "keras-source": ("net.py", "keras-jax"),
     "jax": ("net.py", "jax"),
     "jax-function": ("net.py", "jax"),
@@ -68,7 +68,7 @@ def test_port_writes_a_form_and_proves_it(form: str, line: CommandLine) -> None:
     assert said["ok"] and said["verdict"] == "in step" and said["source"] == "small.yaml"
     assert said["files"][0] == out and all((line.folder / f).is_file() for f in said["files"])
     assert left(line.folder) == {"small.yaml", *said["files"]}
-    if form in ("torch", "keras", "jax", "text"):
+    if form in ("torch", "keras-file", "keras-source", "jax", "text"):
         assert said["values"] > len(said["files"]), "layers show what they give"
 
 
@@ -203,3 +203,19 @@ def test_a_network_is_built_alive(framework: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="framework must be one of"):
         package.build(captured.graph, "caffe")
+
+
+def test_a_network_is_built_alive_in_keras(line: CommandLine) -> None:
+    if (missing := available("keras-jax")) is not None:
+        pytest.skip(missing)
+    code = (
+        "import instep, numpy as np\n"
+        "captured = instep.capture('small.yaml')\n"
+        "x = np.random.default_rng(0).standard_normal((1, 3, 12, 10)).astype(np.float32)\n"
+        "truth = captured.reference.run([x], dtype='float64')[captured.graph.outputs[0].name]\n"
+        "found = np.asarray(instep.build(captured.graph, 'keras')(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)\n"
+        "np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-4)\n"
+    )
+    environment = {**line.environment(), "KERAS_BACKEND": "jax"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=line.folder, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -61,7 +61,7 @@ def convert(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Convert a PyTorch network to a TFLite file and prove the file value by value."""
+    """Convert a network to a TFLite file and prove the file value by value."""
     with errors(debug, as_json), telling(as_json or quiet) as progress:
         from instep.verbs.convert import convert as run
 
@@ -81,7 +81,7 @@ def convert(
 @app.command(epilog="Example: instep verify model.py:net net.tflite --weights net.safetensors --images pictures/")
 def verify(
     source: Annotated[str, typer.Argument(metavar="A", help=SOURCE_HELP)],
-    file: Annotated[str, typer.Argument(metavar="B", help="the TFLite file on trial, made by any tool")],
+    file: Annotated[str, typer.Argument(metavar="B", help="a .tflite of any tool; .py, .pt2, .keras, .yaml")],
     weights: Weights = None,
     input: Inputs = None,
     arg: Args = None,
@@ -97,7 +97,7 @@ def verify(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Prove that a TFLite file computes the same function as its source; if not, say where and why."""
+    """Prove that a file computes the same function as its source; if not, say where and why."""
     with errors(debug), telling(as_json or quiet) as progress:
         from instep.verbs.verify import verify as run
 

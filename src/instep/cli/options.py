@@ -9,7 +9,9 @@ import typer
 
 from instep.cli.errors import stop
 
-SOURCE_HELP = "package.module:factory, file.py:factory, timm:NAME, zoo:NAME, a .pt2, .tflite or .yaml file."
+SOURCE_HELP = (
+    "package.module:factory, file.py:factory, timm:NAME, zoo:NAME, a .pt2, .keras, .h5, .tflite or .yaml file."
+)
 
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
@@ -31,7 +33,12 @@ Least = Annotated[
     typer.Option("--min", metavar="FIGURE=NUMBER", help="judge a lossy result: sqnr psnr ssim correlation top1 top5"),
 ]
 On = Annotated[
-    str, typer.Option("--on", metavar="ENGINE", help="the engine to run on: xnnpack builtin litert-gpu litert-gpu-fp16")
+    str,
+    typer.Option(
+        "--on",
+        metavar="ENGINE",
+        help="the engine to run on: xnnpack builtin litert-gpu litert-gpu-fp16; torch keras-tensorflow keras-jax jax",
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="for random weights and random inputs")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]

@@ -11,7 +11,6 @@ import functools
 import importlib.util
 import inspect
 import sys
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from instep.runtime.modules import module_facts
 from instep.runtime.sessions import Readable
 
 __all__ = ["ModuleSession"]
@@ -147,15 +147,10 @@ def _saved(path: Path) -> Any:
     """A model that Keras saved. One of ours that has layers of its own says in which file beside it they are."""
     import keras
 
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            if CODE in packed.namelist():
-                _module(path.with_name(Path(packed.read(CODE).decode()).name))
+    code = module_facts(path).get("code")
+    if code:
+        _module(path.with_name(Path(str(code)).name))
     return keras.saving.load_model(path, compile=False)
-
-
-#: The member of a ``.keras`` file that names the source file beside it which has the layers that Keras lacks.
-CODE = "instep.code"
 
 
 # -- JAX -------------------------------------------------------------------------------------------------------------
@@ -182,7 +177,13 @@ def _record(net: Any, inside: dict[str, Any]) -> None:
 
     if not isinstance(net, nnx.Module):
         return
-    paths = {id(module): ".".join(map(str, path)) for path, module in nnx.iter_modules(net) if path}
+    rows = {path for path, module in nnx.iter_modules(net) if isinstance(module, nnx.Sequential)}
+    paths = {
+        # nnx.Sequential keeps its own in ``layers``, which no other framework's path has
+        id(module): ".".join(str(part) for n, part in enumerate(path) if part != "layers" or path[:n] not in rows)
+        for path, module in nnx.iter_modules(net)
+        if path
+    }
     for kind in {type(module) for _, module in nnx.iter_modules(net)}:
         own = kind.__dict__.get("__call__")
         if own is None:

@@ -39,7 +39,17 @@ class Form:
 
 # -- what the frameworks want of a graph -------------------------------------------------------------------------------
 def prepared(graph: Graph, framework: str) -> Graph:
-    """``graph`` in the layout of a framework: channels last for Keras and JAX, as it is for PyTorch."""
+    """``graph`` in the layout of a framework: channels last for Keras and JAX, as it is for PyTorch.
+
+    Operators from other packages that its table does not have are decomposed, where they say how.
+    """
+    room, name = _DIALECTS[framework]
+    known = getattr(import_module(f"instep.emit.{room}.dialect"), name).table
+    if any(type(n.op) not in known for n in graph.nodes):
+        from instep.rewrite.driver import run
+        from instep.rewrite.lower import expanding
+
+        graph = run(graph, [expanding(known)])[0]
     if framework == "torch":
         return graph
     from instep.rewrite.pipelines import to_channels_last
@@ -94,6 +104,31 @@ def _source(captured: Captured, path: Path, framework: str, **style: str) -> lis
     return files
 
 
+def _keras_file(captured: Captured, path: Path) -> list[Path]:
+    """What Keras saves; layers that it lacks come along as code, which the file names."""
+    from instep.runtime.modules import stamp
+
+    _choose_backend()
+    graph = prepared(captured.graph, "keras")
+    with importing():
+        import_module("keras")
+    files = import_module("instep.emit.keras").save(graph, path)
+    code = [f.name for f in files if f.suffix == ".py"]
+    facts = facts_of(captured, graph, "keras")
+    stamp(path, {**facts, "code": code[0]} if code else facts)
+    if code:
+        stamp(path.with_suffix(".safetensors"), facts)
+    return files
+
+
+def _choose_backend() -> None:
+    """Keras takes TensorFlow when nobody says what; where that is missing and JAX is not, JAX."""
+    from instep.runtime import available
+
+    if available("keras-tensorflow") is not None and available("keras-jax") is None:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
 def _torch_program(captured: Captured, path: Path) -> list[Path]:
     from instep.emit.torch import build
     from instep.runtime.modules import FACTS
@@ -112,6 +147,8 @@ FORMS: tuple[Form, ...] = (
     Form("tflite", "tflite", ".tflite", _tflite),
     Form("torch-source", "torch", ".py", partial(_source, framework="torch"), True),
     Form("torch-program", "torch", ".pt2", _torch_program),
+    Form("keras-file", "keras", ".keras", _keras_file, True),
+    Form("keras-source", "keras", ".py", partial(_source, framework="keras"), True),
     Form("jax-source", "jax", ".py", partial(_source, framework="jax"), True),
     Form("jax-function", "jax", ".py", partial(_source, framework="jax", style="function"), True),
 )
