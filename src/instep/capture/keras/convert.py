@@ -208,7 +208,7 @@ class _Converter:
         return build.handler(layer)(build, *args, **kwargs)
 
     def function(self, name: str, home: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        handler = FUNCTIONS.get(name)
+        handler = FUNCTIONS.get(name) or FUNCTIONS.get(name.replace("tf.compat.v1.", "tf.", 1))
         if handler is None:
             raise Unsupported(
                 f"the function {name[:80]} of {home} has no meaning as graph operators yet; use a layer instead, or "
@@ -229,7 +229,9 @@ class _Converter:
         ):
             if not args and isinstance(kwargs.get(first), Value | list) and first not in ("a", "values"):
                 args = [kwargs.pop(first)]
-        return handler(self.build, *args, **{k: v for k, v in kwargs.items() if k != "name"})
+        # what a function calls b (TensorFlow's second matrix) is b_ to handlers, whose b builds
+        named = {"b_" if k == "b" else k: v for k, v in kwargs.items() if k != "name"}
+        return handler(self.build, *args, **named)
 
     def remark(self, layer: Layer) -> None:
         dtype = layer.config.get("dtype")

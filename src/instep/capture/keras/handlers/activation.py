@@ -138,9 +138,9 @@ def threshold_of(b: Builder, x: Value, threshold: float, default_value: float) -
 
 @activation("squareplus")
 @function("Squareplus")
-def squareplus(b: Builder, x: Value, b_: float = 4, **given: Any) -> Value:
+def squareplus(b: Builder, x: Value, b_: float = 4) -> Value:
     """(x + √(x² + b)) / 2."""
-    root = b(ops.Sqrt(), b(ops.Add(), b(ops.Square(), x), b.scalar(float(given.get("b", b_)), x.dtype)))
+    root = b(ops.Sqrt(), b(ops.Add(), b(ops.Square(), x), b.scalar(float(b_), x.dtype)))
     return b(ops.Mul(), b(ops.Add(), x, root), b.scalar(0.5, x.dtype))
 
 

@@ -65,7 +65,7 @@ def _binary(name: str, made: Callable[[], Operator]) -> None:
     def handler(b: Builder, first: Any = None, second: Any = None, name: Any = None, **given: Any) -> Value:
         # Keras 3 calls them x1 and x2, TensorFlow x and y or a and b
         left = next((given[k] for k in ("x1", "x", "a") if k in given), first)
-        right = next((given[k] for k in ("x2", "y", "b") if k in given), second if left is first else first)
+        right = next((given[k] for k in ("x2", "y", "b_") if k in given), second if left is first else first)
         return _both(b, made(), left, right)
 
 
@@ -318,9 +318,8 @@ def cast(b: Builder, x: Value, dtype: Any = None, name: Any = None) -> Value:
 
 @function("Matmul", "tf.linalg.matmul", "tf.matmul")
 def matmul(b: Builder, x1: Any = None, x2: Any = None, transpose_a: bool = False, transpose_b: bool = False,
-           a: Any = None, name: Any = None, **given: Any) -> Value:  # fmt: skip
-    left = x1 if x1 is not None else a
-    right = x2 if x2 is not None else given.get("b")
+           a: Any = None, b_: Any = None, **_: Any) -> Value:  # fmt: skip
+    left, right = x1 if x1 is not None else a, x2 if x2 is not None else b_
     if not isinstance(left, Value) or not isinstance(right, Value):
         raise Unsupported("it is not called with two tensors")
     return b(ops.MatMul(bool(transpose_a), bool(transpose_b)), left, right)
