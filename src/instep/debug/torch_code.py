@@ -13,7 +13,7 @@ import numpy as np
 
 from instep.runtime import OpInfo, TFLiteInfo
 
-__all__ = ["PRELUDE", "NoTwin", "statement"]
+__all__ = ["OPERATORS", "PRELUDE", "NoTwin", "statement"]
 
 #: What the generated module starts with.
 PRELUDE = '''
@@ -90,6 +90,8 @@ class _Op:
         return found
 
 
+#: Operators whose code gives one value for each part.
+_SEVERAL = frozenset(("SPLIT", "SPLIT_V", "UNPACK"))
 _TABLE: dict[str, Callable[[_Op], str]] = {}
 
 
@@ -106,7 +108,8 @@ def statement(info: TFLiteInfo, op: OpInfo, names: dict[int, str]) -> str:
     function = _TABLE.get(op.name)
     if function is None:
         raise NoTwin(op.name)
-    return function(_Op(info, op, names))
+    code = function(_Op(info, op, names))
+    return f"{code}[0]" if op.name in _SEVERAL and len(op.outputs) == 1 else code
 
 
 # -- element by element ----------------------------------------------------------------------------------------------
@@ -239,9 +242,9 @@ def _matmul(op: _Op) -> str:
 @_code("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")
 def _reduce(op: _Op) -> str:
     axes = tuple(op.fixed(1)) or tuple(range(len(op.shape(0))))
-    kind = {"MEAN": "mean", "SUM": "sum", "REDUCE_MAX": "amax", "REDUCE_MIN": "amin"}.get(op.op.name)
-    if kind is None:
-        raise NoTwin(op.op.name)
+    if op.op.name == "REDUCE_PROD":  # PyTorch multiplies along one axis at a time
+        return f"{op[0]}{''.join(f'.prod({a}, keepdim=True)' for a in axes)}.reshape({op.out})"
+    kind = {"MEAN": "mean", "SUM": "sum", "REDUCE_MAX": "amax", "REDUCE_MIN": "amin"}[op.op.name]
     return f"torch.{kind}({op[0]}, dim={axes}, keepdim={bool(op.option('keepDims'))})"
 
 
@@ -409,3 +412,7 @@ def _topk(op: _Op) -> str:
 @_code("L2_NORMALIZATION")
 def _l2(op: _Op) -> str:
     return op.activation.format(f"F.normalize({op[0]}, dim=-1, eps=1e-6)")
+
+
+#: The operators that have a twin.
+OPERATORS = frozenset(_TABLE)
