@@ -142,6 +142,9 @@ def test_initial_values_of_deepobs() -> None:
     assert set(weights["conv1.bias"]) == {np.float32(0.05)} and abs(weights["dense1.weight"]).max() <= 0.1
     assert not any(a.any() for a in parse(path_of("mnist_logreg")).weights.values())
     assert set({v.name: a for v, a in parse(path_of("allcnnc")).weights.items()}["conv9.bias"]) == {np.float32(0.1)}
+    # TensorFlow 1's variables of 83 numbers without an initialiser: ±√(6 / (83 + 83))
+    bias = {v.name: a for v, a in parse(path_of("char_rnn")).weights.items()}["dense.bias"]
+    assert 0.9 * (6 / 166) ** 0.5 < abs(bias).max() <= (6 / 166) ** 0.5
 
 
 def test_patches_lie_side_by_side_as_in_the_frame() -> None:

@@ -97,7 +97,8 @@ def _biased(at: Place, f: SimpleNamespace, count: int, fans: tuple[int, int]) ->
     if not f.bias:
         return []
     initial = f.bias_init or (("torch", ()) if f.init[0] == "torch" else _ZEROS)
-    return [at.weight("bias", (count,), initial, fans)]
+    # PyTorch draws biases by the fan-in of the kernel, Keras and TensorFlow by their own length
+    return [at.weight("bias", (count,), initial, fans if initial[0] == "torch" else (count, count))]
 
 
 @layer(
