@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,10 @@ def judged(folder: Path, name: str, framework: str) -> dict[str, Any]:
     """The worst weight of a framework's step: its ratio, name and class; "error" where there was no step."""
     error = folder / f"{name}.{framework}.txt"
     if error.is_file():
-        return {"error": error.read_text("utf-8").strip().splitlines()[-1]}
+        lines = error.read_text("utf-8").strip().splitlines()
+        return {
+            "error": next((x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception|NoCode)\b", x)), lines[-1])
+        }
     if not (folder / f"{name}.{framework}.npz").is_file():
         return {"error": "the process died"}
     start, truth, result = (np.load(folder / f"{name}.{w}.npz") for w in ("start", "truth", framework))

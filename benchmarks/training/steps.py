@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from benchmarks.training.task import RATE, Task
 
+from instep.emit.code.program import program
+from instep.graph import Graph
+
 __all__ = ["FRAMEWORKS", "step", "torch_step"]
 
 #: framework → the environment that its process needs
@@ -35,7 +38,7 @@ def step(framework: str, task: Task) -> Arrays:
     return _as_source(run(last, moved, targets), last, task)
 
 
-def _as_source(arrays: Mapping[str, np.ndarray], last: Any, task: Task) -> Arrays:
+def _as_source(arrays: Mapping[str, np.ndarray], last: Graph, task: Task) -> Arrays:
     """Arrays of the graph with channels last as the source has them, by how the graphs' own weights differ."""
     first = {v.name: a for v, a in task.graph.weights.items()}
     start = {v.name: np.asarray(a) for v, a in last.weights.items()}
@@ -61,7 +64,6 @@ def torch_step(task: Task, double: bool = False) -> Arrays:
     """The step in PyTorch, in float32 or float64."""
     import torch
 
-    from instep.emit.code.program import program
     from instep.emit.torch import build
     from instep.emit.torch.dialect import TORCH
 
@@ -72,9 +74,9 @@ def torch_step(task: Task, double: bool = False) -> Arrays:
     results = model(*(x.to(kind) if x.is_floating_point() else x for x in inputs))
     results = results if isinstance(results, tuple | list) else (results,)
     pairs = zip(results, task.targets, strict=True)
-    loss = sum(((y - torch.from_numpy(t).to(kind)) ** 2).mean() for y, t in pairs) / len(results)
+    losses = [((y - torch.from_numpy(t).to(kind)) ** 2).mean() for y, t in pairs]
+    loss = torch.stack(losses).mean()
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)
-    assert isinstance(loss, torch.Tensor)
     loss.backward()
     optimiser.step()
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
@@ -83,28 +85,37 @@ def torch_step(task: Task, double: bool = False) -> Arrays:
 
 
 # -- Keras, Flax -----------------------------------------------------------------------------------------------------
-def _keras_step(graph: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
+def _keras_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
     import keras
 
-    from instep.emit.keras import arrays, build
+    from instep.emit.keras import build, state
+    from instep.emit.keras.dialect import KERAS
 
     assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
     model = build(graph)
 
     def loss(truth: Any, result: Any) -> Any:
-        return keras.ops.mean((result - truth) ** 2) / len(targets)
+        return keras.ops.mean(keras.ops.square(result - truth)) * (1.0 / len(targets))
 
     model.compile(optimizer=keras.optimizers.SGD(RATE), loss=[loss] * len(targets))
-    model.train_on_batch(list(inputs), list(targets))
-    return arrays(model, graph)
+    one = len(targets) == 1
+    model.train_on_batch(list(inputs), targets[0] if one else list(targets))
+    found = {}
+    for name, weight in zip(state(graph), program(graph, KERAS).weights.values(), strict=True):
+        layer, _, attribute = name.rpartition(".")
+        holder = model.get_layer(layer or name)
+        variable = getattr(holder, attribute) if layer else holder.weights[0]
+        found[weight.value.name] = weight.back(np.asarray(keras.ops.convert_to_numpy(variable)))
+    return found
 
 
-def _flax_step(graph: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
+def _flax_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Arrays:
     import jax.numpy as jnp
     import optax
     from flax import nnx
 
-    from instep.emit.jax import arrays, build
+    from instep.emit.jax import build
+    from instep.emit.jax.dialect import NNX
 
     model = build(graph)
     model.train()
@@ -119,4 +130,11 @@ def _flax_step(graph: Any, inputs: list[np.ndarray], targets: list[np.ndarray]) 
         optimiser.update(model, nnx.grad(loss)(model))
 
     update(model, nnx.Optimizer(model, optax.sgd(RATE), wrt=nnx.Param))
-    return arrays(model, graph)
+    found = {}
+    for path, weight in program(graph, NNX).weights.items():
+        place: Any = model
+        for part in path:
+            place = place.layers if isinstance(place, nnx.Sequential) else place
+            place = place[int(part)] if isinstance(place, nnx.List) else getattr(place, part)
+        found[weight.value.name] = weight.back(np.asarray(place.get_value()))
+    return found

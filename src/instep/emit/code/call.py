@@ -84,8 +84,11 @@ class Dialect(Protocol):
     #: the layout that spatial operators must have: "NCHW", "NHWC"
     layout: str
     table: dict[type[Operator], Rule]
-    #: helper functions by name, as source code
-    prelude: dict[str, str]
+
+    @property
+    def prelude(self) -> dict[str, str]:
+        """Helper functions by name, as source code."""
+        ...
 
     def literal(self, value: Any) -> str:
         """Plain data as an expression of the framework's code."""
