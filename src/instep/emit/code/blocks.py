@@ -70,7 +70,8 @@ class _Placer:
         self.paths = Paths(reserved)
         self.taken: set[str] = set()
         self.made: dict[tuple[str, ...], Path] = {}
-        self.homes = [home(s.call, s.node) if s.call.layer else s.node.scope for s in found]
+        layers = {s.node.scope for s in found if s.call.layer}
+        self.homes = [home(s.call, s.node, layers) if s.call.layer else s.node.scope for s in found]
         #: scopes that hold others
         self.outer = {".".join(parts[:n]) for parts in (h.split(".") for h in self.homes) for n in range(len(parts))}
         for scope in self.homes:

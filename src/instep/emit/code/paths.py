@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 from instep.emit.code.call import Call
 from instep.emit.code.statements import identifier, unique
@@ -13,10 +13,14 @@ __all__ = ["Path", "Paths", "home"]
 Path = tuple[str, ...]
 
 
-def home(call: Call, node: Node) -> str:
-    """The scope of a layer: where its weights' names say it is, else the node's."""
+def home(call: Call, node: Node, layers: Container[str] = ()) -> str:
+    """The scope of a layer: where its weights' names say it is, else the node's.
+
+    ``layers`` are the scopes of all layers: an array that is another layer's by its name is shared with that.
+    """
     places = {w.value.name.rpartition(".")[0] for w in call.weights.values() if "/" not in w.value.name}
-    if len(places) == 1 and (place := places.pop()):
+    place = places.pop() if len(places) == 1 else ""
+    if place and (place == node.scope or not node.scope or place not in layers):
         return place
     return node.scope or node.output.name
 

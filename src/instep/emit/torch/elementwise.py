@@ -117,7 +117,7 @@ def dropout(node: Node, graph: Graph) -> Call:
 @rule(ops.Prelu)
 def prelu(node: Node, graph: Graph) -> Call:
     x, slope = node.inputs
-    found = _slopes(graph, x, slope)
+    found = _slopes(graph, node, x, slope)
     if found is None:
         return code(node, "torch.where({0} >= 0, {0}, {0} * {1})")
     vector, axis = found
@@ -127,7 +127,7 @@ def prelu(node: Node, graph: Graph) -> Call:
     )  # fmt: skip
 
 
-def _slopes(graph: Graph, x: Value, slope: Value) -> tuple[Value, int] | None:
+def _slopes(graph: Graph, node: Node, x: Value, slope: Value) -> tuple[Value, int] | None:
     """The parameter behind ``slope`` and the axis of x along which its numbers lie; None where it is another thing."""
     shape = (1,) * (x.rank - slope.rank) + slope.shape
     if slope not in graph.weights:
@@ -135,7 +135,7 @@ def _slopes(graph: Graph, x: Value, slope: Value) -> tuple[Value, int] | None:
         if maker is None or not isinstance(maker.op, ops.Reshape):
             return None
         slope = maker.inputs[0]
-    if not claimed(graph, [slope], ["weight"]) or len(shape) != x.rank or x.rank < 2:
+    if not claimed(graph, node, [slope]) or len(shape) != x.rank or x.rank < 2:
         return None
     wide = [a for a, n in enumerate(shape) if n > 1]
     if not wide:

@@ -16,7 +16,7 @@ from instep.graph.core import Graph, Node, Value
 def linear(node: Node, graph: Graph) -> Call:
     x, *rest = node.inputs
     activation = node.op.activation
-    if not claimed(graph, rest, ("weight", "bias")):
+    if not claimed(graph, node, rest):
         template = "F.linear({0}, {1}, {2})" if len(rest) > 1 else "F.linear({0}, {1})"
         return code(node, activated(template, activation))
     out, features = rest[0].shape
@@ -42,7 +42,7 @@ def _unit(graph: Graph, values: list[Value]) -> bool:
 @rule(ops.BatchNorm)
 def batch_norm(node: Node, graph: Graph) -> Call:
     op, (x, *rest) = node.op, node.inputs
-    if not claimed(graph, rest, ("weight", "bias", "running_mean", "running_var")):
+    if not claimed(graph, node, rest, ("weight", "bias", "running_mean", "running_var")):
         template = "F.batch_norm({0}, {3}, {4}, {1}, {2}, eps={eps})"
         return code(node, move(template, op.axis, x.rank), eps=op.eps)
     rank = {2: 1, 3: 1, 4: 2, 5: 3}.get(x.rank, 1)
@@ -74,7 +74,7 @@ def _moved(shape: tuple[int, ...], axis: int) -> list[int]:
 def group_norm(node: Node, graph: Graph) -> Call:
     op, (x, *rest) = node.op, node.inputs
     alone = x.size == x.shape[0] * op.groups  # nn.GroupNorm refuses groups of one number
-    if alone or not claimed(graph, rest, ("weight", "bias")):
+    if alone or not claimed(graph, node, rest):
         template = "torch.group_norm({0}, {groups}, {1}, {2}, {eps})"
         return code(node, move(template, op.axis, x.rank), groups=op.groups, eps=op.eps)
     fields: dict[str, Any] = {
@@ -93,7 +93,7 @@ def layer_norm(node: Node, graph: Graph) -> Call:
     op, (x, *rest) = node.op, node.inputs
     shape = tuple(x.shape[a] for a in op.axes)
     name, function = ("LayerNorm", "layer_norm") if isinstance(op, ops.LayerNorm) else ("RMSNorm", "rms_norm")
-    if not claimed(graph, rest, ("weight", "bias")):
+    if not claimed(graph, node, rest):
         given = "{1}, {2}" if len(rest) > 1 else "{1}"
         template = f"F.{function}({{0}}, {{shape}}, {given}, {{eps}})"
         return code(node, _last(template, op.axes, x.rank), shape=shape, eps=op.eps)

@@ -13,8 +13,8 @@ import numpy as np
 
 from instep.emit.code.call import Call
 from instep.emit.code.layout import fitted
-from instep.emit.code.program import Constant, Member, Program, program
-from instep.emit.code.writing import Style, helpers, one_line, write
+from instep.emit.code.program import Class, Constant, Member, Program, program
+from instep.emit.code.writing import Style, Tree, helpers, one_line, write
 from instep.emit.torch.dialect import TORCH
 from instep.graph.core import Graph
 
@@ -29,6 +29,11 @@ _NAMES = {"WEIGHTS", "Path", "F", "nn", "torch", "math", "load", "load_file", "m
 
 class TorchStyle(Style):
     """nn.Module as people write it."""
+
+    def __init__(self, found: Program) -> None:
+        super().__init__(TORCH)
+        self.found = found
+        self.writing: Class | None = None
 
     def constant(self, constant: Constant, member: Member) -> str:
         from instep.emit.code.bodies import written
@@ -49,6 +54,18 @@ class TorchStyle(Style):
             kept = "" if "shape" in member.fields else ", persistent=False"
             return f'{owner}.register_buffer("{name}", {text}{kept})'
         return super().assign(owner, name, member, text)
+
+    def makers(self, tree: Tree, owner: str = "self") -> list[str]:
+        """Layers that share an array share the parameter."""
+        lines = super().makers(tree, owner)
+        if owner == "self" and self.writing is self.found.main:
+            ties = self.found.ties.items()
+            lines += [f"{self.member(tree, second)} = {self.member(tree, first)}" for second, first in ties]
+        return lines
+
+    def class_text(self, made: Class, doc: str, inputs: list[str], used: set[str]) -> str:
+        self.writing = made
+        return super().class_text(made, doc, inputs, used)
 
     def layer(self, call: Call, literals: dict[str, str]) -> str:
         crop = {k: v for k, v in literals.items() if k != "crop"}
@@ -110,7 +127,7 @@ def _arrays(made: Program) -> dict[str, np.ndarray]:
 def _source(made: Program) -> str:
     graph = made.graph
     name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
-    classes = write(made, TorchStyle(TORCH), name, _NAMES)
+    classes = write(made, TorchStyle(made), name, _NAMES)
     main = made.main.name
     shared = [(".".join(b), ".".join(a)) for b, a in made.ties.items()]
     load = ["def load(path=WEIGHTS):", '    """The network with its weights."""']

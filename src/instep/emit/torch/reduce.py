@@ -26,6 +26,10 @@ def reduction(node: Node, graph: Graph) -> Call:
         # torch.prod takes one axis: the last one first, so that the others stay where they are
         steps = "".join(f".prod(dim={a}{keep})" for a in sorted(op.axes, reverse=True))
         return code(node, "{0}" + steps + (f".to(torch.{node.output.dtype})" if whole else ""))
+    if name == "mean" and op.keepdims and op.axes == (2, 3) and node.scope.rpartition(".")[2].isdecimal():
+        # a numbered layer: one of a row, perhaps
+        template, fields = "F.adaptive_avg_pool2d({0}, {output_size})", {"output_size": 1}
+        return Call(node.inputs, node.outputs, template, fields, positional=1, module="nn.AdaptiveAvgPool2d")
     axes = op.axes[0] if len(op.axes) == 1 else tuple(op.axes)
     if whole and name == "mean":
         return code(node, f"{{0}}.double().mean(dim={{dim}}{keep}).to(torch.{node.output.dtype})", dim=axes)

@@ -16,7 +16,7 @@ def reshape(node: Node, graph: Graph) -> Call:
     if x.rank > 1 and len(shape) == 2 and shape[0] == x.shape[0] and x.size:
         fields = {"start_dim": 1}
         template = "torch.flatten({0}, {start_dim})"
-        return Call([x], node.outputs, template, fields, positional=1, defaults=fields, module="nn.Flatten")
+        return Call([x], node.outputs, template, fields, defaults=fields, module="nn.Flatten")
     return code(node, "{0}.reshape({shape:args})", shape=open_batch(x.shape, shape))
 
 
@@ -117,7 +117,7 @@ def gather(node: Node, graph: Graph) -> Call:
     if (
         node.op.axis == 0
         and x.rank == 2
-        and claimed(graph, [x], ["weight"])
+        and claimed(graph, node, [x])
         and "/" not in x.name
         and indices not in graph.weights
     ):

@@ -90,7 +90,7 @@ def _layer(
             usual["crop"] = crop  # no argument of the constructor
         return activated(channels(op, template, x.rank), op.activation)
 
-    if not claimed(graph, rest, ("weight", "bias")):
+    if not claimed(graph, node, rest):
         filters = "{1}" if order is None else f"{{1}}.permute{order}"
         bias = "{2}" if len(rest) > 1 else "None"
         given = "".join(f", {k}={{{k}}}" for k, v in fields.items() if v != usual[k])

@@ -41,15 +41,17 @@ def activated(template: str, activation: str) -> str:
     return _ACTIVATIONS[activation].replace("{}", template)
 
 
-def claimed(graph: Graph, values: Sequence[Value], names: Sequence[str] = ()) -> bool:
+def claimed(graph: Graph, node: Node, values: Sequence[Value], names: Sequence[str] = ("weight", "bias")) -> bool:
     """Whether all of ``values`` are constants that a layer can have as its parameters.
 
-    Not where they are parameters with names of another kind than a layer's ``names``: the code keeps the names.
+    Not where the module around ``node`` has them under other names than a layer's ``names``: the code keeps the names.
     """
     if not all(v in graph.weights and v.dtype == "float32" for v in values):
         return False
-    said = [(v.name.rpartition("."), n) for v, n in zip(values, names, strict=False) if "/" not in v.name]
-    return all(last == name or not scope for (scope, _, last), name in said)
+    return not any(
+        v.name == f"{node.scope}.{v.name.rpartition('.')[2]}".lstrip(".") != f"{node.scope}.{n}".lstrip(".")
+        for v, n in zip(values, names, strict=False)
+    )
 
 
 def move(template: str, axis: int, rank: int) -> str:
