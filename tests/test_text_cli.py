@@ -76,6 +76,8 @@ def test_the_zoo_is_listed_and_shown() -> None:
     status, said = run("zoo", "list", "--json")
     entries = {e["name"]: e for e in json.loads(said)}
     assert status == 0 and entries["fbnet_a"]["parameters"] == 4_321_232
+    assert [entries[n]["seed"] for n in ("distortion_net", "uvq", "fbnet_a", "wrn", "swat")] == [0, 1, 2, 3, 4]
+    assert "003" in next(line for line in run("zoo", "list")[1].splitlines() if "zoo:wrn " in line)
     assert run("zoo", "show", "elsr")[1] == path_of("elsr").read_text("utf-8")
 
 
