@@ -107,6 +107,13 @@ def test_weights_of_something_else_are_not_overwritten(line: CommandLine) -> Non
     assert left(line.folder) == {"small.yaml", "net.yaml", "net.safetensors"}
 
 
+def test_places_that_cannot_be_written_are_refused_before_any_work(line: CommandLine) -> None:
+    for out in ("nowhere/net.py", "nowhere/deep/"):
+        run = line("port", "no-such-source.yaml", "--to", "torch", "-o", out)
+        assert run.returncode == 2 and "nowhere" in run.stderr, run.stderr
+    assert left(line.folder) == {"small.yaml"}
+
+
 # -- what is out of step ---------------------------------------------------------------------------------------------
 def test_verify_finds_the_layer_that_was_changed_in_the_code(line: CommandLine) -> None:
     assert line("export", "small.yaml", "--to", "torch", "-o", "net.py").returncode == 0

@@ -164,7 +164,8 @@ def chosen(to: str, out: str | os.PathLike[str], source: Any) -> tuple[Form, Pat
     if not forms:
         known = ", ".join(dict.fromkeys(n for f in FORMS for n in (f.family, f.name)))
         raise InstepError(f"--to {to}: there is no such form; forms are {known}")
-    if path.is_dir() or not path.suffix:
+    folder = path.is_dir() or not path.suffix
+    if folder:
         if not to:
             raise InstepError(f"{path} does not say in which form; name it with --to, or a file with a suffix")
         path = path / f"{_name(source)}{forms[0].suffix}"
@@ -177,10 +178,20 @@ def chosen(to: str, out: str | os.PathLike[str], source: Any) -> tuple[Form, Pat
         raise InstepError(f"{path}: name the framework: --to {' or --to '.join(families)}")
     if isinstance(source, str | os.PathLike) and path.exists() and Path(source).resolve() == path.resolve():
         raise InstepError(f"{path} is the source itself; write to another file")
+    _check_place(path, folder)
     beside = path.with_suffix(".safetensors")
     if found[0].beside and beside.exists() and not path.exists():
         raise InstepError(f"{beside} is there already and belongs to something else; choose another name for {path}")
     return found[0], path
+
+
+def _check_place(path: Path, folder: bool) -> None:
+    """InstepError, before any work is done, where ``path`` cannot be written. A ``folder`` around it may be made."""
+    around = path.parent.parent if folder and not path.parent.exists() else path.parent
+    if not around.is_dir():
+        raise InstepError(f"{path}: the folder {around} does not exist; make it first")
+    if not os.access(around, os.W_OK):
+        raise InstepError(f"{path}: the folder {around} is not writable; choose another place with -o")
 
 
 def _name(source: Any) -> str:
@@ -194,7 +205,8 @@ def _name(source: Any) -> str:
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """A place for the files of ``path`` beside it, under its name; gone afterwards with what was not settled."""
-    made = _folder(path.parent)
+    made = not path.parent.exists()
+    path.parent.mkdir(exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield draft / path.name
@@ -202,16 +214,6 @@ def drafted(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
         if made and not any(path.parent.iterdir()):
             path.parent.rmdir()
-
-
-def _folder(folder: Path) -> bool:
-    """Make ``folder``, whose own folder has to be there; whether it was missing."""
-    if folder.is_dir():
-        return False
-    if not folder.parent.is_dir():
-        raise InstepError(f"{folder}: the folder {folder.parent} does not exist; make it first")
-    folder.mkdir()
-    return True
 
 
 def settle(files: list[Path], path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ other the layouts are found by trying the usual ones, and its outputs alone are 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class ModuleSubject:
         self.input_values = list(input_values)
         self.output_tensors = [f"output{n}" for n in range(len(mapping.outputs))]
         self.notes: list[str] = []
-        self.handed: frozenset[str] | None = None
+        self._begun: tuple[tuple[int, ...], threading.Thread, list[Any]] | None = None
 
     @classmethod
     def load(
@@ -104,16 +105,34 @@ class ModuleSubject:
         return subject
 
     def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
-        """Which layers are to be shown: ``tensors``, or all that are of use."""
-        self.handed = frozenset(self.mapping.values if tensors is None else tensors)
+        """Begin running ``sets`` in the background; of the layers ``tensors`` are shown, or all that are of use."""
+        given = [shown_inputs(self.mapping, self.input_values, s) for s in sets]
+        keep = bool(self.mapping.values)
+        handed = frozenset(self.mapping.values if tensors is None else tensors)
+        job = Job(self.path, given, self.engine, keep, handed=handed if keep else None)
+        box: list[Any] = []
+
+        def work() -> None:
+            try:
+                box.append(run_jobs([job], timeout=TIMEOUT)[0])
+            except Exception as error:
+                box.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._begun = (tuple(id(a) for arrays in sets for a in arrays), thread, box)
 
     def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
         """One Run per set: the outputs, and what the layers gave. EngineError when it does not run."""
-        given = [shown_inputs(self.mapping, self.input_values, s) for s in sets]
-        keep = bool(self.mapping.values)
-        job = Job(self.path, given, self.engine, keep, handed=self.handed if keep else None)
-        results = run_jobs([job], timeout=TIMEOUT)[0]
-        for result in results:
+        if self._begun is None or self._begun[0] != tuple(id(a) for arrays in sets for a in arrays):
+            self.start(sets)
+        assert self._begun is not None
+        _, thread, box = self._begun
+        thread.join()
+        self._begun = None
+        if isinstance(box[0], Exception):
+            raise box[0]
+        for result in box[0]:
             if result.failed:
                 raise EngineError(f"{self.path} does not run: {result.message}", result)
             if len(result.outputs) != len(self.output_tensors):
