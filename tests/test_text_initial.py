@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -110,6 +111,14 @@ def test_weights_are_drawn_when_they_are_read() -> None:
     assert weights[first].shape == (5, 4, 3, 3)
     assert [v for v, _ in weights.settled()] == [first]
     assert weights.get(first) is weights[first] and weights.get(graph.inputs[0]) is None
+
+
+def test_threads_that_read_one_weight_get_one_array() -> None:
+    weights = net("flatten", "a = linear: {out: 4000}").weights
+    first = next(iter(weights))
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda _: weights[first], range(8)))
+    assert all(a is read[0] and a.shape == first.shape for a in read)
 
 
 WAYS = {

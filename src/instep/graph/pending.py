@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import Any
 
@@ -23,6 +24,7 @@ class Pending(dict[Value, np.ndarray]):
     def __init__(self, known: Mapping[Value, np.ndarray] | Iterable[Any] = ()) -> None:
         super().__init__(known)
         self._draws: dict[Value, Draw] = {}
+        self._lock = threading.RLock()
 
     def later(self, value: Value, draw: Draw) -> None:
         """``draw()`` makes the array of ``value``, of its shape and dtype, when that is first read."""
@@ -38,9 +40,12 @@ class Pending(dict[Value, np.ndarray]):
             self[value]
 
     def __getitem__(self, value: Value) -> np.ndarray:
-        draw = self._draws.pop(value, None)
-        if draw is not None:
-            super().__setitem__(value, draw())
+        if value in self._draws:
+            with self._lock:  # another thread may be at it
+                draw = self._draws.get(value)
+                if draw is not None:
+                    super().__setitem__(value, draw())
+                    del self._draws[value]
         return super().__getitem__(value)
 
     def __iter__(self) -> Iterator[Value]:
