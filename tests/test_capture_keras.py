@@ -238,3 +238,27 @@ def test_resnet8_of_mlperf_tiny_computes_what_its_shipped_file_computes(data: Pa
         x = np.random.default_rng(seed).integers(0, 256, (1, 32, 32, 3)).astype(np.float64)
         a, b = (g.run([x], keep=[])[g.outputs[0]] for g in (mine, shipped))
         assert np.abs(a - b).max() < 1e-4
+
+
+def test_resnet8_converts_under_proof_and_answers_as_its_shipped_file(data: Path, tmp_path: Path) -> None:
+    """On 200 of CIFAR-10's test pictures; ``benchmarks/cifar.py`` takes all of them, and every form."""
+    import io
+
+    from PIL import Image
+
+    from instep.runtime import Job, run_jobs
+
+    folder, packed = data / "checkpoints" / "mlperf_tiny", data / "cifar10_test_jpeg.npz"
+    if not folder.is_dir() or not packed.is_file():
+        pytest.skip("checkpoints/mlperf_tiny and cifar10_test_jpeg.npz are not among the optional data")
+    result = instep.convert(folder / "pretrainedResnet.h5", tmp_path / "net.tflite")
+    assert result.verdict is not None and result.verdict.verdict == "in step"
+    with np.load(packed) as kept:
+        raw, offsets, labels = kept["data"], kept["offsets"], kept["labels"][:200]
+    shown = [np.asarray(Image.open(io.BytesIO(raw[offsets[i] : offsets[i + 1]].tobytes())).convert("RGB"))
+             for i in range(200)]  # fmt: skip
+    sets = [[p[None].astype(np.float32)] for p in shown]
+    files = (tmp_path / "net.tflite", folder / "pretrainedResnet.tflite")
+    mine, theirs = (np.concatenate([r.outputs[0] for r in found]) for found in run_jobs([Job(f, sets) for f in files]))
+    assert np.array_equal(mine.argmax(1), theirs.argmax(1)) and np.abs(mine - theirs).max() < 1e-4
+    assert (mine.argmax(1) == labels).mean() > 0.7
