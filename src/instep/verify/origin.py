@@ -13,6 +13,7 @@ from instep.runtime import tflite_info
 from instep.runtime.modules import engine_for
 from instep.verify.inputs import Picture
 from instep.verify.mapping import Mapping
+from instep.verify.module import ModuleSubject
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
@@ -73,8 +74,6 @@ def verify_keras_origin(
     Layers whose results are values of that name are compared too. A sentence where there is no Keras, or where this one
     cannot run the file.
     """
-    from instep.verify.module import ModuleSubject
-
     try:
         engine = check_engine(engine_for(file))
     except (ValueError, EngineError) as error:
