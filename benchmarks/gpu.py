@@ -66,6 +66,8 @@ def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
         command.append("--locate")
     if options.quick:
         command.append("--quick")
+    if options.latency:
+        command.append("--latency")
     if options.keep:
         command += ["--keep", str(options.keep)]
     return {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
@@ -117,6 +119,49 @@ def tables(results: list[dict[str, Any]]) -> list[str]:
     return text
 
 
+def costs(results: list[dict[str, Any]]) -> list[str]:
+    """What the form for the target costs on the CPU, as Markdown."""
+    timed = [r for r in results if "slower" in r]
+    ratios = {r["network"]: r["slower"] for r in timed}
+    lines: list[list[Any]] = [["networks timed", len(timed)], ["not timed", len(results) - len(timed)]]
+    if timed:
+        worst = max(ratios, key=ratios.__getitem__)
+        lines += [
+            ["the same file", sum("ms" not in r for r in timed)],
+            ["for litert-gpu to plain, median", f"{statistics.median(ratios.values()):.3f}"],
+            [
+                "… of the networks whose files differ",
+                f"{statistics.median([r['slower'] for r in timed if 'ms' in r] or [1.0]):.3f}",
+            ],
+            ["… worst", f"{ratios[worst]:.3f} ({worst})"],
+        ]
+    rows = [
+        [
+            r["network"],
+            f"{r['plain_ms']:.2f}" if "plain_ms" in r else None,
+            f"{r['ms']:.2f}" if "ms" in r else None,
+            f"{r['slower']:.3f}" if "slower" in r else r.get("latency_error") or r.get("error", "failed"),
+            r.get("added"),
+        ]
+        for r in sorted(results, key=lambda r: -r.get("slower", 0.0))
+    ]
+    return [
+        report.table(["", ""], lines),
+        report.table(["network", "plain", "litert-gpu", "ratio", "operators added"], rows),
+    ]
+
+
+def _deliver_costs(options: argparse.Namespace, results: list[dict[str, Any]]) -> int:
+    said = (
+        f"Suite {options.suite}: milliseconds of processor time on one XNNPACK thread, medians of {options.rounds} "
+        "rounds that time the plain file and the one converted with `--target litert-gpu` in turn; the ratio is the "
+        "median of the rounds' ratios."
+    )
+    text = "\n\n".join([said, *costs(results)])
+    report.deliver(options, f"gpu cost {options.suite}", text, {"suite": options.suite, "networks": results})
+    return int(not all("slower" in r for r in results))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     runner.add_arguments(parser)
@@ -133,6 +178,9 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="one input, outputs held against PyTorch's float32 instead of the proof"
     )
+    parser.add_argument(
+        "--latency", action="store_true", help="only what the target's form costs on the CPU; the GPU is not asked"
+    )
     parser.add_argument("--keep", type=Path, help="folder in which the converted files stay")
     parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not run again")
     options = parser.parse_args()
@@ -146,7 +194,9 @@ def main() -> int:
             with options.results.open("a") as file:
                 file.write(json.dumps(result) + "\n")
         told = {k: result.get(k) for k in ("verdict", "noise_ratio", "added", "slower", "gpu_seconds", "wall", "left")}
-        print(f"{network.name}: {told} {trouble(result) or ''}", file=sys.stderr, flush=True)
+        print(f"{network.name}: {told} {'' if options.latency else trouble(result) or ''}", file=sys.stderr, flush=True)
+    if options.latency:
+        return _deliver_costs(options, results)
     text = "\n\n".join(
         [
             f"Suite {options.suite} on `litert-gpu`, converted with `--target litert-gpu`; the plain file is the one "
@@ -163,7 +213,7 @@ def _known(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
     if path is None or not path.is_file():
         return {}
     results = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(r["suite"], r["network"]): r for r in results if "verdict" in r}
+    return {(r["suite"], r["network"]): r for r in results if "verdict" in r or "slower" in r}
 
 
 if __name__ == "__main__":

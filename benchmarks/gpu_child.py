@@ -196,6 +196,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--locate", action="store_true")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--latency", action="store_true", help="time the two files on the CPU and do nothing else")
     parser.add_argument("--keep", type=Path, help="folder in which the two files stay")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -219,8 +220,11 @@ def main() -> int:
         plain, ours = folder / f"{network.name}.plain.tflite", folder / f"{network.name}.{TARGET}.tflite"
         captured = capture(module, inputs=list(network.inputs(module)))
         picture = Picture(scale=network.data_range) if network.data_range else Picture(mean=MEAN, std=STD)
-        image = real_picture(Path(place), network.scale)
+        image = None if options.latency else real_picture(Path(place), network.scale)
         say(**converted(captured, plain, ours, picture, image), check=foretold(ours))
+        if options.latency:
+            say(**latency(plain, ours, options.rounds))
+            return 0
         kinds = ("noise",) if image else ("noise", "natural")
         sets = make_inputs(captured.reference.input_specs, images=image, picture=picture, kinds=kinds)
         if options.peer:
