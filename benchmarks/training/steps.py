@@ -95,7 +95,8 @@ def _keras_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray
     model = build(graph)
 
     def loss(truth: Any, result: Any) -> Any:
-        return keras.ops.mean(keras.ops.square(result - truth)) * (1.0 / len(targets))
+        mean: Any = keras.ops.mean(keras.ops.square(result - truth))
+        return mean / len(targets)
 
     model.compile(optimizer=keras.optimizers.SGD(RATE), loss=[loss] * len(targets))
     one = len(targets) == 1

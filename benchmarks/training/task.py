@@ -47,7 +47,7 @@ def network(name: str, batch: int, seed: int = 0) -> Task:
 
     plain = instep.parse(f"zoo:{name}", seed=seed)
     shapes = {n: (batch, *v.shape[1:]) for n, v in zip(plain.input_names, plain.inputs, strict=True)}
-    graph, _ = run(instep.parse(f"zoo:{name}", inputs=shapes, seed=seed), (drop_dropouts,))
+    graph, _ = run(instep.capture(f"zoo:{name}", inputs=shapes, seed=seed).graph, (drop_dropouts,))
     rng = np.random.default_rng(seed)
     low, high = graph.meta.get("range") or (0.0, 1.0)
     inputs = []
