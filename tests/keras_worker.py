@@ -64,7 +64,7 @@ def build(job: dict[str, Any], path: Path) -> list[Any]:
     made = space["layers"]()
     constants, own = {}, {}
     for name, array in job["constants"].items():
-        own[name] = space["Parameter"](array.shape, str(array.dtype), array.dtype.kind == "f")
+        own[name] = space["Parameter"](array.shape, str(array.dtype), trainable=array.dtype.kind == "f")
         constants[name] = own[name](inputs[0])
     outputs = space["forward"](made, constants, *inputs)
     model = keras.Model(inputs, list(outputs))

@@ -72,6 +72,8 @@ def _last_brackets(text: str) -> tuple[int, int] | None:
     for stop in range(len(text) - 1, -1, -1):
         if text[stop] in ")]}" and depths[stop] == 0:
             start = max(n for n in range(stop) if depths[n] == 0 and text[n] in "([{")
+            if start and text[start - 1] == ")" and (inner := _last_brackets(text[:start])) and inner[1] == start - 1:
+                return inner  # of what is called as it is made, the making is broken: Layer(...)(x)
             if start + 1 < stop:
                 return start, stop
     return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from instep.emit.code.call import Call, Weight
-from instep.emit.keras.table import activated, constant, expression, layer, numbered, writes
+from instep.emit.code.call import Call
+from instep.emit.keras.table import activated, claims, expression, layer, numbered, writes
 from instep.graph import Graph, Node, Operator, Value, ops
 
 __all__: list[str] = []
@@ -64,8 +64,9 @@ def sign(node: Node, graph: Graph) -> Call:
     op = node.op
     values, (a, b), fields = numbered(node, graph)
     code = f"{a} {_SIGNS[type(op)]} {b}"
-    if isinstance(op, ops.Add) and len(values) == 2 and _taken_for_bias(*values, graph):
-        code = f"{a} - ops.negative({b})" if _taken_for_bias(*values[::-1], graph) else f"{b} + {a}"
+    if isinstance(op, ops.Add) and len(values) == 2 and _taken_for_bias(values[0], values[1], graph):
+        both = _taken_for_bias(values[1], values[0], graph)
+        code = f"{a} - ops.negative({b})" if both else f"{b} + {a}"
     if isinstance(op, ops.Div) and not node.output.dtype.startswith("float"):
         fields["dtype"] = node.output.dtype
         code = f"ops.cast({code}, {{dtype}})"
@@ -140,10 +141,11 @@ def prelu(node: Node, graph: Graph) -> Call:
     x, slope = node.inputs
     wide = (1,) * (x.rank - slope.rank) + slope.shape
     fits = x.rank > 1 and slope.rank <= x.rank and wide[0] == 1
-    if not (fits and constant(graph, slope)):
+    weights = claims(node, graph, {"alpha": (slope, None, wide[1:])}) if fits else None
+    if weights is None:
         return expression(node, "ops.where({0} >= 0, {0}, {0} * {1})")
     shared = [i for i in range(1, x.rank) if wide[i] == 1]
-    call = layer(node, "layers.PReLU", [x], {"shared_axes": shared}, {"alpha": Weight(slope, None, wide[1:])})
+    call = layer(node, "layers.PReLU", [x], {"shared_axes": shared}, weights)
     call.positional = 0
     return call
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from instep.emit.code.call import Call, Weight
-from instep.emit.keras.table import activated, constant, expression, layer, writes
+from instep.emit.keras.table import activated, claims, expression, layer, writes
 from instep.graph import Graph, Node, Value, ops
 
-__all__ = ["biased"]
+__all__ = ["bias_of", "biased"]
+
+
+def bias_of(values: Sequence[Value]) -> dict[str, tuple[Value]]:
+    """The bias among the arrays of a layer, where it has one."""
+    return {"bias": (values[0],)} if values else {}
 
 
 def biased(
-    node: Node, name: str, x: Value, fields: dict, weights: dict, bias: list[Value], *, positional: int, code: str = "",
+    node: Node, name: str, x: Value, fields: dict, weights: dict[str, Weight], *, positional: int,
     helpers: tuple[str, ...] = (),
 ) -> Call:  # fmt: skip
     """A layer with a bias or without, and its fused activation."""
-    activation = node.op.activation
-    fields = {**fields, "use_bias": bool(bias)}
-    weights = {**weights, **({"bias": Weight(bias[0])} if bias else {})}
-    code = code or "{layer}({0})"
-    # what is done to the result, a crop for one, may come before the activation or behind it
+    fields = {**fields, "use_bias": "bias" in weights}
+    code, activation = "{layer}({0})", node.op.activation
     if activation in ("relu", "relu6"):
         fields["activation"] = activation
     else:
@@ -29,11 +33,11 @@ def biased(
 @writes(ops.Linear)
 def linear(node: Node, graph: Graph) -> Call:
     x, weight, *bias = node.inputs
-    if x.rank < 2 or not constant(graph, weight, *bias):
+    weights = claims(node, graph, {"kernel": (weight, (1, 0)), **bias_of(bias)})
+    if x.rank < 2 or weights is None:
         code = "ops.matmul({0}, ops.transpose({1}))" + (" + {2}" if bias else "")
         return expression(node, activated(code, node.op.activation))
-    weights = {"kernel": Weight(weight, (1, 0))}
-    return biased(node, "layers.Dense", x, {"units": weight.shape[0]}, weights, bias, positional=1)
+    return biased(node, "layers.Dense", x, {"units": weight.shape[0]}, weights, positional=1)
 
 
 @writes(ops.MatMul)
@@ -55,12 +59,13 @@ def batch_norm(node: Node, graph: Graph) -> Call:
     """The running variance that Keras keeps is the biased one: the layer is a subclass that the prelude has."""
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    if not constant(graph, *vectors):
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    weights = claims(node, graph, {k: (v,) for k, v in zip(names, vectors, strict=True)})
+    if weights is None:
         code = "normalise_batch({0}, {1}, {2}, {3}, {4}, {axis}, {epsilon})"
         return expression(node, code, "normalise_batch", axis=axis, epsilon=op.eps)
     # 1 - momentum, without the last digits that binary fractions leave
     fields = {"axis": _axis((axis,), x), "momentum": float(f"{1 - op.momentum:.12g}"), "epsilon": op.eps}
-    weights = dict(zip(("gamma", "beta", "moving_mean", "moving_variance"), map(Weight, vectors), strict=True))
     call = layer(node, "BatchNormalization", [x], fields, weights, positional=0, helpers=("BatchNormalization",))
     call.defaults |= {"momentum": 0.99, "epsilon": 1e-3}
     return call
@@ -69,10 +74,10 @@ def batch_norm(node: Node, graph: Graph) -> Call:
 @writes(ops.LayerNorm)
 def layer_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
-    if not (constant(graph, *vectors) and 0 not in op.axes):
+    weights = claims(node, graph, {k: (v,) for k, v in zip(("gamma", "beta"), vectors, strict=True)})
+    if weights is None or 0 in op.axes:
         code = "normalise_layer({0}, {1}, {2}, {axes}, {epsilon})"
         return expression(node, code, "normalise_layer", axes=tuple(op.axes), epsilon=op.eps)
-    weights = dict(zip(("gamma", "beta"), map(Weight, vectors), strict=True))
     fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
     call = layer(node, "layers.LayerNormalization", [x], fields, weights, positional=0)
     call.defaults |= {"epsilon": 1e-3}
@@ -82,11 +87,12 @@ def layer_norm(node: Node, graph: Graph) -> Call:
 @writes(ops.RmsNorm)
 def rms_norm(node: Node, graph: Graph) -> Call:
     (x, scale), op = node.inputs, node.op
-    if not (constant(graph, scale) and 0 not in op.axes):
+    weights = claims(node, graph, {"scale": (scale,)})
+    if weights is None or 0 in op.axes:
         code = "normalise_rms({0}, {1}, {axes}, {epsilon})"
         return expression(node, code, "normalise_rms", axes=tuple(op.axes), epsilon=op.eps)
     fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
-    call = layer(node, "layers.RMSNormalization", [x], fields, {"scale": Weight(scale)}, positional=0)
+    call = layer(node, "layers.RMSNormalization", [x], fields, weights, positional=0)
     call.defaults |= {"epsilon": 1e-6}
     return call
 
@@ -95,11 +101,11 @@ def rms_norm(node: Node, graph: Graph) -> Call:
 def group_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    if not constant(graph, *vectors):
+    weights = claims(node, graph, {k: (v,) for k, v in zip(("gamma", "beta"), vectors, strict=True)})
+    if weights is None:
         code = "normalise_groups({0}, {1}, {2}, {groups}, {epsilon}, {axis})"
         return expression(node, code, "normalise_groups", groups=op.groups, epsilon=op.eps, axis=axis)
     fields = {"groups": op.groups, "axis": _axis((axis,), x), "epsilon": op.eps}
-    weights = dict(zip(("gamma", "beta"), map(Weight, vectors), strict=True))
     call = layer(node, "layers.GroupNormalization", [x], fields, weights)
     call.defaults |= {"epsilon": 1e-3}
     return call

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from instep.emit.code.call import Call, Weight
-from instep.emit.keras.table import constant, expression, layer, writes
+from instep.emit.code.call import Call
+from instep.emit.keras.table import claims, expression, layer, writes
 from instep.graph import Graph, Node, ops
 
 __all__: list[str] = []
@@ -39,7 +39,7 @@ def cut(node: Node, graph: Graph) -> Call:
             parts[-1] += f":{{step{axis}}}"
     while parts and parts[-1] == ":":
         parts.pop()
-    if len(parts) == 1 and x.rank == 1:
+    if len(parts) == 1:
         parts.append("...")  # Keras takes no slice that is alone
     elif len(parts) > 2 and set(parts[:-1]) == {":"} and len(parts) == x.rank:
         parts = ["...", parts[-1]]
@@ -95,9 +95,14 @@ def roll(node: Node, graph: Graph) -> Call:
 def gather(node: Node, graph: Graph) -> Call:
     """A table of parameters whose rows are asked for by computed numbers is an embedding."""
     x, indices = node.inputs
-    if node.op.axis == 0 and x.rank == 2 and constant(graph, x) and indices not in graph.weights:
+    if (
+        node.op.axis == 0
+        and x.rank == 2
+        and indices not in graph.weights
+        and (weights := claims(node, graph, {"embeddings": (x,)}))
+    ):
         fields = {"input_dim": x.shape[0], "output_dim": x.shape[1]}
-        return layer(node, "layers.Embedding", [indices], fields, {"embeddings": Weight(x)}, positional=2)
+        return layer(node, "layers.Embedding", [indices], fields, weights, positional=2)
     return expression(node, "ops.take({0}, {1}, axis={axis})", axis=node.op.axis)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from instep.emit.code.call import Call, Weight
-from instep.emit.keras.linear import biased
-from instep.emit.keras.table import activated, constant, expression, layer, needs_last, short, writes
+from instep.emit.keras.linear import bias_of, biased
+from instep.emit.keras.table import DEFAULTS, activated, claims, expression, layer, needs_last, short, writes
 from instep.graph import Graph, Node, Value, ops
 
 __all__ = ["before", "padded", "same_pads"]
@@ -66,17 +66,17 @@ def conv(node: Node, graph: Graph) -> list[Call]:
     if pads is not None:
         calls, x = before(node, x, f"layers.ZeroPadding{rank}D({{pads}})({{0}})", pads=pads)
     fields = {"strides": short(strides), "padding": padding, "dilation_rate": short(op.dilation)}
-    if not constant(graph, weight, *bias):
+    multiple = weight.shape[0] // channels
+    form = [(*range(1, weight.rank), 0), *([(*kernel, channels, multiple)] if depthwise else [])]
+    weights = claims(node, graph, {"kernel": (weight, *form), **bias_of(bias)})
+    if weights is None:
         made = _computed(node, x, fields, rank)
     elif depthwise:
-        shape = (*kernel, channels, weight.shape[0] // channels)
-        weights = {"kernel": Weight(weight, (1, 2, 3, 0), shape)}
-        fields = {"kernel_size": short(kernel), **fields, "depth_multiplier": shape[-1]}
-        made = biased(node, "layers.DepthwiseConv2D", x, fields, weights, bias, positional=1)
+        fields = {"kernel_size": short(kernel), **fields, "depth_multiplier": multiple}
+        made = biased(node, "layers.DepthwiseConv2D", x, fields, weights, positional=1)
     else:
-        weights = {"kernel": Weight(weight, (*range(1, weight.rank), 0))}
         fields = {"filters": weight.shape[0], "kernel_size": short(kernel), **fields, "groups": op.groups}
-        made = biased(node, f"layers.Conv{rank}D", x, fields, weights, bias, positional=2)
+        made = biased(node, f"layers.Conv{rank}D", x, fields, weights, positional=2)
     if not thinned:
         return [*calls, made]
     steps = {f"step{i}": s for i, s in enumerate(op.stride)}
@@ -85,10 +85,15 @@ def conv(node: Node, graph: Graph) -> list[Call]:
 
 def _computed(node: Node, x: Value, fields: dict, rank: int) -> Call:
     """A convolution whose kernel is computed."""
-    perm = (*range(1, rank + 2), 0)
-    code = f"ops.conv({{0}}, ops.transpose({{1}}, {perm}), {{strides}}, {{padding}}, dilation_rate={{dilation_rate}})"
-    code = activated(code + (" + {2}" if len(node.inputs) > 2 else ""), node.op.activation)
-    return Call([x, *node.inputs[1:]], list(node.outputs), code, fields)
+    op, perm, helpers = node.op, (*range(1, rank + 2), 0), ()
+    fields = {k: v for k, v in fields.items() if v != DEFAULTS[k]}
+    options = "".join(f", {k}={{{k}}}" for k in fields)
+    code = f"ops.conv({{0}}, ops.transpose({{1}}, {perm}){options})"
+    if op.groups > 1:
+        fields, helpers = {**fields, "groups": op.groups}, ("convolve",)
+        code = f"convolve({{0}}, ops.transpose({{1}}, {perm}), {{groups}}{options})"
+    code = activated(code + (" + {2}" if len(node.inputs) > 2 else ""), op.activation)
+    return Call([x, *node.inputs[1:]], list(node.outputs), code, fields, helpers=helpers)
 
 
 @writes(ops.ConvTranspose2d)
@@ -98,9 +103,9 @@ def conv_transpose(node: Node, graph: Graph) -> list[Call]:
     op, (x, weight, *bias) = node.op, node.inputs
     kernel, channels = weight.shape[1:3], weight.shape[3] * op.groups
     # [I, H, W, O / groups] of the graph is [H, W, O / groups, I] here
-    weights = {"kernel": Weight(weight, (1, 2, 3, 0))}
-    if not constant(graph, weight, *bias) or op.groups > 1 or set(op.dilation) != {1}:
-        return [_any_transpose(node, graph, weights, channels)]
+    weights = claims(node, graph, {"kernel": (weight, (1, 2, 3, 0)), **bias_of(bias)})
+    if weights is None or op.groups > 1 or set(op.dilation) != {1}:
+        return [_any_transpose(node, weights, channels)]
     fields: dict[str, Any] = {"filters": channels, "kernel_size": short(kernel), "strides": short(op.stride)}
     more, crops, same = [], [], True
     rows = zip(x.shape[1:3], kernel, op.stride, op.padding, node.output.shape[1:3], strict=True)
@@ -115,25 +120,25 @@ def conv_transpose(node: Node, graph: Graph) -> list[Call]:
         fields["padding"] = "same"
     elif any(map(any, more)):
         calls, x = before(node, x, "layers.ZeroPadding2D({pads})({0})", pads=tuple(more))
-    made = biased(node, "layers.Conv2DTranspose", x, fields, weights, bias, positional=2)
+    made = biased(node, "layers.Conv2DTranspose", x, fields, weights, positional=2)
     if same or not any(map(any, crops)):
         return [*calls, made]
     return [*calls, *behind(node, made, "layers.Cropping2D({crops})({0})", crops=tuple(crops))]
 
 
-def _any_transpose(node: Node, graph: Graph, weights: dict, channels: int) -> Call:
+def _any_transpose(node: Node, weights: dict[str, Weight] | None, channels: int) -> Call:
     """In groups, dilated, or with a computed kernel: as a convolution of the spread input."""
     op, (x, weight, *bias) = node.op, node.inputs
     rows = zip(op.padding, weight.shape[1:3], op.dilation, op.output_padding, strict=True)
     pads = tuple((d * (k - 1) - a, d * (k - 1) - b + extra) for (a, b), k, d, extra in rows)
     fields = {"strides": op.stride, "pads": pads, "dilation": op.dilation, "groups": op.groups}
     helpers = ("conv_transpose",)
-    if not constant(graph, weight, *bias):
+    if weights is None:
         code = "conv_transpose({0}, ops.transpose({1}, (1, 2, 3, 0)), {strides}, {pads}, {dilation}, {groups})"
         return expression(node, activated(code + (" + {2}" if bias else ""), op.activation), *helpers, **fields)
     fields = {"filters": channels, "kernel_size": weight.shape[1:3], **fields}
     name = "SpreadConv2DTranspose"
-    return biased(node, name, x, fields, weights, bias, positional=2, helpers=(name, *helpers))
+    return biased(node, name, x, fields, weights, positional=2, helpers=(name, *helpers))
 
 
 @writes(ops.Resize2d)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from instep.emit.code.call import Call, NoCode, Rule
+from instep.emit.code.call import Call, NoCode, Rule, Weight
+from instep.emit.code.claims import claim
 from instep.emit.code.statements import number
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
 
 __all__ = [
-    "DEFAULTS", "TABLE", "activated", "constant", "expression", "layer", "needs_last", "numbered", "short", "writes",
+    "DEFAULTS", "TABLE", "activated", "claims", "expression", "layer", "needs_last", "numbered", "short", "writes",
 ]  # fmt: skip
 
 #: Operator class → the rule that writes it.
@@ -56,9 +58,40 @@ def activated(code: str, activation: str) -> str:
     return _FUSED[activation].replace("{}", code)
 
 
-def constant(graph: Graph, *values: Value) -> bool:
-    """Are all of them arrays of numbers that a layer can own?"""
-    return all(v in graph.weights and v.dtype.startswith("float") for v in values)
+def claims(node: Node, graph: Graph, wanted: dict[str, tuple[Any, ...]]) -> dict[str, Weight] | None:
+    """The arrays of a layer for ``node``: by their names values, each with a permutation and a shape where it has one.
+
+    None where one of them is computed, or where something else reads it too: Keras' layers share no arrays.
+    """
+    found = {}
+    for name, (value, *form) in wanted.items():
+        weight = claim(graph, value, *form)
+        if weight is None or not _owned(node, graph, value):
+            return None
+        found[name] = weight
+    return found
+
+
+#: The readers of a graph's values, for as long as nothing is added to it.
+_READERS: WeakKeyDictionary[Graph, tuple[int, dict[Value, list[Node]]]] = WeakKeyDictionary()
+
+
+def _owned(node: Node, graph: Graph, value: Value) -> bool:
+    """Whether all that reads ``value`` is this node, or does the same with it: the layer is called once more then."""
+    size, readers = _READERS.get(graph, (-1, {}))
+    if size != len(graph.nodes):
+        readers = graph.users()
+        _READERS[graph] = len(graph.nodes), readers
+    if value in graph.outputs:
+        return False
+    for other in readers[value]:
+        same = other.op == node.op and other.inputs[1:] == node.inputs[1:]
+        if not same or other.inputs[0].shape != node.inputs[0].shape:
+            return False
+    if value in graph.weights:
+        return True
+    made = next(n for n in graph.nodes if value in n.outputs)
+    return len(readers[made.inputs[0]]) == 1 and _owned(made, graph, made.inputs[0])
 
 
 def short(sizes: Sequence[int]) -> Any:

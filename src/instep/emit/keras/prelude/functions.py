@@ -5,6 +5,9 @@ the tensors of a functional model, so that nothing but Keras' own operations goe
 they take care that y is no vector along another axis than the last: on TensorFlow Keras 3.15 adds it along a wrong one.
 """
 
+# pyright: basic, reportOptionalMemberAccess=false, reportIndexIssue=false, reportOptionalSubscript=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import numpy as np
@@ -80,6 +83,17 @@ def normalise_batch(x, scale, bias, mean, var, axis, epsilon):
     return (x - mean) * (ops.rsqrt(var + epsilon) * scale) - ops.negative(bias)
 
 
+def convolve(x, kernel, groups, **options):
+    """Convolution in groups; Keras' operation takes one group alone where the kernel is computed."""
+    if groups == 1:
+        return ops.conv(x, kernel, **options)
+    if groups == x.shape[-1] and len(x.shape) == 4:
+        depthwise = ops.reshape(kernel, (*kernel.shape[:2], groups, kernel.shape[-1] // groups))
+        return ops.depthwise_conv(x, depthwise, **options)
+    pairs = zip(ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True)
+    return ops.concatenate([ops.conv(part, own, **options) for part, own in pairs], axis=-1)
+
+
 def conv_transpose(x, kernel, strides, pads, dilation, groups):
     """The gradient of a convolution, as a convolution of the spread input that is padded by ``pads``.
 
@@ -94,4 +108,17 @@ def conv_transpose(x, kernel, strides, pads, dilation, groups):
     x = x[:, max(-top, 0) : h - max(-below, 0), max(-left, 0) : w - max(-right, 0)]
     turned = ops.reshape(ops.flip(kernel, (0, 1)), (kh, kw, per_group, groups, c // groups))
     turned = ops.reshape(ops.transpose(turned, (0, 1, 4, 3, 2)), (kh, kw, c // groups, groups * per_group))
-    return ops.conv(x, turned, dilation_rate=dilation)
+    return convolve(x, turned, groups, dilation_rate=dilation)
+
+
+def put(model, arrays):
+    """``arrays``, by names such as "stem.conv.kernel", into the layers of ``model``, which is returned."""
+    places = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            places[f"{layer.name}.{variable.name}".removesuffix(".value")] = variable
+    if set(places) != set(arrays):
+        raise ValueError(f"the model and the file differ in {sorted(set(places) ^ set(arrays))}")
+    for name, variable in places.items():
+        variable.assign(arrays[name])
+    return model

@@ -4,6 +4,9 @@ Instep reads this file as text and never imports it. A ``.keras`` file that has 
 code has been imported.
 """
 
+# pyright: basic, reportOptionalMemberAccess=false, reportIndexIssue=false, reportOptionalSubscript=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import keras
@@ -32,11 +35,11 @@ class BatchNormalization(layers.BatchNormalization):
 class Parameter(layers.Layer):
     """An array that belongs to the network itself; what the layer is called with does not matter."""
 
-    def __init__(self, shape, kind="float32", trainable=True, **options):
+    def __init__(self, shape, kind="float32", initializer="zeros", trainable=True, **options):
         super().__init__(trainable=trainable, **options)
-        self.shape, self.kind = tuple(shape), kind
+        self.shape, self.kind, self.initializer = tuple(shape), kind, keras.initializers.get(initializer)
         self.value = self.add_weight(
-            shape=self.shape, dtype=kind, initializer="zeros", trainable=trainable, name="value"
+            shape=self.shape, dtype=kind, initializer=self.initializer, trainable=trainable, name="value"
         )
 
     def call(self, inputs):
@@ -46,7 +49,8 @@ class Parameter(layers.Layer):
         return keras.KerasTensor(self.shape, dtype=self.value.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "shape": self.shape, "kind": self.kind}
+        initializer = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), "shape": self.shape, "kind": self.kind, "initializer": initializer}
 
 
 @keras.saving.register_keras_serializable("instep")

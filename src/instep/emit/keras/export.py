@@ -1,0 +1,151 @@
+"""A graph as Keras 3: its source code, that code with its weights beside it, and the model, alive or in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from instep.emit.code.call import NoCode
+from instep.emit.code.program import Class, Program, program
+from instep.emit.code.writing import helpers, one_line, write
+from instep.emit.keras.batch import any_batch
+from instep.emit.keras.dialect import KERAS
+from instep.emit.keras.style import FunctionalStyle, layer_name
+from instep.graph.core import Graph
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["build", "save", "source", "state"]
+
+#: What the module's own names are; no function or value of the network is called so.
+_NAMES = {"Path", "WEIGHTS", "build", "keras", "layers", "load", "load_file", "np", "ops", "put", "path"}
+
+
+def source(graph: Graph) -> str:
+    """``graph``, channels last, as a module of Keras code, which needs Keras (on any backend) and safetensors alone.
+
+    It has ``build()``, the model as it is before training, and ``load(path)``, the model with the weights. Where the
+    samples of a batch do not meet, the model takes batches of any size. Raises NoCode (a ValueError) with the scope and
+    origin of an operator that has no form in Keras, or that reads its channels first.
+    """
+    return _source(program(graph, KERAS))
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
+    """Write ``.py``, with the weights beside it as ``.safetensors``, or ``.keras``; whole or not at all. All paths.
+
+    A ``.keras`` file that has layers of the code's own (batch norms with PyTorch's running variance, for one) loads
+    where the code has been imported: it is written beside it too, with its weights.
+    """
+    target = Path(path)
+    if target.suffix not in (".py", ".keras"):
+        raise ValueError(f"{target.name}: Keras networks are written as .py (source code) or .keras")
+    made = program(graph, KERAS)
+    code, beside = target.with_suffix(".py"), target.with_suffix(".safetensors")
+    text = _source(made)
+    wanted: list[tuple[Path, Any]] = []
+    if target.suffix == ".keras":
+        wanted.append((target, lambda part: _run(made, text).save(part)))
+    if target.suffix == ".py" or "register_keras_serializable" in text:
+        wanted += [(code, lambda part: part.write_text(text, "utf-8")), (beside, lambda part: _weights(made, part))]
+    files = [(whole, whole.with_name(f".part.{whole.name}"), how) for whole, how in wanted]
+    try:
+        for _, part, how in files:
+            how(part)
+        for whole, part, _ in files:
+            part.replace(whole)
+    finally:
+        for _, part, _ in files:
+            part.unlink(missing_ok=True)
+    return [whole for whole, _, _ in files]
+
+
+def build(graph: Graph) -> keras.Model:
+    """The live model: what ``source`` says, executed, with the graph's weights in it."""
+    made = program(graph, KERAS)
+    return _run(made, _source(made))
+
+
+def state(graph: Graph) -> dict[str, np.ndarray]:
+    """The weights by the names that they have in the ``.safetensors`` file: the layer's and the array's."""
+    return _arrays(program(graph, KERAS))
+
+
+def _run(made: Program, text: str) -> Any:
+    module = types.ModuleType("instep_network")
+    module.__file__ = "instep_network.py"
+    exec(compile(text, "<Keras code by Instep>", "exec"), module.__dict__)
+    return module.put(module.build(), _arrays(made))
+
+
+def _weights(made: Program, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, path)
+
+
+def _arrays(made: Program) -> dict[str, np.ndarray]:
+    if made.ties:
+        raise NoCode(f"the layers {sorted('.'.join(p[:-1]) for p in made.ties)} share their arrays with others")
+    weights, constants = made.graph.weights, set(_constants(made.main))
+    # a constant is a layer of its own
+    names = {p: layer_name(p, made) if p in constants else f"{layer_name(p[:-1], made)}.{p[-1]}" for p in made.weights}
+    return {names[p]: w.of(weights[w.value]) for p, w in made.weights.items()}
+
+
+def _constants(made: Class, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all constants within ``made``, which lies at ``above``."""
+    for member in made.members:
+        path = (*above, *member.path)
+        if member.constant is not None:
+            yield path
+        if member.inner is not None:
+            yield from _constants(member.inner, path)
+
+
+def _source(made: Program) -> str:
+    graph = made.graph
+    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    made.helpers.add("put")
+    if any(m.constant and "value" not in m.fields for c in made.classes for m in c.members):
+        made.helpers.add("Parameter")
+    functions = write(made, FunctionalStyle(KERAS, made, any_batch(graph)), name, _NAMES)
+    parts = [helpers(made, KERAS), *functions, _LOAD, _SHOW]
+    code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
+    weights = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
+    return f'"""{_doc(graph, name)}"""\n\n{_imports(code)}\n\n{weights}\n\n\n{code}'
+
+
+_LOAD = '''
+def load(path=WEIGHTS):
+    """The network with its weights."""
+    return put(build(), load_file(path))
+'''
+
+
+_SHOW = 'if __name__ == "__main__":\n    load().summary()'
+
+
+def _doc(graph: Graph, name: str) -> str:
+    first = one_line(name)
+    lines = [f"{first}: Keras code written by Instep." if first else "Keras code written by Instep."]
+    for about in (graph.meta.get("doc"), graph.meta.get("source")):
+        if about and (text := one_line(about, 600)).lower() != first.lower():
+            lines += ["", *textwrap.wrap(f"Source: {text}" if about == graph.meta.get("source") else text, 100)]
+    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
+
+
+def _imports(code: str) -> str:
+    used = [word for word in ("layers", "ops") if re.search(rf"(?<![\w.]){word}\.", code)]
+    lines = ["from pathlib import Path", "", "import keras"]
+    lines += ["import numpy as np"] if re.search(r"(?<![\w.])np\.", code) else []
+    lines += [f"from keras import {', '.join(used)}"] if used else []
+    return "\n".join([*lines, "from safetensors.numpy import load_file"])
