@@ -262,3 +262,15 @@ def test_resnet8_converts_under_proof_and_answers_as_its_shipped_file(data: Path
     mine, theirs = (np.concatenate([r.outputs[0] for r in found]) for found in run_jobs([Job(f, sets) for f in files]))
     assert np.array_equal(mine.argmax(1), theirs.argmax(1)) and np.abs(mine - theirs).max() < 1e-4
     assert (mine.argmax(1) == labels).mean() > 0.7
+
+
+def test_a_text_takes_the_weights_of_an_h5_file(data: Path) -> None:
+    source = data / "checkpoints" / "mlperf_tiny" / "pretrainedResnet.h5"
+    if not source.is_file():
+        pytest.skip("checkpoints/mlperf_tiny is not among the optional data")
+    mine, theirs = capture("zoo:resnet8", weights=str(source)).graph, capture(source).graph
+    x = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float64)
+    first = mine.inputs[0].shape[1] == 3
+    a = mine.run([x.transpose(0, 3, 1, 2) if first else x], keep=[])[mine.outputs[0]]
+    b = theirs.run([x], keep=[])[theirs.outputs[0]]
+    assert np.abs(a - b).max() < 1e-6

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import instep
 from instep.capture import CaptureError, capture
 
 h5py = pytest.importorskip("h5py", reason="reading Keras' weights needs h5py")
@@ -94,6 +95,16 @@ def said(path: Path, **options: Any) -> str:
 def test_the_model_itself_is_captured(tmp_path: Path) -> None:
     captured = capture(str(archive(tmp_path / "net.keras", model())))
     assert [v.shape for v in captured.graph.outputs] == [(1, 5)]
+
+
+def test_without_keras_the_proof_says_what_it_rests_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: Any) -> str:
+        raise ValueError("keras-tensorflow needs keras: pip install keras")
+
+    monkeypatch.setattr("instep.verify.origin.engine_for", missing)
+    result = instep.convert(archive(tmp_path / "net.keras", model()), tmp_path / "net.tflite")
+    assert result.verdict is not None and result.verdict.verdict == "in step"
+    assert any("itself was not run" in n and "pip install keras" in n for n in result.verdict.notes)
 
 
 def test_a_lambda_is_refused_by_name_and_not_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from instep.capture.base import Captured, CaptureError
 from instep.capture.foreign import fit_keras, renamed
+from instep.capture.keras.hdf5 import read_named
 from instep.capture.tf.checkpoint import is_checkpoint, read_checkpoint
 from instep.graph import SourceView
 from instep.graph.reference import GraphReference
@@ -64,8 +65,9 @@ def _weights(path: str, weights: str | None, inputs: Any, args: Any) -> tuple[An
     said = bare.meta.get("names")
     table: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
     loaded = f"weights from {os.path.basename(weights)}"
-    if is_checkpoint(weights):
-        arrays, notes = fit_keras(read_checkpoint(weights), bare, table, weights)
+    if is_checkpoint(weights) or weights.endswith((".h5", ".hdf5")):
+        found = read_checkpoint(weights) if is_checkpoint(weights) else read_named(weights)
+        arrays, notes = fit_keras(found, bare, table, weights)
         return arrays, [loaded, *notes]
     from instep.capture.torch.weights import fitting, read_tensors, unwrap
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from instep.capture.base import CaptureError
 
-__all__ = ["ArchiveWeights", "LegacyWeights", "Weights", "config_of", "open_hdf5", "text_attribute"]
+__all__ = ["ArchiveWeights", "LegacyWeights", "Weights", "config_of", "open_hdf5", "read_named", "text_attribute"]
 
 #: What a dataset may hold beyond what is stored of it (compression, and parts that were never written).
 _SMALL, _GROWTH = 1 << 24, 256
@@ -202,6 +202,30 @@ class LegacyWeights:
         mine = [e for e in self.entries if name in e[0].split("/")[:-1]]
         # a layer that adapts to data names its arrays without itself
         return LegacyWeights(self.where, mine or [e for e in self.entries if "/" not in e[0]])
+
+
+def read_named(path: str) -> dict[str, np.ndarray]:
+    """Every array of a ``.h5`` file by its name ("conv2d/kernel"), in the file's order. Raises CaptureError.
+
+    A ``.weights.h5`` of Keras 3 numbers its arrays: such names tell nothing and are refused.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CaptureError(f"there is no weights file {path}")
+    opened = open_hdf5(file, file.name)
+    try:
+        groups = LegacyWeights.of(opened, file.name).groups or {}
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(f"{file.name} is damaged: {type(error).__name__}: {str(error)[:200]}") from None
+    if not groups:
+        raise CaptureError(f"{file.name} does not name its weights; save the whole model as .h5")
+    return {
+        name.partition(":")[0]: _read(dataset, tuple(dataset.shape or ()), f"{file.name}: '{name}'")
+        for entries in groups.values()
+        for name, dataset in entries
+    }
 
 
 def _role(name: str) -> str:
