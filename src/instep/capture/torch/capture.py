@@ -9,6 +9,7 @@ from instep.capture.base import Captured
 from instep.capture.torch.convert import convert
 from instep.capture.torch.export import export
 from instep.capture.torch.flatten import flatten
+from instep.capture.torch.places import blocks_of
 from instep.capture.torch.reference import TorchReference
 from instep.capture.torch.source import load
 from instep.capture.torch.tracing import paused_garbage_collection
@@ -35,6 +36,8 @@ def capture_torch(
     outputs = {value.name: step for value, (_, step) in zip(graph.outputs, program.outputs, strict=True)}
     graph.meta.update(loaded.meta)
     graph.meta["source"] = loaded.name
+    if blocks := blocks_of(exported.graph.nodes):
+        graph.meta["blocks"] = blocks
     notes += program.notes
     reference = TorchReference(program, sources, outputs)
     seconds = {"load": middle - start, "export": done - middle, "convert": time.perf_counter() - done}

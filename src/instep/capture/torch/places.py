@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from torch.fx import Node
 
 from instep.capture.torch.tracing import user_file
 
-__all__ = ["place_of", "short_path"]
+__all__ = ["blocks_of", "place_of", "short_path"]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _origins: dict[str, str] = {}
@@ -27,6 +28,18 @@ def place_of(node: Node) -> tuple[str, str]:
     if trace not in _origins:
         _origins[trace] = _origin(trace)
     return scope, _origins[trace]
+
+
+def blocks_of(nodes: Iterable[Node]) -> dict[str, str]:
+    """The class of each module that is none of PyTorch's own, by its path."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        for path, kind in (node.meta.get("nn_module_stack") or {}).values():
+            name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+            scope = path.split("@")[0].removeprefix("L['self']").lstrip(".")
+            if scope and not name.startswith("torch."):
+                found.setdefault(scope, name.rpartition(".")[2])
+    return found
 
 
 def _origin(trace: str) -> str:

@@ -13,7 +13,7 @@ from instep.emit.code.call import Call, Dialect, Weight
 from instep.emit.code.paths import Path
 from instep.emit.code.statements import plain
 from instep.graph.core import Graph, Value
-from instep.graph.text.fold import Folded, fold
+from instep.graph.text.fold import Folded, fold, titles_of
 from instep.graph.text.naming import Item, Shape
 from instep.graph.text.outline import Block
 
@@ -109,7 +109,9 @@ def program(graph: Graph, dialect: Dialect) -> Program:
     """``graph`` as classes. NoCode where ``dialect`` has no form for an operator."""
     outline = outlined(graph, dialect, getattr(dialect, "reserved", ()))
     shaper = _Shaper(outline, graph)
-    main, rest = fold(shaper.shape(outline.root, list(graph.inputs), list(graph.outputs)), derive=True)
+    # scopes are paths of identifiers by now
+    titles = {".".join(outline.paths.of(scope)): title for scope, title in titles_of(graph).items()}
+    main, rest = fold(shaper.shape(outline.root, list(graph.inputs), list(graph.outputs)), derive=True, titles=titles)
     made: dict[int, Class] = {}
     for folded in [*rest, main]:
         made[id(folded)] = _class(folded, made)

@@ -157,9 +157,10 @@ def _example(shape: tuple[int, ...], dtype: str) -> str:
 
 def _doc(graph: Graph, name: str) -> str:
     lines = [f"{name}: PyTorch code written by Instep."]
-    for about in (graph.meta.get("doc"), graph.meta.get("source")):
-        if about and (text := one_line(about, 600)).lower() != name.lower():
-            lines += ["", *textwrap.wrap(f"Source: {text}" if about == graph.meta.get("source") else text, 100)]
+    about = graph.meta.get("from") or graph.meta.get("source") or ""
+    for text in (one_line(graph.meta.get("doc") or "", 600), f"Source: {one_line(about, 600)}" if about else ""):
+        if text and text.lower() not in (name.lower(), f"source: {name.lower()}"):
+            lines += ["", *textwrap.wrap(text, 100)]
     return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
 
 

@@ -89,6 +89,8 @@ class Builder:
         self.inline: list[Value] = []
         #: the factor of L2 by weight
         self.decay: dict[str, float] = {}
+        #: the struct that each scope is one of
+        self.blocks: dict[str, str] = {}
         self.steps = self.work = self.parameters = 0
         self.taken: dict[str, int] = {}
         self.line, self.file = 0, unit.file
@@ -271,6 +273,7 @@ class Builder:
             if inner.depth > MAX_CALLS:
                 fail(file, step.line, f"{who}: structs within structs deeper than {MAX_CALLS}")
             self.fields(given, struct.args, frame, who, defaults, inner)
+            self.blocks.setdefault(scope, call.kind)
             results = self.enter(struct, inputs, inner, who)
             self.line, self.file = step.line, file
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instep.graph.core import Graph, Value
-from instep.graph.text.fold import Folded, fold
+from instep.graph.text.fold import Folded, fold, titles_of
 from instep.graph.text.naming import Shape, shape_of
 from instep.graph.text.outline import layout_of, outline
 from instep.graph.text.plain_layers import enter_operators
@@ -49,7 +49,7 @@ def _shape(graph: Graph) -> Shape:
 
 
 def _text(graph: Graph, shape: Shape, weights: str) -> str:
-    main, structs = fold(shape)
+    main, structs = fold(shape, titles=titles_of(graph))
     lines = ["instep: 1"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from instep.graph.core import Graph
 from instep.graph.text.naming import Item, Shape
 
-__all__ = ["Folded", "Name", "fold"]
+__all__ = ["Folded", "Name", "fold", "titles_of"]
 
 
 class Name(str):
@@ -39,10 +41,11 @@ class Folded:
 _Values = dict[int, dict[str, Any]]
 
 
-def fold(root: Shape, *, derive: bool = False) -> tuple[Folded, list[Folded]]:
+def fold(root: Shape, *, derive: bool = False, titles: Mapping[str, str] | None = None) -> tuple[Folded, list[Folded]]:
     """The network as a struct, and the structs that it uses, inner ones first.
 
-    With ``derive`` a size that is a multiple of another argument everywhere is said by it: ``4 * channels``.
+    ``titles`` are the names that blocks have in the source, by scope. With ``derive`` a size that is a multiple of
+    another argument everywhere is said by it: ``4 * channels``.
     """
     classes: dict[Any, list[Shape]] = {}
     _collect(root, classes)
@@ -55,12 +58,18 @@ def fold(root: Shape, *, derive: bool = False) -> tuple[Folded, list[Folded]]:
         shapes = classes[key]
         if key in longer:
             continue
-        name = "" if root in shapes else _name(shapes, used)
+        name = "" if root in shapes else _name(shapes, used, titles or {})
         made, values = _struct(name, shapes, done, derive)
         done |= {k: (made, values) for k in (key, *(short for short, long in longer.items() if long == key))}
         structs.append(made)
     main = structs.pop()
     return main, structs
+
+
+def titles_of(graph: Graph) -> dict[str, str]:
+    """What the blocks of ``graph`` are called in its source, by scope."""
+    found = graph.meta.get("blocks")
+    return found if isinstance(found, dict) else {}
 
 
 def _collect(shape: Shape, classes: dict[Any, list[Shape]]) -> None:
@@ -194,10 +203,13 @@ def _stem(scope: str) -> str:
     return stem[:-1] if one else stem
 
 
-def _name(shapes: list[Shape], used: set[str]) -> str:
-    """A struct's name from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
+def _name(shapes: list[Shape], used: set[str], titles: Mapping[str, str]) -> str:
+    """A struct's name: the source's, or one from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
     stems = []
     for shape in shapes:
+        if title := re.sub(r"[^A-Za-z0-9_]", "", str(titles.get(shape.scope, ""))).strip("_"):
+            stems.append(title)
+            continue
         stem = _stem(shape.scope)
         inner = {_stem(i.child.scope) for i in shape.items if i.child is not None}
         group = stem in inner and shape.scope.rpartition(".")[2].isdigit()

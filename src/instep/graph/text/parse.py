@@ -170,6 +170,8 @@ def _meta(unit: Unit, builder: Builder) -> dict[str, Any]:
         meta["state"] = dict(unit.state)
     if builder.inline:
         meta["constants"] = [v.name for v in builder.inline]
+    if builder.blocks:
+        meta["blocks"] = builder.blocks
     if builder.decay:
         meta["decay"] = builder.decay
     return meta
