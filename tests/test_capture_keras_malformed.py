@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import json
 import random
@@ -101,7 +102,7 @@ def test_without_keras_the_proof_says_what_it_rests_on(tmp_path: Path, monkeypat
     def missing(path: Any) -> str:
         raise ValueError("keras-tensorflow needs keras: pip install keras")
 
-    monkeypatch.setattr("instep.verify.origin.engine_for", missing)
+    monkeypatch.setattr(importlib.import_module("instep.verify.origin"), "engine_for", missing)
     result = instep.convert(archive(tmp_path / "net.keras", model()), tmp_path / "net.tflite")
     assert result.verdict is not None and result.verdict.verdict == "in step"
     assert any("itself was not run" in n and "pip install keras" in n for n in result.verdict.notes)
