@@ -11,7 +11,7 @@ from instep.graph import SourceView, ops
 from instep.rewrite import driver
 from instep.rewrite.layout import assign_layout
 from instep.rewrite.mincut import Labelling
-from instep.rewrite.pipelines import to_channels_last
+from instep.rewrite.pipelines import to_channels_first, to_channels_last
 from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.views import canonicalise_views, hoist_slices, shorten_views
 from rewriting import Net
@@ -167,6 +167,26 @@ def test_channels_last_keeps_every_value_operator_and_parameter(name):
     assert len(result.nodes) <= len(graph.nodes) + 2
     sizes = {v.name: v.size for v in graph.weights}
     assert {v.name: v.size for v in result.weights} == sizes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_first_is_the_way_back(name):
+    """What has channels last (a source of Keras) is laid out for PyTorch as a source of PyTorch is."""
+    graph = NETWORKS[name][0]()
+    source, _ = to_channels_last(graph)
+    for value in (*source.inputs, *(v for n in source.nodes for v in n.outputs)):
+        value.source = SourceView.whole(value.name, value.shape)
+    result, _ = to_channels_first(source)
+    assert {n.op.layout for n in result.nodes if n.op.spatial} <= {"NCHW"}
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(v.shape) for v in source.inputs]
+    before = {v.name: a for v, a in source.run(inputs).items()}
+    after = result.run([v.source.apply(a) for v, a in zip(result.inputs, inputs, strict=True)])
+    for value, array in after.items():
+        if value.source is not None:
+            np.testing.assert_allclose(array, value.source.apply(before[value.source.name]), rtol=1e-9, atol=1e-12)
+    moves = [sum(isinstance(n.op, ops.Permute) for n in g.nodes) for g in (graph, result)]
+    assert moves[1] <= moves[0] and {v.name for v in result.weights} == {v.name for v in source.weights}
 
 
 def test_channels_last_leaves_batch_norms_dropouts_and_names_as_they_are():

@@ -1,4 +1,4 @@
-"""Moves a graph to channels-last: every spatial operator reads NHWC, and as few bytes as possible are transposed.
+"""Moves a graph to one layout: every spatial operator reads it (NHWC, NCHW), and as few bytes as possible are moved.
 
 Every computed value may be stored as it is or in one alternative axis order, found by following the channels from the
 spatial operators through everything that does not care (elementwise operators, reductions, joins, views, …).
@@ -16,6 +16,7 @@ from instep.rewrite.driver import Rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.layout_rules import (
     axis_penalty,
+    channels_first,
     channels_last,
     compose_reshape,
     inverse,
@@ -35,21 +36,24 @@ Perm = tuple[int, ...]
 MOVE_COST = 4096
 
 
-def assign_layout(io: str = "nhwc") -> Rewrite:
-    """The rewrite that lays a graph out channels-last; ``io`` says how the network's 4-D inputs and outputs lie.
+def assign_layout(io: str = "nhwc", layout: str = "NHWC") -> Rewrite:
+    """The rewrite that has every spatial operator read ``layout``; ``io``: how 4-D inputs and outputs lie afterwards.
 
-    "nhwc" turns 4-D inputs and outputs that hold channels on axis 1 to channels-last; "nchw" keeps the source's order.
+    Where ``io`` is ``layout`` in small letters, those whose channels lie elsewhere are turned to it; else they keep the
+    source's order.
     """
 
     def run(edit: Editor) -> bool:
-        return _Layout(edit, io).run()
+        return _Layout(edit, io == layout.lower(), layout).run()
 
     return Rewrite("assign-layout", "a transposed value holds the same numbers; every axis field moves with it", run)
 
 
 class _Layout:
-    def __init__(self, edit: Editor, io: str) -> None:
-        self.edit, self.graph, self.io = edit, edit.graph, io
+    def __init__(self, edit: Editor, outside: bool, layout: str) -> None:
+        self.edit, self.graph, self.outside, self.layout = edit, edit.graph, outside, layout
+        #: the order in which an array that was read in the other layout is read in this one
+        self.order = channels_last if layout == "NHWC" else channels_first
         self.alternative: dict[Value, Perm] = {}
         self.logical: dict[Value, tuple[int, ...]] = {}
         self.variable: dict[Value | int, int] = {}
@@ -102,9 +106,9 @@ class _Layout:
             queue.append(value)
 
         for node in self.graph.nodes:
-            if node.op.spatial and node.op.layout == "NCHW":  # type: ignore[attr-defined]
+            if node.op.spatial and node.op.layout != self.layout:  # type: ignore[attr-defined]
                 for value in (node.inputs[0], node.output):
-                    assign(value, channels_last(value.rank))
+                    assign(value, self.order(value.rank))
 
         def spread() -> None:
             while queue:
@@ -117,19 +121,20 @@ class _Layout:
                         assign(other, perm)
 
         spread()
-        # the source itself goes to channels-last or back: what lies before (behind) may as well have been there
+        # the source itself goes to this layout or back: what lies before (behind) may as well have been there
         for node in self.graph.nodes:
             if isinstance(node.op, ops.Permute) and node.output.rank >= 4:
-                last = channels_last(node.output.rank)
-                if node.op.perm == last:
-                    assign(node.inputs[0], last)
-                elif inverse(node.op.perm) == last:
-                    assign(node.output, last)
+                order = self.order(node.output.rank)
+                if node.op.perm == order:
+                    assign(node.inputs[0], order)
+                elif inverse(node.op.perm) == order:
+                    assign(node.output, order)
         spread()
-        if self.io == "nhwc":
+        if self.outside:
+            channels = 1 if self.layout == "NHWC" else 3
             for value in self.graph.inputs:
-                if value.rank == 4 and value.shape[1] in (1, 3, 4):
-                    assign(value, channels_last(4))
+                if value.rank == 4 and value.shape[channels] in (1, 3, 4):
+                    assign(value, self.order(4))
         spread()
 
     def _spread(self, node: Node, value: Value) -> list[tuple[Value, Perm | None]]:
@@ -193,12 +198,12 @@ class _Layout:
             self._add_readers(value, modes)
 
     def _outside(self, value: Value) -> int:
-        """The label that the network's users see: channels-last only for 4-D (5-D) values, and only when asked."""
-        return int(self.io == "nhwc" and value.rank >= 4 and self.alternative[value] == channels_last(value.rank))
+        """The label that the network's users see: the layout only for 4-D (5-D) values, and only when asked."""
+        return int(self.outside and value.rank >= 4 and self.alternative[value] == self.order(value.rank))
 
     def _add_node(self, node: Node, readers: dict[Value, list[int | None]]) -> None:
         op = node.op
-        if op.spatial and op.layout == "NCHW":  # type: ignore[attr-defined]
+        if op.spatial and op.layout != self.layout:  # type: ignore[attr-defined]
             self.cut.force(self._var(node.output), 1)
             if node.inputs[0] in self.alternative:
                 readers.setdefault(node.inputs[0], []).append(None)
@@ -385,10 +390,10 @@ class _Layout:
 
     def _write(self, node: Node) -> None:
         op = node.op
-        if op.spatial and op.layout == "NCHW":  # type: ignore[attr-defined]
-            first = [self._fetch(node.inputs[0], channels_last(len(self.logical[node.inputs[0]])), node)]
+        if op.spatial and op.layout != self.layout:  # type: ignore[attr-defined]
+            first = [self._fetch(node.inputs[0], self.order(len(self.logical[node.inputs[0]])), node)]
             rest = [self._fetch(v, self._weight_perm(node, v), node) for v in node.inputs[1:]]
-            self._set(node, op.with_(layout="NHWC"), first + rest, channels_last(node.output.rank))
+            self._set(node, op.with_(layout=self.layout), first + rest, self.order(node.output.rank))
         elif isinstance(op, ops.Permute | ops.Reshape):
             self._write_view(node)
         elif isinstance(op, ops.MatMul):
@@ -399,7 +404,7 @@ class _Layout:
     def _weight_perm(self, node: Node, value: Value) -> Perm:
         rank = len(self.logical[value])
         kernel = isinstance(node.op, ops.Conv2d | ops.ConvTranspose2d | ops.Conv3d) and rank >= 4
-        return channels_last(rank) if kernel else tuple(range(rank))
+        return self.order(rank) if kernel else tuple(range(rank))
 
     def _set(self, node: Node, op: Operator, inputs: list[Value], perm: Perm) -> None:
         """The node computes ``op(inputs)``, which makes its output in the order ``perm``; store it as labelled."""

@@ -9,8 +9,8 @@ from instep.graph.operator import Operator
 from instep.rewrite.view_algebra import reshape_groups
 
 __all__ = [
-    "axis_penalty", "channels_last", "compose_reshape", "inverse", "is_uniform", "last_two_swapped", "moved",
-    "reduced_perm", "tensor_inputs",
+    "axis_penalty", "channels_first", "channels_last", "compose_reshape", "inverse", "is_uniform", "last_two_swapped",
+    "moved", "reduced_perm", "tensor_inputs",
 ]  # fmt: skip
 
 Perm = tuple[int, ...]
@@ -41,6 +41,11 @@ def inverse(perm: Sequence[int]) -> Perm:
 def channels_last(rank: int) -> Perm:
     """The order that moves axis 1 to the end."""
     return (0, *range(2, rank), 1)
+
+
+def channels_first(rank: int) -> Perm:
+    """The order that moves the last axis to axis 1."""
+    return (0, rank - 1, *range(1, rank - 1))
 
 
 def last_two_swapped(perm: Perm) -> bool:

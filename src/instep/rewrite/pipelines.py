@@ -39,7 +39,7 @@ from instep.rewrite.recognise.views import recognise_focus, recognise_views
 from instep.rewrite.tune.lanes import fill_lanes
 from instep.rewrite.views import canonicalise_views, hoist_slices, shorten_views
 
-__all__ = ["FORMS", "TUNINGS", "to_channels_last", "to_tflite"]
+__all__ = ["FORMS", "TUNINGS", "to_channels_first", "to_channels_last", "to_tflite"]
 
 #: How often a group of rewrites may run before it has to be done.
 ROUNDS = 6
@@ -74,6 +74,18 @@ def to_channels_last(
     validate(graph, stage="captured")
     graph, reports = run(graph, (assign_layout("nhwc"), shorten_views), prove=prove)
     validate(graph, after="shorten-views", stage="laid out")
+    return graph, [r for r in reports if r.changed]
+
+
+def to_channels_first(
+    graph: Graph, *, prove: Callable[[Graph, Graph, str], object] | None = None
+) -> tuple[Graph, list[PassReport]]:
+    """As ``to_channels_last`` the other way, for PyTorch: where the source has channels last."""
+    graph = graph.copy()
+    graph.prune()
+    validate(graph, stage="captured")
+    graph, reports = run(graph, (assign_layout("nchw", "NCHW"), shorten_views), prove=prove)
+    validate(graph, after="shorten-views", stage="captured")
     return graph, [r for r in reports if r.changed]
 
 

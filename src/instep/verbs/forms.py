@@ -39,22 +39,14 @@ class Form:
 
 # -- what the frameworks want of a graph -------------------------------------------------------------------------------
 def prepared(graph: Graph, framework: str) -> Graph:
-    """``graph`` in the layout of a framework: channels last for Keras and JAX, as it is for PyTorch.
+    """``graph`` in the layout of a framework: channels first for PyTorch, last for Keras and JAX."""
+    from instep.rewrite.pipelines import to_channels_first, to_channels_last
 
-    Operators from other packages that its table does not have are decomposed, where they say how.
-    """
-    room, name = _DIALECTS[framework]
-    known = getattr(import_module(f"instep.emit.{room}.dialect"), name).table
-    if any(type(n.op) not in known for n in graph.nodes):
-        from instep.rewrite.driver import run
-        from instep.rewrite.lower import expanding
-
-        graph = run(graph, [expanding(known)])[0]
-    if framework == "torch":
-        return graph
-    from instep.rewrite.pipelines import to_channels_last
-
-    return to_channels_last(graph)[0]
+    if framework != "torch":
+        return to_channels_last(graph)[0]
+    # a source of PyTorch stays as it is, to the letter
+    last = any(n.op.spatial and n.op.layout == "NHWC" for n in graph.nodes)  # type: ignore[attr-defined]
+    return to_channels_first(graph)[0] if last else graph
 
 
 #: The dialects that the frameworks' code is written in: they know what its layers are called.
@@ -135,9 +127,10 @@ def _torch_program(captured: Captured, path: Path) -> list[Path]:
 
     with importing():
         import torch
-    inputs = tuple(torch.zeros(v.shape, dtype=getattr(torch, v.dtype)) for v in captured.graph.inputs)
-    program = torch.export.export(build(captured.graph), inputs)
-    facts = json.dumps(facts_of(captured, captured.graph, "torch"))
+    graph = prepared(captured.graph, "torch")
+    inputs = tuple(torch.zeros(v.shape, dtype=getattr(torch, v.dtype)) for v in graph.inputs)
+    program = torch.export.export(build(graph), inputs)
+    facts = json.dumps(facts_of(captured, graph, "torch"))
     torch.export.save(program, path, extra_files={FACTS: facts})
     return [path]
 
