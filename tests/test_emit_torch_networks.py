@@ -23,7 +23,7 @@ from instep.graph import Graph, Value, ops  # noqa: E402
 from instep.graph.text import parse  # noqa: E402
 
 #: Multiply-accumulates up to which a network of the zoo is run in numpy here.
-SMALL = 300e6
+SMALL = 30e6
 
 
 def named(model: nn.Module) -> set[str]:

@@ -41,17 +41,31 @@ def activated(template: str, activation: str) -> str:
     return _ACTIVATIONS[activation].replace("{}", template)
 
 
+#: What frameworks call the arrays of a layer, by PyTorch's name of each.
+_CALLED = {
+    "weight": {"weight", "kernel", "depthwise_kernel", "gamma", "scale", "alpha", "embeddings", "embedding"},
+    "bias": {"bias", "beta"},
+    "running_mean": {"running_mean", "moving_mean", "mean"},
+    "running_var": {"running_var", "moving_variance", "var", "variance"},
+}
+
+
 def claimed(graph: Graph, node: Node, values: Sequence[Value], names: Sequence[str] = ("weight", "bias")) -> bool:
     """Whether all of ``values`` are constants that a layer can have as its parameters.
 
-    Not where the module around ``node`` has them under other names than a layer's ``names``: the code keeps the names.
+    Not where the module around ``node`` has them under names that are none of a layer's: the code keeps such names.
     """
     if not all(v in graph.weights and v.dtype == "float32" for v in values):
         return False
-    return not any(
-        v.name == f"{node.scope}.{v.name.rpartition('.')[2]}".lstrip(".") != f"{node.scope}.{n}".lstrip(".")
-        for v, n in zip(values, names, strict=False)
-    )
+    return not any(_own(v.name, node.scope, _CALLED[n]) for v, n in zip(values, names, strict=False))
+
+
+def _own(name: str, scope: str, usual: set[str]) -> bool:
+    """Whether ``name`` is a module's own name of a parameter, of a module at ``scope``, around it or within it."""
+    place, _, last = name.rpartition(".")
+    if "/" in name or last in usual:
+        return False
+    return place == scope or place.startswith(f"{scope}.") or bool(place and scope.startswith(f"{place}."))
 
 
 def move(template: str, axis: int, rank: int) -> str:
