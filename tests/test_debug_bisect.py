@@ -124,6 +124,33 @@ def test_the_search_ends_at_the_operator_that_was_edited(
     assert {p.name for p in folder.iterdir()} >= {"inputs", "expected", "actual", "README.md", "instep.json"}
 
 
+class Joined(nn.Module):
+    """Two branches joined in the middle, with values behind them that only the join makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([torch.tanh(self.left(x)), torch.sigmoid(self.right(x))], 1)
+        return torch.where(y > 0.3, y, self.head(y).mean(1, keepdim=True)).amax((2, 3))
+
+
+def test_operands_in_the_wrong_order_are_found_at_their_operator(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    good = instep.convert(Joined().eval(), tmp_path / "good.tflite", inputs=[SHAPE], verify=False).file
+    (guilty,) = names_of(Path(good), "CONCATENATION")
+
+    def swap(model: Any, op: Any) -> None:
+        op.inputs = op.inputs[::-1]
+
+    bad = edited(Path(good), tmp_path / "bad.tflite", guilty, swap)
+    found = instep.bisect(str(good), bad, tmp_path / "found")
+    assert found.scopes == [guilty] and found.operators == ["CONCATENATION"]
+    assert shows(tmp_path / "found").returncode == 1
+    assert shows(tmp_path / "found", "twin.py").returncode == 0
+
+
 def test_the_twin_gives_what_is_expected_not_what_the_faulty_file_gives(
     network: Net, file: Path, tmp_path: Path
 ) -> None:

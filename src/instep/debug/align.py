@@ -12,8 +12,9 @@ __all__ = ["same_build"]
 def same_build(first: TFLiteInfo, second: TFLiteInfo, prefix: str = "source:") -> Mapping | None:
     """The tensors of ``second`` as those of ``first`` at the same places; None unless both are built alike.
 
-    Alike: the same operators in the same order, joined in the same way, with values of the same shapes. Constants and
-    options may differ. ``prefix`` goes before the first file's tensor names.
+    Alike: the same operators in the same order, which read the same values, with values of the same shapes. Constants,
+    options and the order in which an operator reads its values may differ: those are faults to be found. ``prefix``
+    goes before the first file's tensor names.
     """
     if len(first.ops) != len(second.ops):
         return None
@@ -27,7 +28,8 @@ def same_build(first: TFLiteInfo, second: TFLiteInfo, prefix: str = "source:") -
         if ours.name != theirs.name or len(ours.outputs) != len(theirs.outputs):
             return None
         read = [i for i in ours.inputs if i in made]
-        if [twin[i] for i in read if i in twin] != [i for i in theirs.inputs if i in set(twin.values())]:
+        known = set(twin.values())
+        if sorted(twin[i] for i in read if i in twin) != sorted(i for i in theirs.inputs if i in known):
             return None
         twin.update(zip(ours.outputs, theirs.outputs, strict=True))
     if any(second.tensors[a].shape != first.tensors[b].shape for a, b in twin.items() if a >= 0 and b >= 0):

@@ -23,11 +23,9 @@ def of_itself(cutter: Cutter, part: Part) -> Twin:
 
 def of_build(source: Cutter, whole: Cutter, part: Part) -> Twin:
     """The operators at the same places of ``source``, a right file of the same build as ``whole``."""
-    twin = {
-        ours: theirs
-        for op, other in zip(whole.info.ops, source.info.ops, strict=True)
-        for ours, theirs in zip((*op.inputs, *op.outputs), (*other.inputs, *other.outputs), strict=True)
-    }
+    twin = dict(zip(whole.info.inputs, source.info.inputs, strict=True))
+    for op, other in zip(whole.info.ops, source.info.ops, strict=True):
+        twin |= dict(zip(op.outputs, other.outputs, strict=True))
     inner = Part(part.ops, tuple(twin[i] for i in part.inputs), tuple(twin[i] for i in part.outputs))
     return of_itself(source, inner)
 
