@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; PyTorch is about 200 MB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) setuptools
-	@$(PIP) --no-build-isolation --editable ".[torch,jax,npu,dev]"
+	@$(PIP) --no-build-isolation --editable ".[torch,jax,keras,npu,dev]"
 	@# timm asks for torchvision, whose compiled operators do not fit every CPU build: both without dependencies.
 	@$(PIP) --no-deps timm torchvision
 	@touch $@
