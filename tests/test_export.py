@@ -187,6 +187,38 @@ def test_a_strangers_code_is_judged_by_its_outputs_in_whatever_layout(line: Comm
     assert "load()" in json.loads(run.stdout)["said"]
 
 
+THEIR_KERAS = """
+import keras
+from keras import layers
+x = keras.Input((12, 10, 3), name="picture")
+y = layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(x)
+y = layers.BatchNormalization(name="norm")(y)
+y = layers.ReLU(name="act")(y)
+y = layers.Flatten(name="flat")(layers.MaxPooling2D(2, name="pool")(y))
+model = keras.Model(x, layers.Dense(5, name="head")(y))
+model.save("theirs.h5")
+"""
+
+
+def test_a_keras_file_becomes_pytorch_code_with_channels_first(line: CommandLine) -> None:
+    if (missing := available("keras-jax")) is not None:
+        pytest.skip(missing)
+    environment = {**line.environment(), "KERAS_BACKEND": "jax"}
+    made = subprocess.run(
+        [sys.executable, "-c", THEIR_KERAS], cwd=line.folder, env=environment, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    run = line("port", "theirs.h5", "--to", "torch", "-o", "net.py", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["verdict"] == "in step"
+    code = (line.folder / "net.py").read_text()
+    # height, width, channels is the order that the dense layer's weights are for: moved once, before it
+    assert code.count("permute") == 1 and "nn.Conv2d(3, 8, 3, stride=2" in code
+    tail = "import torch, net; print(tuple(net.load()(torch.zeros(1, 3, 12, 10)).shape))"
+    run = subprocess.run([sys.executable, "-c", tail], cwd=line.folder, capture_output=True, text=True)
+    assert run.stdout.strip() == "(1, 5)", run.stderr
+
+
 # -- live models -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_network_is_built_alive(framework: str, tmp_path: Path) -> None:
