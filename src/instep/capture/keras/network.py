@@ -9,7 +9,7 @@ from typing import Any
 
 from instep.capture.base import CaptureError
 
-__all__ = ["Call", "Layer", "Network", "Ref", "is_network", "read_network", "refs"]
+__all__ = ["Call", "Layer", "Network", "Ref", "is_network", "plain", "read_network", "refs"]
 
 #: A network has some hundreds of layers; what has more than this is none.
 _MAX_LAYERS, _MAX_DEPTH = 1 << 14, 16
@@ -249,7 +249,7 @@ def _is_history(part: Any) -> bool:
 def _node(node: Any, where: str, name: str) -> tuple[list[Any], dict[str, Any]]:
     """(args, kwargs) of one call, in Keras 3's form or Keras 2's."""
     if isinstance(node, dict):
-        args, kwargs = _plain(node.get("args", [])), _plain(node.get("kwargs", {}))
+        args, kwargs = plain(node.get("args", [])), plain(node.get("kwargs", {}))
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise CaptureError(f"{where}: layer '{name}' is called with {str(node)[:80]!r}")
         return args, kwargs
@@ -279,7 +279,7 @@ def _tensor(entry: Any, where: str, name: str) -> Any:
 def _tensors(tree: Any) -> Any:
     """Keras 2 writes a tensor as [layer, call, output] and a constant as ["_CONSTANT_VALUE", -1, value]."""
     if isinstance(tree, list) and len(tree) in (3, 4) and tree[0] == "_CONSTANT_VALUE":
-        return _plain(tree[2])
+        return plain(tree[2])
     if _is_history(tree):
         return Ref(*tree[:3])
     if isinstance(tree, list):
@@ -288,13 +288,13 @@ def _tensors(tree: Any) -> Any:
         return slice(*(_whole(tree[k]) for k in ("start", "stop", "step")))
     if isinstance(tree, dict) and tree.get("class_name") == "__ellipsis__":
         return Ellipsis
-    return _plain(tree)
+    return plain(tree)
 
 
-def _plain(tree: Any) -> Any:
+def plain(tree: Any) -> Any:
     """Keras 3's serialised arguments as plain data: Refs, numbers, words, lists, slices."""
     if isinstance(tree, list):
-        return [_plain(t) for t in tree]
+        return [plain(t) for t in tree]
     if not isinstance(tree, dict):
         return tree
     kind, config = tree.get("class_name"), tree.get("config")
@@ -305,10 +305,10 @@ def _plain(tree: Any) -> Any:
     if kind == "__ellipsis__":
         return Ellipsis
     if kind in ("__numpy__", "__tensor__") and isinstance(config, dict):
-        return _plain(config.get("value"))
+        return plain(config.get("value"))
     if kind == "__tuple__":
-        return [_plain(t) for t in tree.get("items") or []]
-    return {str(k): _plain(v) for k, v in tree.items()}
+        return [plain(t) for t in tree.get("items") or []]
+    return {str(k): plain(v) for k, v in tree.items()}
 
 
 def _whole(number: Any) -> Any:

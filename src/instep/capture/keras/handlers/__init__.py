@@ -7,7 +7,7 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
-    "activation", "attention", "functions", "images", "linear", "merge", "norm", "pool", "recurrent", "shape",
+    "activation", "attention", "functions", "images", "linear", "merge", "norm", "ours", "pool", "recurrent", "shape",
     "spatial", "tensorflow",
 )  # fmt: skip
 

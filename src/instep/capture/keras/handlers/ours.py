@@ -1,0 +1,71 @@
+"""The layers that Instep's own Keras networks bring along: each is one operator of the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instep.capture.keras.builder import Builder
+from instep.capture.keras.handlers.norm import batch_norm
+from instep.capture.keras.network import plain
+from instep.capture.keras.registry import Unsupported, layer
+from instep.graph import Value, ops
+
+__all__: list[str] = []
+
+#: The running variance of this one is the unbiased one, as the graph's is.
+layer("instep>BatchNormalization")(batch_norm)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _settings(b: Builder, *names: str) -> list[Any]:
+    """Fields that are the operator's own, lists as tuples."""
+    return [_tuples(plain(b.field(name))) for name in names]
+
+
+@layer("instep>Parameter")
+def parameter(b: Builder, x: Value) -> Value:
+    shape, kind = _settings(b, "shape", "kind")
+    if not isinstance(shape, tuple) or any(not isinstance(n, int) or n < 0 for n in shape) or not isinstance(kind, str):
+        raise Unsupported(f"its shape is {shape}")
+    return b.weight("value", shape, "value")
+
+
+@layer("instep>PaddedAveragePooling2D")
+def padded_average(b: Builder, x: Value) -> Value:
+    size, stride, padding, overhang = _settings(b, "pool_size", "strides", "padding", "overhang")
+    counted = b.flag("count_include_pad")
+    return b(ops.AvgPool2d(size, stride, padding, counted, overhang or (0, 0), "NHWC"), x)
+
+
+@layer("instep>DilatedMaxPooling2D")
+def dilated_maximum(b: Builder, x: Value) -> Value:
+    size, stride, padding, dilation = _settings(b, "pool_size", "strides", "padding", "dilation")
+    return b(ops.MaxPool2d(size, stride, padding, dilation, "NHWC"), x)
+
+
+@layer("instep>Resize")
+def resize(b: Builder, x: Value) -> Value:
+    size, mode, coordinates, scale = _settings(b, "size", "mode", "coordinates", "scale")
+    return b(ops.Resize2d(size, mode, coordinates, scale, b.flag("antialias"), "NHWC"), x)
+
+
+@layer("instep>Unfold")
+def unfold(b: Builder, x: Value) -> Value:
+    kernel, stride, padding, dilation = _settings(b, "kernel_size", "strides", "padding", "dilation")
+    return b(ops.Unfold2d(kernel, stride, padding, dilation, "NHWC"), x)
+
+
+@layer("instep>Fold")
+def fold(b: Builder, x: Value) -> Value:
+    size, kernel = _settings(b, "output_size", "kernel_size")
+    stride, padding, dilation = _settings(b, "strides", "padding", "dilation")
+    return b(ops.Fold2d(size, kernel, stride, padding, dilation, "NHWC"), x)
+
+
+@layer("instep>GridSample")
+def grid_sample(b: Builder, parts: Any) -> Value:
+    mode, padding = _settings(b, "mode", "padding_mode")
+    return b(ops.GridSample(mode, padding, b.flag("align_corners"), "NHWC"), *parts)
