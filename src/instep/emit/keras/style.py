@@ -117,9 +117,9 @@ class FunctionalStyle(Style):
         many = len(self.found.graph.outputs) > 1
         reads = inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]"
         about = self.found.graph.meta
-        name = identifier(
-            one_line(about.get("name") or about.get("source") or "network", 40).rpartition(":")[2]
-        ).lower()
+        words = one_line(about.get("name") or about.get("source") or "", 40).rpartition(":")[2]
+        # TensorFlow's scopes begin with no underscore
+        name = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower() or "network"
         return f'return keras.Model({reads}, {f"[{outputs}]" if many else outputs}, name="{name}")'
 
     # -- layers --------------------------------------------------------------------------------------------------------
