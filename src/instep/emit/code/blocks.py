@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -200,7 +201,8 @@ def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
         while named and around[-1].scope and path[: around[-1].scope.count(".") + 1] != _path(around[-1]):
             around = around[:-1]
         if not named:
-            last = value.name.rpartition("/")[2].rpartition(".")[2]
+            # numbers at the end tell values of a whole network apart, and equal blocks with them
+            last = re.sub(r"(_\d+)+$", "", value.name.rpartition("/")[2].rpartition(".")[2])
             path = made.paths.fresh(_path(around[-1]), last or "constant")
         made.owned.setdefault(id(around[-1]), []).append((value, path))
 

@@ -215,7 +215,7 @@ class _Shaper:
         else:
             fields = {"shape": tuple(value.shape)}
             self.weights[path] = Weight(value)
-        same = array.size and array.dtype.kind == "f" and bool(np.all(array == array.flat[0]))
+        same = array.size and trained and bool(np.all(array == array.flat[0]))
         made = Constant(value.dtype, trained, fields, float(array.flat[0]) if same else None)
         kind = f"constant {value.dtype} {trained} {made.fill}"
         return CodeItem((), kind, None, fields, None, _stem(path), path[at:], None, made)
