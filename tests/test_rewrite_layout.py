@@ -345,3 +345,15 @@ def test_a_gather_by_a_table_of_indices_follows_the_layout():
     result, before, after = run_both(graph, passes)
     np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name], rtol=1e-9)
     assert max(v.rank for v in result.values()) <= 4
+
+
+def test_an_embedding_beside_pictures_keeps_its_axes():
+    """Rows of a table, asked for by numbers in two axes, have an axis more than the table: no order of its own."""
+    add = Net((2, 4, 1, 10))
+    (x,) = add.inputs
+    a = add(ops.Conv2d(), x, weights(4, 4, 1, 1))
+    numbers = np.array([[0, 3, 1, 6], [2, 2, 5, 4]], np.int32)
+    rows = add(ops.Gather(0), weights(7, 10), numbers)
+    graph = add.out(add(ops.Add(), add(ops.Reshape((2, 4, 10)), a), rows))
+    result, before, after = run_both(graph, [assign_layout(), shorten_views])
+    np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name], rtol=1e-9)

@@ -152,7 +152,7 @@ class _Layout:
             return [(x, compose_reshape(y.shape, x.shape, perm))]
         if isinstance(op, ops.REDUCTIONS) and not op.keepdims:  # type: ignore[attr-defined]
             return [(node.output, reduced_perm(perm, op.axes))] if forward else []  # type: ignore[attr-defined]
-        if not is_uniform(op, perm):
+        if not is_uniform(node, perm):
             return []
         rank = node.output.rank
         if len(perm) != rank:
@@ -181,7 +181,7 @@ class _Layout:
         if perm is None and node.outputs[0].rank:
             candidates = [self.alternative[v] for v in tensor_inputs(node) if v in self.alternative]
             perm = candidates[0] if candidates and len(candidates[0]) == node.output.rank else None
-        return perm if perm is not None and is_uniform(node.op, perm) else None
+        return perm if perm is not None and is_uniform(node, perm) else None
 
     def _build_cut(self) -> None:
         for value in self.graph.inputs:

@@ -92,8 +92,12 @@ def tensor_inputs(node: Node) -> list[Value]:
     return node.inputs[:1]
 
 
-def is_uniform(op: Operator, perm: Perm) -> bool:
-    """Whether the operator computes the same when all its tensors' axes are ordered by ``perm``."""
+def is_uniform(node: Node, perm: Perm) -> bool:
+    """Whether the node computes the same when all its tensors' axes are ordered by ``perm``."""
+    op = node.op
+    if isinstance(op, ops.Gather) and node.inputs[1].rank != 1:
+        # other indices than a row of them change the number of axes, as an embedding of tokens does
+        return False
     if op.elementwise or isinstance(op, (*ops.REDUCTIONS, ops.ArgMax, ops.ArgMin)):
         return not isinstance(op, ops.ArgMax | ops.ArgMin) or op.keepdims
     if isinstance(op, ops.GroupNorm):
@@ -117,8 +121,6 @@ def moved(
 ) -> tuple[Operator, list[Value]]:
     """The node's operator for axes ordered by ``perm``, and its inputs (already in that order)."""
     op, at = node.op, inverse(perm)
-    if isinstance(op, ops.Gather) and node.inputs[1].rank != 1:
-        raise ValueError(f"{node.describe()}: only one-dimensional indices keep the rank")
     if isinstance(op, ONE_AXIS):
         return op.with_(axis=at[op.axis]), inputs  # type: ignore[attr-defined]
     if isinstance(op, ops.ArgMax | ops.ArgMin):
