@@ -130,9 +130,14 @@ def _weights(leaves: list[CodeLeaf], shaper: _Shaper) -> tuple[dict[Path, Weight
             path = (*leaf.path, key)
             found[path] = weight
             same = (weight.value, weight.perm, weight.shape)
-            if first.setdefault(same, path) != path:
+            if not _uniform(shaper.graph.weights[weight.value]) and first.setdefault(same, path) != path:
                 ties[path] = first[same]
     return found | shaper.weights, ties
+
+
+def _uniform(array: np.ndarray) -> bool:
+    """Whether all numbers are one: files keep such arrays once for layers that have nothing to do with each other."""
+    return bool(np.all(array == array.flat[0])) if array.size else True
 
 
 class _Shaper:
@@ -215,7 +220,7 @@ class _Shaper:
         else:
             fields = {"shape": tuple(value.shape)}
             self.weights[path] = Weight(value)
-        same = array.size and trained and bool(np.all(array == array.flat[0]))
+        same = array.size and trained and _uniform(array)
         made = Constant(value.dtype, trained, fields, float(array.flat[0]) if same else None)
         kind = f"constant {value.dtype} {trained} {made.fill}"
         return CodeItem((), kind, None, fields, None, _stem(path), path[at:], None, made)
