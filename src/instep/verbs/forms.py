@@ -39,9 +39,18 @@ class Form:
 
 # -- what the frameworks want of a graph -------------------------------------------------------------------------------
 def prepared(graph: Graph, framework: str) -> Graph:
-    """``graph`` in the layout of a framework: channels first for PyTorch, last for Keras and JAX."""
+    """``graph`` in the layout of a framework: channels first for PyTorch, last for Keras and JAX.
+
+    Operators from other packages that its table does not have give way to their decompositions.
+    """
+    from instep.rewrite.driver import run
+    from instep.rewrite.lower import expanding
     from instep.rewrite.pipelines import to_channels_first, to_channels_last
 
+    room, name = _DIALECTS[framework]
+    known = getattr(import_module(f"instep.emit.{room}.dialect"), name).table
+    if any(type(n.op) not in known for n in graph.nodes):
+        graph = run(graph, [expanding(known)])[0]
     if framework != "torch":
         return to_channels_last(graph)[0]
     # a source of PyTorch stays as it is, to the letter
