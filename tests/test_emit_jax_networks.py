@@ -171,3 +171,16 @@ def test_channels_first_are_refused_with_the_way_out() -> None:
         emit.source(graph)
     with pytest.raises(ValueError, match="style must be one of nnx, function, got 'linen'"):
         emit.source(graph, "linen")
+
+
+def test_lists_within_lists_hold_what_they_hold() -> None:
+    """stages.0.1.main.conv, with nothing at stages.0.0: containers within a list within a list."""
+    graph = Graph([Value("x", (1, 4, 4, 3))], input_names=["x"], output_names=["y"])
+    value = graph.inputs[0]
+    for n, scope in enumerate(("stages.0.1.main.conv", "stages.1.0.main.conv", "stages.1.1.conv")):
+        weight = graph.constant(np.full((3, 1, 1, 3), n + 1.0, np.float32), f"{scope}.weight")
+        value = graph.add(ops.Conv2d(layout="NHWC"), [value, weight], scope=scope).output
+        value = graph.add(ops.Add(), [value, graph.inputs[0]], scope="").output
+    graph.outputs = [value]
+    x = np.ones((1, 4, 4, 3), np.float32)
+    close(emit.build(graph)(x), outputs_of(graph, [x]))

@@ -114,12 +114,8 @@ class Style:
             if not tree.listed:
                 text = self.expression(inner)
                 lines.append(self.assign(owner, name, inner.member or Member((name,)), text))
-            if inner.inner and not inner.listed:
+            if inner.inner:
                 lines += self.makers(inner, place)
-            elif inner.listed:
-                nested = [(n, t) for n, t in inner.inner.items() if t.inner and not t.listed]
-                for number, deeper in nested:
-                    lines += self.makers(deeper, f"{place}[{number}]")
         return lines
 
     def expression(self, tree: Tree) -> str:
