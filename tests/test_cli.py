@@ -340,13 +340,18 @@ def test_no_picture_where_pictures_were_promised(model: Any) -> None:
     assert left(model.folder) == {"empty"}
 
 
+def heeding_ctrl_c() -> None:
+    """A shell starts what runs in its background with Ctrl-C ignored, which children inherit: the tests too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
     slow = "\ndef slow():\n    open('begun', 'w').close()\n    time.sleep(60)\n"
     (model.folder / "slow.py").write_text("import time\n" + NETWORK + slow)
     command = [sys.executable, "-m", "instep", "convert", "slow.py:slow", "--input", "1,3,8,8", "-o", "a.tflite"]
     child = subprocess.Popen(
         command, cwd=model.folder, env=model.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=heeding_ctrl_c,
     )  # fmt: skip
     until = time.monotonic() + 60
     while not (model.folder / "begun").exists() and time.monotonic() < until:
@@ -381,7 +386,7 @@ def test_ctrl_c_during_an_import_is_not_lost(model: Any, module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, module, "convert", "careless.py:net", "--input", "1,3,8,8"]
     run = subprocess.run(
         [*command, "-o", "a.tflite"], cwd=model.folder, env=model.environment(), capture_output=True, text=True,
-        timeout=120,
+        timeout=120, preexec_fn=heeding_ctrl_c,
     )  # fmt: skip
     assert run.returncode == 130, run.stderr
     assert "Traceback" not in run.stderr and "nothing was written" in run.stderr

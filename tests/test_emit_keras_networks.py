@@ -135,7 +135,7 @@ def test_code_is_clean_and_short(graphs: dict[str, Graph], tmp_path: Path) -> No
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     text = source(graphs["rlfn_s"])
-    assert len(text.splitlines()) < 100 and text.count("def block(") == 1
+    assert len(text.splitlines()) < 100 and text.count("def rlfb(") == 1
     assert 'layers.Conv2D(48, 3, padding="same"' in text
 
 
