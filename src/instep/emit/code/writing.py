@@ -18,7 +18,7 @@ from instep.emit.code.program import Class, Constant, Member, Program
 from instep.emit.code.statements import constructor, identifier, unique
 from instep.graph.text.fold import Name
 
-__all__ = ["Style", "Tree", "class_name", "one_line", "write"]
+__all__ = ["Style", "Tree", "class_name", "helpers", "members", "one_line", "write"]
 
 
 @dataclass
@@ -197,7 +197,7 @@ def _said(member: Member, argument: str) -> bool:
 def _defaults(made: Class) -> dict[str, str]:
     """The arguments that every layer reading them has a default for, and that default."""
     found: dict[str, set[str]] = {}
-    for member in _members(made):
+    for member in members(made):
         for name, value in member.fields.items():
             default = member.call.defaults.get(name) if member.call is not None else None
             said = repr(default) if isinstance(default, bool | int | float) else ""
@@ -207,7 +207,8 @@ def _defaults(made: Class) -> dict[str, str]:
     return {argument: said for argument, said in alike.items() if said}
 
 
-def _members(made: Class) -> Iterable[Member]:
+def members(made: Class) -> Iterable[Member]:
+    """What a class makes, the elements of rows one by one."""
     for member in made.members:
         yield from member.row or [member]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import math
-from importlib import resources
 from typing import Any
 
 from instep.emit.code.call import NoCode, Rule
+from instep.emit.code.helpers import definitions
 from instep.emit.jax import elementwise, linear, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.jax.functions import function_table
 from instep.emit.jax.table import TABLE, Name
@@ -29,7 +28,12 @@ class Jax:
         #: Flax' layers hold nothing but their own arrays
         self.apart = True
         self.table = table
-        self.prelude = _prelude(("arrays", "modules" if style == "nnx" else "functions"))
+        own = "modules" if style == "nnx" else "functions"
+        self.prelude = definitions(
+            "instep.emit.code.prelude/resize.py",
+            "instep.emit.jax.prelude/arrays.py",
+            f"instep.emit.jax.prelude/{own}.py",
+        )
         #: names that members cannot have: what every nnx.Module has already
         self.reserved = _MODULE if style == "nnx" else frozenset()
 
@@ -55,18 +59,6 @@ def _quoted(text: str) -> str:
     """``text`` in double quotes and ASCII."""
     inner = ascii(text)
     return inner if inner[0] == '"' else '"' + inner[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
-
-
-def _prelude(files: tuple[str, ...]) -> dict[str, str]:
-    """Functions and classes of the files, by name, in order."""
-    found: dict[str, str] = {}
-    for file in files:
-        text = resources.files("instep.emit.jax.prelude").joinpath(f"{file}.py").read_text("utf-8")
-        for item in ast.parse(text).body:
-            if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                first = min([item.lineno, *(d.lineno for d in item.decorator_list)])
-                found[item.name] = "\n".join(text.splitlines()[first - 1 : item.end_lineno])
-    return found
 
 
 NNX = Jax("nnx", TABLE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from instep.emit.code.layout import fitted
-from instep.emit.code.program import Class, Member, Program, program
-from instep.emit.code.writing import helper_source, one_line, write
+from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
+from instep.emit.code.program import Program, program
+from instep.emit.code.writing import helpers, members, one_line, write
 from instep.emit.jax.dialect import FUNCTION, NNX, Jax
 from instep.emit.jax.modules import ModuleStyle
 from instep.emit.jax.pure import FunctionStyle, applied
@@ -44,22 +44,11 @@ def source(graph: Graph, style: str = "nnx") -> str:
 
 def save(graph: Graph, path: str | os.PathLike[str], style: str = "nnx") -> list[Path]:
     """Write the code to ``path`` and the weights beside it as ``.safetensors``, whole or not at all; both paths."""
-    from safetensors.numpy import save_file
-
-    target = Path(path)
-    beside = target.with_suffix(".safetensors")
-    dialect = _dialect(style)
+    target, dialect = Path(path), _dialect(style)
     made = program(graph, dialect)
-    files = [(target, target.with_name(f".{target.name}.part")), (beside, beside.with_name(f".{beside.name}.part"))]
-    try:
-        files[0][1].write_text(_source(made, dialect), "utf-8")
-        save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, files[1][1])
-        for whole, part in files:
-            part.replace(whole)
-    finally:
-        for _, part in files:
-            part.unlink(missing_ok=True)
-    return [target, beside]
+    text = _source(made, dialect)
+    code = (target, lambda part: part.write_text(text, "utf-8"))
+    return written([code, (target.with_suffix(".safetensors"), lambda part: save_arrays(arrays(made), part))])
 
 
 def build(graph: Graph) -> nnx.Module:
@@ -79,7 +68,7 @@ def function(graph: Graph) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 def state(graph: Graph) -> dict[str, np.ndarray]:
     """The weights by the names that they have in the ``.safetensors`` file, the same for both styles."""
-    return _arrays(program(graph, NNX))
+    return arrays(program(graph, NNX))
 
 
 def _dialect(style: str) -> Jax:
@@ -91,29 +80,22 @@ def _dialect(style: str) -> Jax:
 def _live(graph: Graph, dialect: Jax) -> tuple[dict[str, Any], Any]:
     """The namespace of the exported code after it ran, and what its ``load`` makes of the graph's weights."""
     made = program(graph, dialect)
-    module = types.ModuleType("instep_network")
-    module.__file__ = "instep_network.py"
-    exec(compile(_source(made, dialect), "<JAX code by Instep>", "exec"), module.__dict__)
+    space = executed(_source(made, dialect), "JAX code by Instep")
     # instead of a file that it reads, load is given the arrays
-    module.__dict__["load_file"] = dict
-    return module.__dict__, module.__dict__["load"](_arrays(made))
-
-
-def _arrays(made: Program) -> dict[str, np.ndarray]:
-    weights = made.graph.weights
-    return {".".join(p): w.of(weights[w.value]) for p, w in made.weights.items() if p not in made.ties}
+    space["load_file"] = dict
+    return space, space["load"](arrays(made))
 
 
 def _source(made: Program, dialect: Jax) -> str:
     graph = made.graph
-    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    name = name_of(graph)
     if dialect is NNX:
         made.helpers |= {"put", "Undrawn"}
         if any(m.constant and not m.constant.trained and "shape" in m.fields for c in made.classes for m in c.members):
             made.helpers.add("Buffer")
         parts = write(made, ModuleStyle(dialect, made.ties, made.main), name, _NAMES)
         dropouts = any(line.call and line.call.layer == "nnx.Dropout" for c in made.classes for line in c.lines)
-        dropouts = dropouts or any(m.call and m.call.layer == "nnx.Dropout" for c in made.classes for m in _members(c))
+        dropouts = dropouts or any(m.call and m.call.layer == "nnx.Dropout" for c in made.classes for m in members(c))
         load = [
             f"model = nnx.eval_shape(lambda: {made.main.name}(rngs=Undrawn(dropout=1)))",
             "put(model, load_file(path))",
@@ -140,14 +122,10 @@ def _source(made: Program, dialect: Jax) -> str:
         run += fitted(f"print({ready.format(inputs)}.shape)", "    ")
     else:
         run += [*fitted(f"for y in {ready.format(inputs)}:", "    "), "        print(y.shape)"]
-    parts = [helper_source(made.helpers, dialect), *parts, "\n".join(text), "\n".join(run)]
+    parts = [helpers(made, dialect), *parts, "\n".join(text), "\n".join(run)]
     code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
     beside = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
     return f'"""{_doc(graph, name)}"""\n\n{_imports(code)}\n\n{beside}\n\n\n{code}'
-
-
-def _members(made: Class) -> list[Member]:
-    return [inner for member in made.members for inner in (member.row or [member])]
 
 
 def _example(shape: tuple[int, ...], dtype: str) -> str:

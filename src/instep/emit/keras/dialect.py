@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import math
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from instep.emit.code.call import NoCode, Rule
+from instep.emit.code.helpers import definitions
 from instep.emit.keras import elementwise, linear, pools, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.keras.table import TABLE
 from instep.graph.operator import Operator
@@ -17,6 +15,12 @@ __all__ = ["IMPORTS", "KERAS", "Keras"]
 
 #: What the code of the table and of the prelude stands on.
 IMPORTS = "import keras\nimport numpy as np\nfrom keras import layers, ops\n"
+
+_PRELUDE = (
+    "instep.emit.keras.prelude/functions.py",
+    "instep.emit.code.prelude/resize.py",
+    "instep.emit.keras.prelude/layers.py",
+)
 
 
 class Keras:
@@ -28,7 +32,7 @@ class Keras:
 
     @property
     def prelude(self) -> dict[str, str]:
-        return _prelude()
+        return definitions(*_PRELUDE)
 
     def literal(self, value: Any) -> str:
         """Plain data as Python: anything else is refused, so that no name or text of a file becomes code."""
@@ -44,20 +48,6 @@ class Keras:
         if type(value) is str and value.isprintable():
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         raise NoCode(f"{value!r} is no plain data")
-
-
-@cache
-def _prelude() -> dict[str, str]:
-    """Functions and classes of the prelude's files, by name, in order."""
-    found: dict[str, str] = {}
-    for file in ("functions", "layers"):
-        text = resources.files("instep.emit.keras.prelude").joinpath(f"{file}.py").read_text("utf-8")
-        lines = text.splitlines()
-        for item in ast.parse(text).body:
-            if isinstance(item, ast.FunctionDef | ast.ClassDef):
-                first = min([item.lineno, *(d.lineno for d in item.decorator_list)])
-                found[item.name] = "\n".join(lines[first - 1 : item.end_lineno])
-    return found
 
 
 KERAS = Keras()

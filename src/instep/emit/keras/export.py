@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instep.emit.code.call import NoCode
+from instep.emit.code.module import executed, name_of, save_arrays, written
 from instep.emit.code.program import Class, Program, program
 from instep.emit.code.writing import helpers, one_line, write
 from instep.emit.keras.batch import any_batch
@@ -51,21 +51,13 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     made = program(graph, KERAS)
     code, beside = target.with_suffix(".py"), target.with_suffix(".safetensors")
     text = _source(made)
-    wanted: list[tuple[Path, Any]] = []
+    files: list[tuple[Path, Callable[[Path], object]]] = []
     if target.suffix == ".keras":
-        wanted.append((target, lambda part: _run(made, text).save(part)))
+        files.append((target, lambda part: _run(made, text).save(part)))
     if target.suffix == ".py" or "register_keras_serializable" in text:
-        wanted += [(code, lambda part: part.write_text(text, "utf-8")), (beside, lambda part: _weights(made, part))]
-    files = [(whole, whole.with_name(f".part.{whole.name}"), how) for whole, how in wanted]
-    try:
-        for _, part, how in files:
-            how(part)
-        for whole, part, _ in files:
-            part.replace(whole)
-    finally:
-        for _, part, _ in files:
-            part.unlink(missing_ok=True)
-    return [whole for whole, _, _ in files]
+        files.append((code, lambda part: part.write_text(text, "utf-8")))
+        files.append((beside, lambda part: save_arrays(_arrays(made), part)))
+    return written(files)
 
 
 def build(graph: Graph) -> keras.Model:
@@ -80,16 +72,8 @@ def state(graph: Graph) -> dict[str, np.ndarray]:
 
 
 def _run(made: Program, text: str) -> Any:
-    module = types.ModuleType("instep_network")
-    module.__file__ = "instep_network.py"
-    exec(compile(text, "<Keras code by Instep>", "exec"), module.__dict__)
-    return module.put(module.build(), _arrays(made))
-
-
-def _weights(made: Program, path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, path)
+    space = executed(text, "Keras code by Instep")
+    return space["put"](space["build"](), _arrays(made))
 
 
 def _arrays(made: Program) -> dict[str, np.ndarray]:
@@ -113,7 +97,7 @@ def _constants(made: Class, above: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 def _source(made: Program) -> str:
     graph = made.graph
-    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    name = name_of(graph)
     made.helpers.add("put")
     if any(m.constant and "value" not in m.fields for c in made.classes for m in c.members):
         made.helpers.add("Parameter")

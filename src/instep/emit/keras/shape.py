@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from instep.emit.code.call import Call
+from instep.emit.code.indexing import first_part, open_shape, sliced
 from instep.emit.keras.table import claims, expression, layer, writes
 from instep.graph import Graph, Node, ops
 
@@ -11,11 +12,7 @@ __all__: list[str] = []
 
 @writes(ops.Reshape)
 def reshape(node: Node, graph: Graph) -> Call:
-    """The first axis is left open, so that most code takes any batch."""
-    x, shape = node.inputs[0], tuple(node.op.shape)
-    if x.rank and shape and x.size and x not in graph.weights:
-        shape = (-1, *shape[1:])
-    return expression(node, "ops.reshape({0}, {shape})", shape=shape)
+    return expression(node, "ops.reshape({0}, {shape})", shape=open_shape(node, graph))
 
 
 @writes(ops.Permute)
@@ -25,25 +22,9 @@ def permute(node: Node, graph: Graph) -> Call:
 
 @writes(ops.Slice)
 def cut(node: Node, graph: Graph) -> Call:
-    """``x[:, 1:3]``: which axes are cut is code, where is fields."""
-    op, x = node.op, node.inputs[0]
-    parts, fields = [], {}
-    for axis, (start, stop, step, size) in enumerate(zip(op.starts, op.stops, op.steps, x.shape, strict=True)):
-        if (start, stop, step) == (0, size, 1):
-            parts.append(":")
-            continue
-        fields |= {f"start{axis}": start, f"stop{axis}": stop}
-        parts.append(f"{{start{axis}}}:{{stop{axis}}}")
-        if step != 1:
-            fields[f"step{axis}"] = step
-            parts[-1] += f":{{step{axis}}}"
-    while parts and parts[-1] == ":":
-        parts.pop()
-    if len(parts) == 1:
-        parts.append("...")  # Keras takes no slice that is alone
-    elif len(parts) > 2 and set(parts[:-1]) == {":"} and len(parts) == x.rank:
-        parts = ["...", parts[-1]]
-    return expression(node, f"{{0}}[{', '.join(parts)}]" if parts else "{0}", **fields)
+    # Keras takes no slice that is alone
+    code, fields = sliced(node, alone=False)
+    return expression(node, code, **fields)
 
 
 @writes(ops.Concat)
@@ -108,7 +89,5 @@ def gather(node: Node, graph: Graph) -> Call:
 
 @writes(ops.TakeAlong)
 def take_along(node: Node, graph: Graph) -> Call:
-    (x, indices), axis = node.inputs, node.op.axis
-    cut = [":" if a == axis or n == m else f":{n}" for a, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True))]
-    part = f"{{0}}[{', '.join(cut)}]" if set(cut) != {":"} else "{0}"
-    return expression(node, f"ops.take_along_axis({part}, {{1}}, axis={{axis}})", axis=axis)
+    code = f"ops.take_along_axis({first_part(node)}, {{1}}, axis={{axis}})"
+    return expression(node, code, axis=node.op.axis)

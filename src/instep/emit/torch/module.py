@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from instep.emit.code.call import Call
 from instep.emit.code.layout import fitted
+from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
 from instep.emit.code.program import Class, Constant, Member, Program, program
 from instep.emit.code.writing import Style, Tree, helpers, one_line, write
 from instep.emit.torch.dialect import TORCH
@@ -82,21 +82,11 @@ def source(graph: Graph) -> str:
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     """Write the code to ``path`` and the weights beside it as ``.safetensors``, whole or not at all; both paths."""
-    from safetensors.numpy import save_file
-
     target = Path(path)
-    beside = target.with_suffix(".safetensors")
     made = program(graph, TORCH)
-    files = [(target, target.with_name(f".{target.name}.part")), (beside, beside.with_name(f".{beside.name}.part"))]
-    try:
-        files[0][1].write_text(_source(made), "utf-8")
-        save_file({k: np.ascontiguousarray(a) for k, a in _arrays(made).items()}, files[1][1])
-        for whole, part in files:
-            part.replace(whole)
-    finally:
-        for _, part in files:
-            part.unlink(missing_ok=True)
-    return [target, beside]
+    text = _source(made)
+    code = (target, lambda part: part.write_text(text, "utf-8"))
+    return written([code, (target.with_suffix(".safetensors"), lambda part: save_arrays(arrays(made), part))])
 
 
 def build(graph: Graph) -> nn.Module:
@@ -104,29 +94,22 @@ def build(graph: Graph) -> nn.Module:
     import torch
 
     made = program(graph, TORCH)
-    module = types.ModuleType("instep_network")
-    module.__file__ = "instep_network.py"
-    exec(compile(_source(made), "<PyTorch code by Instep>", "exec"), module.__dict__)
-    model = getattr(module, made.main.name)()
-    arrays = {k: torch.from_numpy(np.array(a)) for k, a in _arrays(made).items()}
-    arrays |= {".".join(second): arrays[".".join(first)] for second, first in made.ties.items()}
-    model.load_state_dict(arrays)
+    text = _source(made)
+    model = executed(text, "PyTorch code by Instep")[made.main.name]()
+    tensors = {k: torch.from_numpy(np.array(a)) for k, a in arrays(made).items()}
+    tensors |= {".".join(second): tensors[".".join(first)] for second, first in made.ties.items()}
+    model.load_state_dict(tensors)
     return model.eval()
 
 
 def state(graph: Graph) -> dict[str, np.ndarray]:
     """The weights as the module's ``load_state_dict`` takes them."""
-    return _arrays(program(graph, TORCH))
-
-
-def _arrays(made: Program) -> dict[str, np.ndarray]:
-    weights = made.graph.weights
-    return {".".join(p): w.of(weights[w.value]) for p, w in made.weights.items() if p not in made.ties}
+    return arrays(program(graph, TORCH))
 
 
 def _source(made: Program) -> str:
     graph = made.graph
-    name = str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    name = name_of(graph)
     classes = write(made, TorchStyle(made), name, _NAMES)
     main = made.main.name
     shared = [(".".join(b), ".".join(a)) for b, a in made.ties.items()]
