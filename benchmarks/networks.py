@@ -215,25 +215,34 @@ def _elsr() -> list[Network]:
     return [Network("elsr", "elsr", build, lambda _module: (noise(1, 3, 180, 320, high=255.0),), 255.0, 4)]
 
 
-SUITES = ("elsr", "checkpoints", "ntire", "timm", "transformers", "timm-large")
+def _huge() -> list[Network]:
+    """Weights of 2.3 GB, beyond what a FlatBuffer addresses: they lie behind it in the file."""
+
+    def build() -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(17_000, 17_000, bias=False) for _ in range(2)]
+        return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]).eval()
+
+    return [Network("huge", "linear_17000", build, lambda _module: (noise(1, 17_000),))]
+
+
+_SUITES: dict[str, Callable[[str | None], list[Network]]] = {
+    "elsr": lambda _: _elsr(),
+    "checkpoints": lambda _: _checkpoints(),
+    "ntire": lambda place: _ntire(ntire_dir(place)),
+    "timm": lambda _: _timm(large=False),
+    "transformers": lambda _: _transformers(),
+    "timm-large": lambda _: _timm(large=True),
+    "huge": lambda _: _huge(),
+}
+SUITES = tuple(_SUITES)
 
 
 def suite(name: str, ntire: str | None = None) -> list[Network]:
     """The networks of a suite. ValueError for an unknown name."""
-    match name:
-        case "timm":
-            return _timm(large=False)
-        case "timm-large":
-            return _timm(large=True)
-        case "transformers":
-            return _transformers()
-        case "ntire":
-            return _ntire(ntire_dir(ntire))
-        case "checkpoints":
-            return _checkpoints()
-        case "elsr":
-            return _elsr()
-    raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+    if name not in _SUITES:
+        raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+    return _SUITES[name](ntire)
 
 
 def find(suite_name: str, name: str, ntire: str | None = None) -> Network:
