@@ -107,22 +107,50 @@ def expand_matmul(b: Build, target: Target) -> bool:
     return wide != [left, right] and b.done(op, *wide)
 
 
-@clearing("the products of a batch do not see each other: they may be computed in parts and joined")
+@clearing("a matrix product may be computed in parts: its matrices, its columns, or the terms of its sums")
 def split_products(b: Build, target: Target) -> bool:
-    """So many parts that the right operand's rows, in bundles of four, fit into a texture."""
+    """So many parts that the right operand's rows, in bundles of four, and its columns fit into a texture."""
     op = b.node.op
     if not isinstance(op, ops.MatMul):
         return False
     left, right = b.node.inputs
-    count, inner = math.prod(right.shape[:-2]), math.ceil(right.shape[-1 if op.transpose_b else -2] / 4)
-    if math.prod(left.shape[:-2]) != count or inner * count <= TEXTURE_ROWS or inner > TEXTURE_ROWS:
+    count, batch = math.prod(right.shape[:-2]), b.node.output.shape[:-2]
+    if math.prod(left.shape[:-2]) != count:
         return False
-    each = math.ceil(count / math.ceil(count * inner / TEXTURE_ROWS))
+    rows, columns = (right.rank - 1, right.rank - 2) if op.transpose_b else (right.rank - 2, right.rank - 1)
+    if right.shape[columns] > 4 * TEXTURE_ROWS:
+        if right.shape[rows] == 1 and left.shape[:-2] == right.shape[:-2]:
+            return _outer(b)
+        spans = _spans(right.shape[columns], 4 * TEXTURE_ROWS)
+        return b.stand(join(b, [b.add(op, left, b.slice(right, columns, *span)) for span in spans], len(batch) + 1))
+    inner = math.ceil(right.shape[rows] / 4)
+    if inner > TEXTURE_ROWS:
+        terms = left.rank - 2 if op.transpose_a else left.rank - 1
+        spans = _spans(right.shape[rows], 4 * TEXTURE_ROWS)
+        sums = [b.add(op, b.slice(left, terms, *span), b.slice(right, rows, *span)) for span in spans]
+        for part in sums[1:]:
+            sums[0] = b.add(ops.Add(), sums[0], part)
+        return b.stand(sums[0])
+    if inner * count <= TEXTURE_ROWS:
+        return False
     values = [b.reshape(v, (1, count, *v.shape[-2:])) for v in (left, right)]
-    products = [
-        b.add(op, *(b.slice(v, 1, start, min(start + each, count)) for v in values)) for start in range(0, count, each)
-    ]
+    spans = _spans(count, TEXTURE_ROWS // inner)
+    products = [b.add(op, *(b.slice(v, 1, *span) for v in values)) for span in spans]
     return b.done(ops.Reshape(b.node.output.shape), join(b, products, 1))
+
+
+def _spans(size: int, most: int) -> list[tuple[int, int]]:
+    """(start, stop) of equal parts of at most ``most``; the last may be smaller."""
+    each = math.ceil(size / math.ceil(size / most))
+    return [(start, min(start + each, size)) for start in range(0, size, each)]
+
+
+def _outer(b: Build) -> bool:
+    """A column times a row: every pair of elements multiplied."""
+    left, right = b.node.inputs
+    *batch, height, width = b.node.output.shape
+    column, row = b.reshape(left, (*batch, height, 1)), b.reshape(right, (*batch, 1, width))
+    return b.done(ops.Mul(), column, row)
 
 
 @clearing("axes of size 1 in front change no product")
