@@ -80,6 +80,10 @@ def converted(captured: Any, plain: Path, ours: Path, picture: Any, image: Path 
     }
 
 
+#: Seconds for one network under proof: software renders an attention over 4096 places in minutes.
+PATIENCE = 1500.0
+
+
 def proved(captured: Any, path: Path, sets: Sequence[Any], *, locate: bool) -> dict[str, Any]:
     """The verdict of the proof on the engine, on the outputs; with ``locate`` also the operator to blame."""
     from instep.verify import on_engine
@@ -98,6 +102,7 @@ def proved(captured: Any, path: Path, sets: Sequence[Any], *, locate: bool) -> d
 
     subject = Watched.load(path, captured.reference, graph=captured.graph, sets=sets)
     subject.engines = (TARGET,)
+    subject.timeout = PATIENCE
     try:
         verdict = judge(captured.reference, subject, sets, graph=captured.graph, draws=1, only=set(), explain=False,
                         arithmetic=arithmetic_of(TARGET))  # fmt: skip

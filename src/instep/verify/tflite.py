@@ -72,6 +72,8 @@ class TfliteSubject:
         #: the file that is run: ``path``, or a copy of it whose further outputs are the tensors ``shown``
         self.ran: str | Path = path
         self.shown: tuple[str, ...] = ()
+        #: seconds that an engine may take for all inputs
+        self.timeout = 300.0
         #: what an engine said on stderr though it ran: never a good sign
         self.complaints: list[str] = []
         self._begun: tuple[tuple[int, ...], threading.Thread, dict[str, Any]] | None = None
@@ -129,7 +131,7 @@ class TfliteSubject:
         def work() -> None:
             try:
                 jobs = [self._job(engine, given, handed) for engine in self.engines]
-                box["results"] = run_jobs(jobs)
+                box["results"] = run_jobs(jobs, timeout=self.timeout)
             except Exception as error:
                 box["error"] = error
 
