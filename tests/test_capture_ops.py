@@ -277,6 +277,35 @@ def _views_see_changes(x: torch.Tensor) -> Any:
     return flat + 0, y, rest.relu_(), flat
 
 
+def _hue(x: torch.Tensor) -> torch.Tensor:
+    """As RGB is turned into hue: what a mask picks goes through arithmetic and back through the same mask."""
+    value, low = x.max(1)[0], x.min(1)[0]
+    hue = torch.empty(x.shape[0], *x.shape[2:])
+    hue[x[:, 2] == value] = 4.0 + ((x[:, 0] - x[:, 1]) / (value - low))[x[:, 2] == value]
+    hue[x[:, 1] == value] = (2.0 + (x[:, 2] / 3)[x[:, 1] == value]) % 6
+    hue[x[:, 0] == value] = -x[:, 0][x[:, 0] == value].abs()
+    hue[x[:, 3] == value] = 0.5
+    hue[low > 0] *= 2
+    return hue
+
+
+def _bool_put_behind(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    y[:, x[0] > 0] = 0.25
+    y[..., x[0, 0, 0] > 0] = x[0, 0, 0].mean()
+    return y
+
+
+def _mask_grows(x: torch.Tensor) -> torch.Tensor:
+    """Picked vectors take another one, and a number, from all; the mask stands behind a whole axis."""
+    y, mask = x.clone(), x[0, :, :, 0] > 0
+    picked = x[:, mask]
+    picked += 1
+    picked = torch.maximum(picked, x[0, 0, 0]) * x.mean()
+    y[:, mask] = picked.to(torch.float64).float()
+    return y
+
+
 INDEXING = {
     "list": lambda x: x[:, [2, 0, -1]],
     "two": lambda x: x[:, [0, 1], [2, 3]],
@@ -294,11 +323,20 @@ INDEXING = {
     "index_put_add": lambda x: x.index_put((torch.tensor([1]),), x[0], accumulate=True),
     "mask_put": lambda x: torch.where(x > 0, x, x).masked_fill_(x > 1, 0.0),
     "bool_put": lambda x: x.clone().index_put_((x > 0,), torch.tensor(0.25)),
+    "bool_put_row": lambda x: x.clone().index_put_((x[..., 0] > 0,), x.mean()),
+    "bool_put_behind": _bool_put_behind,
+    "bool_put_vector": lambda x: x.clone().index_put_((x[:, :, :, 0] > 0,), torch.arange(10.0)),
+    "mask_written_back": _hue,
+    "mask_grows": _mask_grows,
     "slice_scatter": lambda x: x.slice_scatter(x[:, :2] * 2, 1, 0, 4, 2),
     "select_scatter": lambda x: x.select_scatter(x[:, 0] * 2, 1, -1),
     "diagonal_scatter": lambda x: x[0, 0, :, :9].diagonal_scatter(torch.zeros(9)),
     "scatter": lambda x: x.scatter(1, torch.zeros(2, 1, 9, 10, dtype=torch.int64), 0.5),
     "scatter_source": lambda x: x.scatter(3, torch.tensor([1, 4]).expand(2, 4, 9, 2), x[..., 5:]),
+    "one_hot_by_scatter": lambda x: torch.zeros_like(x).scatter_(1, x.argmax(1, keepdim=True), 1.0),
+    "scatter_two": lambda x: x.scatter(1, x.topk(2, 1)[1], x[:, 1:3]),
+    "scatter_add_computed": lambda x: x.scatter_add(-1, x.topk(3, -1)[1], x[..., :3]),
+    "empty_parts": lambda x: torch.cat([x, x.new_empty(2, 0, 9, 10), torch.empty(0), x * 2], 1),
     "index_fill": lambda x: x.index_fill(1, torch.tensor([0, 3]), 0.5),
     "index_copy": lambda x: x.index_copy(1, torch.tensor([3, 0]), x[:, 1:3]),
     "copy": lambda x: (x * 1).copy_(x[:1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,57 @@ def test_refusal_of_data_dependent_control_flow_prints_no_trace(capsys: pytest.C
         capture(Branch(), inputs=[(1, 3, 4, 4)])
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[x > 0],
+        lambda x: x[x > 0].sum() + x,
+        lambda x: x.clone().index_put_((x > 0,), x[x > 1]),
+        lambda x: x.clone().index_put_((x > 0,), x[x > 0].cumsum(0)),
+        lambda x: x * (x[x > 0].shape[0] * 2),
+    ],
+    ids=["returned", "summed", "another mask", "not element by element", "counted"],
+)
+def test_refusal_of_what_a_mask_picks(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(CaptureError, match=r"test_capture_sources\.py:\d+.*the data of a tensor"):
+        capture(Function(function), inputs=[(1, 3, 4, 4)])
+
+
+class Merging(nn.Module):
+    """Merges its two branches into one convolution on each call, as SPAN does (Wan et al., 2024)."""
+
+    def __init__(self, again: bool = False) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.merged = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3)
+        self.kept = None
+        self.again = again
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = self.merged.weight.data.clone() if self.again else 0
+        self.kept = self.wide.weight.data.clone() + nn.functional.pad(self.narrow.weight.data, (1, 1, 1, 1)) + own
+        self.merged.weight.data = self.kept.contiguous()
+        bias = self.wide.get_parameter("bias").data + self.narrow.get_parameter("bias").data
+        self.merged.get_parameter("bias").data = bias
+        return self.merged(x)
+
+
+def test_weights_that_forward_merges_are_merged() -> None:
+    network = Merging()
+    captured = agree(network, [(1, 3, 6, 6)])
+    assert [n.op.name for n in captured.graph.nodes] == ["Conv2d"]
+    assert "data" not in vars(torch.Tensor)
+    x = torch.randn(1, 3, 6, 6)
+    with torch.no_grad():
+        both = network.wide(x) + network.narrow(x[..., 1:-1, 1:-1])
+        torch.testing.assert_close(network(x), both)
+    assert any("'merged.weight' and 1 more" in note for note in captured.notes)
+
+
+def test_refusal_of_weights_that_grow_with_every_call() -> None:
+    with pytest.raises(CaptureError, match=r"'merged\.weight' on every call"):
+        capture(Merging(again=True), inputs=[(1, 3, 6, 6)])
 
 
 def test_refusal_of_a_scripted_module_names_it() -> None:

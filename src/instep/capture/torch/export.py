@@ -15,6 +15,7 @@ import torch.export._trace  # what torch.export.export imports on its first call
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.places import short_path
+from instep.capture.torch.settle import data_as_steps, settle, untraceable_data
 from instep.capture.torch.source import Loaded
 from instep.capture.torch.tracing import swift, user_file
 from instep.graph.operator import Spec
@@ -31,7 +32,16 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
     args, kwargs = example_inputs(loaded, inputs)
     try:
         with _inference(module), swift(), torch.no_grad():
-            return torch.export.export(module, args, kwargs or None, strict=False)
+            try:
+                return torch.export.export(module, args, kwargs or None, strict=False)
+            except RuntimeError as error:
+                if not untraceable_data(error):
+                    raise
+            if own := settle(module, args, kwargs):
+                some = f"'{own[0]}'" + (f" and {len(own) - 1} more" if own[1:] else "")
+                notes.append(f"forward() computes parameters of its own ({some}); they were computed once")
+            with data_as_steps():
+                return torch.export.export(module, args, kwargs or None, strict=False)
     except CaptureError:
         raise
     except Exception as error:

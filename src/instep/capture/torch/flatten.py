@@ -5,14 +5,16 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
 from instep.capture.base import CaptureError
+from instep.capture.torch.masked import Picked, Sameness, full_shape, is_each, is_pick, mask_shape
 from instep.capture.torch.places import place_of
-from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, steps_in
+from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, refuse_random, steps_in
 
 __all__ = ["flatten"]
 
@@ -39,6 +41,13 @@ class _Slot:
             parent.children.append(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A number that depends on data. PyTorch's own checks may ask for it; a step that computes with it is refused."""
+
+    place: str
+
+
 def flatten(exported: Any) -> Program:
     """Flatten a torch.export ExportedProgram. Raises CaptureError for what cannot be made pure."""
     return _Flattener(exported).run()
@@ -52,6 +61,7 @@ class _Flattener:
         self.names: set[str] = set()
         self.notes: list[str] = []
         self.tied: dict[Any, Step] = {}
+        self.sameness = Sameness()
 
     def run(self) -> Program:
         exported = self.exported
@@ -78,6 +88,8 @@ class _Flattener:
             k += 1
             if isinstance(slot, _Slot):
                 outputs.append((name, self._read(slot)))
+            elif isinstance(slot, Picked):
+                raise CaptureError(_DATA_DEPENDENT.format(place=f"output '{name}', from {slot.mask.place},"))
             else:
                 self.notes.append(f"output '{name}' is the constant {slot!r}, not a tensor; left out")
         if not outputs:
@@ -179,6 +191,8 @@ class _Flattener:
         """Slots → their current steps."""
         if isinstance(arg, _Slot):
             return self._read(arg)
+        if isinstance(arg, Picked):
+            return arg.all
         if type(arg) in (list, tuple):
             return type(arg)(self._steps(a) for a in arg)
         if isinstance(arg, dict):
@@ -200,9 +214,16 @@ class _Flattener:
         scope, origin = place_of(node)
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher_order(name, args, kwargs, scope, origin)
+        unknown = next((a for a in (*args, *kwargs.values()) if isinstance(a, _Unknown)), None)
         if not isinstance(target, torch._ops.OpOverload):
-            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
+            return unknown or _Unknown(Step("call", node.name, scope=scope, origin=origin).place)
+        if unknown is not None:
+            raise CaptureError(_DATA_DEPENDENT.format(place=unknown.place))
         val = node.meta.get("val")
+        picked = [a for a in (*args, *kwargs.values()) if isinstance(a, Picked)]
+        if picked or is_pick(target, args, val):
+            at = Step("call", node.name, val=val, scope=scope, origin=origin)
+            return self._masked(target, args, kwargs, picked, at)
         if isinstance(val, torch.Tensor) and any(not isinstance(d, int) for d in val.shape):
             raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
         if target._schema.is_mutable:
@@ -261,10 +282,54 @@ class _Flattener:
         env = dict(zip(placeholders, args[position + 1 :], strict=True))
         return list(self._walk(inner, env))
 
+    # -- masks ---------------------------------------------------------------------------------------------------
+    def _masked(self, target: Any, args: Any, kwargs: Any, picked: list[Picked], at: Step) -> Any:
+        """``x[mask]``, an element-wise operator on such values, or ``y[mask] = value`` (see ``masked``)."""
+        if not picked:
+            return Picked(self._read(args[0]), tuple(None if i is None else self._read(i) for i in args[1]))
+        if target is aten.sym_size.int:
+            return _Unknown(at.place)
+        pure = functional(target) if target._schema.is_mutable else None
+        if str(pure or target).startswith("aten.index_put.") and args[2] is picked[0] and True not in args[3:]:
+            step = self._put(args[0], args[1], picked[0], at)
+            if pure is None:
+                return _Slot(step)
+            self._write(args[0], step)
+            return args[0]
+        others = [s.val for s in steps_in(self._steps([a for a in args if not isinstance(a, Picked)]))]
+        shape = full_shape(picked, others) if is_each(target, pure) else None
+        if shape is None or not all(self._same(picked[0].indices, p.indices) for p in picked):
+            raise CaptureError(_DATA_DEPENDENT.format(place=at.place))
+        val = torch.empty(shape, dtype=at.val.dtype, device="meta")
+        step = self._emit(pure or target, self._steps(args), self._steps(kwargs), at.name, val, at.scope, at.origin)
+        if pure is not None and isinstance(args[0], Picked):
+            step.cast = args[0].all.val.dtype
+            args[0].all = step
+            return args[0]
+        return Picked(step, picked[0].indices)
+
+    def _put(self, slot: _Slot, indices: Sequence[Any], picked: Picked, at: Step) -> Step:
+        """``slot`` with what ``picked`` holds where its mask is true; both must go by the same mask."""
+        own = [None if i is None else self._read(i) for i in indices]
+        if len(own) != len(picked.indices) or not self._same(own, picked.indices):
+            raise CaptureError(_DATA_DEPENDENT.format(place=at.place))
+        old = self._read(slot)
+        shape = mask_shape(picked, old.val.dim())
+        flags = torch.empty(shape, dtype=torch.bool, device="meta")
+        place = at.scope, at.origin
+        mask = self._emit(aten.reshape.default, (picked.mask, shape), {}, f"{at.name}_mask", flags, *place)
+        step = self._emit(aten.where.self, (mask, picked.all, old), {}, at.name, old.val, *place)
+        step.cast = old.val.dtype
+        return step
+
+    def _same(self, a: Sequence[Step | None], b: Sequence[Step | None]) -> bool:
+        return self.sameness.same(a, b, self.steps)
+
     # -- memory --------------------------------------------------------------------------------------------------
     def _mutate(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Any:
         pure = functional(target)
         if pure is None or not isinstance(args[0], _Slot):
+            refuse_random(Step("call", name, target, scope=scope, origin=origin))
             raise CaptureError(
                 f"'{scope}' ({origin}) changes a tensor in place with {target}, which has no pure form; "
                 "use the out-of-place operator"

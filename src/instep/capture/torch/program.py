@@ -15,6 +15,7 @@ __all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "re
 
 #: What a step depends on: nothing (constants), parameters or buffers of the state_dict, or the network's inputs.
 FREE, PARAM, INPUT = 0, 1, 2
+_UNWRITTEN = ("aten.empty", "aten.new_empty")
 
 
 @dataclass(eq=False, slots=True)
@@ -98,6 +99,8 @@ def call(step: Step, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
         args, kwargs = _widen(args), _widen(kwargs)
     target = in_double(step.target) if dtype is torch.float64 else step.target
     result = target(*args, **kwargs)
+    if str(step.target).startswith(_UNWRITTEN):
+        result = torch.zeros_like(result)  # what memory held before does not belong into a file
     if step.cast is not None and isinstance(result, torch.Tensor):
         want = step.cast
         if dtype is torch.float64 and want.is_floating_point:

@@ -21,6 +21,7 @@ import instep
 __all__ = ["paused_garbage_collection", "swift", "user_file"]
 
 _LIBRARY = os.path.join(os.path.dirname(torch.__file__), "")
+_TALKATIVE = ("torch.export", "torch._export", "torch.fx", "torch._dynamo", "torch._subclasses")
 _OWN = os.path.join(os.path.dirname(instep.__file__), "")
 
 
@@ -99,7 +100,7 @@ def paused_garbage_collection() -> Iterator[None]:
 @contextlib.contextmanager
 def swift() -> Iterator[None]:
     """While inside, torch.export takes source lines cheaply, generates no code and says nothing."""
-    levels = {n: logging.getLogger(n).level for n in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")}
+    levels = {n: logging.getLogger(n).level for n in _TALKATIVE}
     for name in levels:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

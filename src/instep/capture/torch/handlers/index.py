@@ -186,10 +186,13 @@ def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulat
 @handles("index_put", "_unsafe_index_put")
 def index_put(b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
     values = b.cast(values, x.dtype)
-    if len(indices) == 1 and indices[0] is not None and indices[0].dtype == "bool" and values.size == 1:
-        mask = b.reshape(indices[0], indices[0].shape + (1,) * (x.rank - indices[0].rank))
-        new = b(ops.Add(), x, values) if accumulate else values
-        return b(ops.Where(), mask, b.expand(b.reshape(new, new.shape if accumulate else (1,) * x.rank), x.shape), x)
+    mask = indices[-1]
+    if mask is not None and mask.dtype == "bool" and all(i is None for i in indices[:-1]):
+        behind = x.rank - len(indices) + 1 - mask.rank
+        if values.size == 1 or values.rank <= behind:
+            mask = b.reshape(mask, (1,) * (len(indices) - 1) + mask.shape + (1,) * behind)
+            values = b.reshape(values, (1,) * x.rank if values.size == 1 else values.shape)
+            return b(ops.Where(), mask, b(ops.Add(), x, values) if accumulate else values, x)
     picks = _expanded(b, x, indices)
     arrays = [None if p is None else b.array(p) for p in picks]
     if any(p is not None and a is None for p, a in zip(picks, arrays, strict=True)):
@@ -222,9 +225,11 @@ def index_fill(b: Builder, x: Value, dim: int, index: Value, value: Any) -> Valu
 @handles("scatter", "scatter_add")
 def scatter(b: Builder, x: Value, dim: int, index: Value, source: Any, **_: Any) -> Value:
     array = b.array(index)
-    if array is None or _.get("reduce"):
-        raise b.fail("scatter at computed places, or with a reduction")
     axis = dim % x.rank
+    if _.get("reduce"):
+        raise b.fail("scatter with a reduction")
+    if array is None:
+        return _scattered_at(b, x, axis, index, source)
     grid: list[Any] = list(np.indices(array.shape))
     grid[axis] = array
     places = np.arange(x.size).reshape(x.shape)[tuple(grid)]
@@ -235,6 +240,24 @@ def scatter(b: Builder, x: Value, dim: int, index: Value, source: Any, **_: Any)
         for a, n in enumerate(array.shape):
             values = b.slice(values, a, 0, n)
     return _put_flat(b, x, places, values, "scatter_add" in str(b.step.target))
+
+
+def _scattered_at(b: Builder, x: Value, axis: int, index: Value, source: Any) -> Value:
+    """scatter at computed places: one comparison of the places with all places for each index along the axis.
+
+    ``zeros.scatter(1, index, 1)`` makes one-hot codes so. The last writer wins, as on one thread.
+    """
+    writes, rest = index.shape[axis], [n for a, n in enumerate(x.shape) if a != axis]
+    if writes > 8 or [n for a, n in enumerate(index.shape) if a != axis] != rest:
+        raise b.fail("scatter at computed places with more than 8 of them a row, or not for every row")
+    added = "scatter_add" in str(b.step.target)
+    places = np.arange(x.shape[axis], dtype=index.dtype).reshape([-1 if a == axis else 1 for a in range(x.rank)])
+    every = b.constant(places, "places")
+    for i in range(writes):
+        here = b(ops.Equal(), b.slice(index, axis, i, i + 1), every)
+        new = b.slice(source, axis, i, i + 1) if isinstance(source, Value) else b.scalar(source, x.dtype)
+        x = b(ops.Where(), here, b(ops.Add(), x, new) if added else new, x)
+    return x
 
 
 # -- triangles and diagonals -------------------------------------------------------------------------------------

@@ -97,8 +97,8 @@ def repeat_interleave(
 
 @handles("cat", "concat", "concatenate")
 def cat(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:
-    # torch drops legacy empty 1-d tensors
-    parts = [b.cast(v, b.dtype()) for v in tensors if v.shape != (0,)]
+    # what has no elements adds none: placeholders of no channels, and torch's legacy empty 1-d tensors
+    parts = [b.cast(v, b.dtype()) for v in tensors if v.size] or [tensors[0]]
     return b.concat(parts, dim % parts[0].rank)
 
 
