@@ -20,9 +20,10 @@ def capture(
 ) -> Captured:
     """Capture ``source`` as a Graph in its own layout, with a reference that runs the source framework.
 
-    ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a live ``keras.Model``, a ``.pt2``,
-    ``.keras``, ``.h5``, ``.tflite``, ``.yaml`` or ``.json`` file, or ``"zoo:NAME"``.
+    ``source``: a ``torch.nn.Module``, a live ``keras.Model``, ``"package.module:factory"`` or ``"file.py:factory"``
+    (called with ``args``) that give one of these, a ``"file.py"`` with a function ``load`` (exported code),
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2``, ``.keras``, ``.h5``,
+    ``.tflite``, ``.yaml`` or ``.json`` file, or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors; for a text also a TensorFlow checkpoint.
     ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
     such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
@@ -44,6 +45,15 @@ def capture(
 
     if is_text_source(source):
         return capture_text(source, weights=weights, inputs=inputs, args=args, seed=seed)
+    from instep.capture.python import find, is_python_source
+
+    if is_python_source(source):
+        found = find(source, args, seed, weights)
+        if is_keras_source(found.network):
+            from instep.capture.keras.capture import capture_keras
+
+            return capture_keras(found, weights=weights, inputs=inputs, seed=seed)
+        source = found
     from instep.capture.torch.capture import capture_torch
 
     return capture_torch(source, weights=weights, inputs=inputs, args=args, seed=seed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
 from instep.graph import Graph, Spec
 
-__all__ = ["CaptureError", "Captured", "Reference"]
+__all__ = ["CaptureError", "Captured", "Found", "Reference"]
 
 
 class CaptureError(ValueError):
@@ -40,3 +41,19 @@ class Captured:
     source: str = ""
     #: seconds of the parts: "load" (building the module), "export" (torch.export), "convert" (into the Graph)
     seconds: dict[str, float] = field(default_factory=dict)
+    #: what can be run beside what was captured of it: a file, a live model; None where ``reference`` runs the source
+    origin: Any = None
+
+
+@dataclass
+class Found:
+    """What the Python code that ``text`` names gave: a network of PyTorch or Keras, the code's module, notes."""
+
+    text: str
+    network: Any
+    space: ModuleType
+    #: the shapes of its inputs, where the file beside exported code tells them
+    shapes: list[tuple[int, ...]] | None = None
+    notes: list[str] = field(default_factory=list)
+    #: the file that can be run beside what is captured, where it is one that does without its factory's arguments
+    file: str | None = None

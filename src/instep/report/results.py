@@ -63,6 +63,8 @@ class Conversion:
     report: str | None = None
     target: str | None = None
     violations: list[dict[str, Any]] = field(default_factory=list)
+    #: the frameworks that reading the source brought in, as people call them
+    imported: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

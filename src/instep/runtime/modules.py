@@ -10,7 +10,7 @@ from typing import Any
 
 from instep.runtime.engines import FRAMEWORKS, available
 
-__all__ = ["FACTS", "engine_for", "module_facts", "stamp"]
+__all__ = ["FACTS", "engine_for", "framework_of", "module_facts", "stamp"]
 
 #: The member of a ``.keras`` or ``.pt2`` file, and the key of a ``.safetensors`` file's metadata, that holds the facts.
 FACTS = "instep"
@@ -74,14 +74,26 @@ def engine_for(path: str | Path) -> str:
     ValueError for a source file that imports none of the frameworks.
     """
     path = Path(path)
-    framework = module_facts(path).get("framework") or _SUFFIXES.get(path.suffix) or _imported(path)
-    engines = _ENGINES.get(str(framework))
+    engines = _ENGINES.get(framework_of(path))
     if engines is None:
         raise ValueError(f"{path} imports none of PyTorch, Keras and JAX; name its engine: {', '.join(FRAMEWORKS)}")
     return next((e for e in engines if available(e) is None), engines[0])
 
 
+def framework_of(path: str | Path) -> str:
+    """The framework that a file is for: by what it says of itself, its suffix, or what its code imports; else "".
+
+    ValueError for a source file that is no Python.
+    """
+    path = Path(path)
+    return str(
+        (path.is_file() and module_facts(path).get("framework")) or _SUFFIXES.get(path.suffix) or _imported(path)
+    )
+
+
 def _imported(path: Path) -> str:
+    if path.suffix != ".py" or not path.is_file():
+        return ""
     try:
         tree = ast.parse(path.read_text("utf-8"))
     except (SyntaxError, ValueError) as error:

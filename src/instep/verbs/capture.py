@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from instep.process import importing
-from instep.verbs.tflite_source import is_tflite
+from instep.verbs.sources import load_reader
 
 if TYPE_CHECKING:
     from instep.capture import Captured
 
-__all__ = ["capture", "load_reader"]
+__all__ = ["capture"]
 
 
 def capture(
@@ -26,9 +24,10 @@ def capture(
 ) -> Captured:
     """Read a network into a Graph, faithfully, together with a reference that runs the source itself.
 
-    ``source``: a ``torch.nn.Module``, ``"package.module:factory"``, ``"file.py:factory"`` (called with ``args``),
-    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a live ``keras.Model``, a ``.pt2``,
-    ``.keras``, ``.h5`` or ``.tflite`` file, a network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
+    ``source``: a ``torch.nn.Module``, a live ``keras.Model``, ``"package.module:factory"`` or ``"file.py:factory"``
+    (called with ``args``) that give one of these, a ``"file.py"`` with a function ``load`` (as exported code has),
+    ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2``, ``.keras``, ``.h5`` or
+    ``.tflite`` file, a network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those); for a text
     also a TensorFlow checkpoint (``.index``, a SavedModel's folder), for a Keras model ``.weights.h5``.
     ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; None: as the source says.
@@ -44,15 +43,3 @@ def capture(
         args=dict(args) if args else None,
         seed=seed,
     )
-
-
-def load_reader(source: Any) -> None:
-    """Import what captures ``source``."""
-    with importing():
-        if is_tflite(source):
-            import_module("instep.capture.tflite.capture")
-        elif import_module("instep.capture.keras.file").is_keras_source(source):
-            import_module("instep.capture.keras.capture")
-        elif not import_module("instep.capture.text").is_text_source(source):
-            import_module("instep.capture.torch.capture")
-        import_module("instep.extensions").load_extensions()

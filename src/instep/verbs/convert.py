@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from instep.report.results import Conversion
 from instep.verbs.aim import Aim
-from instep.verbs.capture import capture, load_reader
+from instep.verbs.capture import capture
 from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
-from instep.verbs.tflite_source import anchored, has_origin, is_tflite
+from instep.verbs.origin import anchored
+from instep.verbs.sources import is_tflite, load_reader
 from instep.verbs.verify import proof
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def convert(
 
     tell("import", "what reads the source")
     with clock("import"):
-        load_reader(source)
+        imported = load_reader(source)
     tell("capture", str(source) if isinstance(source, str) else type(source).__name__)
     with clock("capture"):
         captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
@@ -107,13 +108,14 @@ def convert(
             tell("emit", path.name)
             with clock("emit"):
                 write(graph, draft, half=half, metadata=facts)
-            verdict = _judged(source, captured, draft, pipeline, asked, thresholds, half, clock, tell)
+            verdict = _judged(captured, draft, pipeline, asked, thresholds, half, clock, tell)
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)
         with clock("emit"):
             size = write(graph, path, half=half, metadata=facts)
 
     result = _result(captured, path, size, io, half, verdict, passes, clock)
+    result.imported = imported
     if aim is not None:
         result.target, result.violations = aim.profile.name, [v.to_json() for v in aim.left]
     if page is not None:
@@ -133,15 +135,14 @@ def plain_file(captured: Captured, path: Path, tell: Progress = silent) -> None:
 
 
 def _judged(
-    source: Any, captured: Captured, draft: Path, pipeline: Pipeline, asked: dict[str, Any], thresholds: Any,
+    captured: Captured, draft: Path, pipeline: Pipeline, asked: dict[str, Any], thresholds: Any,
     half: bool, clock: Clock, tell: Progress,
 ) -> Verdict:  # fmt: skip
     """The verdict on the draft and, where that is a bad one, the step of the pipeline to blame."""
     tell("verify", "source and result side by side")
     with clock("verify"):
         verdict = proof(captured, draft, thresholds=thresholds, **asked)
-        if has_origin(source):
-            anchored(captured, source, verdict, **asked)
+        anchored(captured, verdict, **asked)
     if not verdict.ok and verdict.verdict in ("drifting", "out of step"):
         from instep.verify.proving import blame
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from instep.verbs.capture import capture
 from instep.verbs.common import Progress, silent
 from instep.verbs.convert import plain_file
-from instep.verbs.tflite_source import is_tflite
+from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
     from instep.capture import Captured

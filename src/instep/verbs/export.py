@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instep.report.results import Port
-from instep.verbs.capture import capture, load_reader
+from instep.verbs.capture import capture
 from instep.verbs.common import Clock, InstepError, Progress, silent
 from instep.verbs.forms import chosen, drafted, prepared, settle
-from instep.verbs.tflite_source import anchored, has_origin
+from instep.verbs.origin import anchored
+from instep.verbs.sources import load_reader
 from instep.verbs.verify import proof
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def port(
         tell("verify", "source and result side by side")
         with clock("verify"):
             verdict = proof(captured, draft, thresholds=None, on=on, **asked)
-            if has_origin(source):
-                anchored(captured, source, verdict, **asked)
+            anchored(captured, verdict, **asked)
         sizes = [f.stat().st_size for f in files]
         kept = settle(files, path) if verdict.ok else []
     return Port(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from instep.process import importing
 from instep.verbs.common import InstepError
 from instep.verbs.convert import plain_file
+from instep.verbs.sources import choose_backend
 
 if TYPE_CHECKING:
     from instep.capture import Captured
@@ -109,7 +110,7 @@ def _keras_file(captured: Captured, path: Path) -> list[Path]:
     """What Keras saves; layers that it lacks come along as code, which the file names."""
     from instep.runtime.modules import stamp
 
-    _choose_backend()
+    choose_backend()
     graph = prepared(captured.graph, "keras")
     with importing():
         import_module("keras")
@@ -120,14 +121,6 @@ def _keras_file(captured: Captured, path: Path) -> list[Path]:
     if code:
         stamp(path.with_suffix(".safetensors"), facts)
     return files
-
-
-def _choose_backend() -> None:
-    """Keras takes TensorFlow when nobody says what; where that is missing and JAX is not, JAX."""
-    from instep.runtime import available
-
-    if available("keras-tensorflow") is not None and available("keras-jax") is None:
-        os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
 def _torch_program(captured: Captured, path: Path) -> list[Path]:

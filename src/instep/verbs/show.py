@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from instep.report.results import Bench
 from instep.verbs.capture import capture
-from instep.verbs.tflite_source import is_tflite
+from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
     from instep.report.table import Table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from instep.verbs.capture import capture
 from instep.verbs.common import Clock, Progress, silent
 from instep.verbs.convert import convert, plain_file
-from instep.verbs.tflite_source import is_tflite
+from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
     from instep.report.results import Conversion

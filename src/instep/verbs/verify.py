@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from instep.report.results import Verification
 from instep.verbs.capture import capture
 from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
-from instep.verbs.tflite_source import anchored, has_origin, is_tflite, two_files
+from instep.verbs.origin import anchored, two_files
+from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
     from instep.capture import Captured
@@ -63,8 +64,7 @@ def verify(
         tell("verify", "source and result side by side")
         with clock("verify"):
             verdict = proof(captured, path, thresholds=thresholds, on=on, **asked)
-            if has_origin(source):
-                anchored(captured, source, verdict, **asked)
+            anchored(captured, verdict, **asked)
         title, notes = captured.source, list(captured.notes)
     result = Verification(title, str(path), verdict, clock.seconds, notes)
     if page is not None:

@@ -93,7 +93,7 @@ def verify_keras_origin(
             arithmetic=arithmetic_of(engine),
         )  # fmt: skip
     except EngineError as error:
-        return str(error)
+        return (str(error).strip().splitlines() or [""])[0]
     verdict.engine = engine
     return verdict
 

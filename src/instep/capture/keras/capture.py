@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from instep.capture.base import Captured, CaptureError
+from instep.capture.base import Captured, CaptureError, Found
 from instep.capture.keras.convert import convert
 from instep.capture.keras.file import SUFFIXES, Saved, open_model, open_saved, open_weights
 from instep.capture.keras.network import Network, is_network, read_network
@@ -24,8 +24,8 @@ _MAX_SIZE = 1 << 20
 def capture_keras(
     source: Any, *, weights: str | None = None, inputs: Any = None, args: Any = None, seed: int = 0
 ) -> Captured:
-    """See ``instep.capture.capture``. ``inputs`` settle sizes that the model leaves open; ``weights`` may be another
-    file of the same model's weights (.weights.h5, .h5, .keras). Raises CaptureError.
+    """See ``instep.capture.capture``; ``source`` may be what code gave. ``inputs`` settle sizes that the model leaves
+    open; ``weights`` may be another file of the same model's weights (.weights.h5, .h5, .keras). Raises CaptureError.
 
     The reference is the graph itself in float64 or float32; where Keras is installed, ``verify/origin.py`` holds it
     against what Keras computes.
@@ -35,6 +35,8 @@ def capture_keras(
     if weights is not None and not os.fspath(weights).endswith(SUFFIXES):
         raise CaptureError(f"{weights}: a Keras model takes the weights of a .weights.h5, .h5 or .keras file")
     start = time.perf_counter()
+    found = source if isinstance(source, Found) else None
+    source = source if found is None else found.network
     saved = open_saved(source) if isinstance(source, str | os.PathLike) else open_model(source)
     if not is_network(saved.config):
         raise CaptureError(_no_network(saved))
@@ -48,12 +50,14 @@ def capture_keras(
     store = saved.weights if weights is None else open_weights(weights)
     middle = time.perf_counter()
     graph, notes = convert(network, store, specs, saved.label, saved.major)
+    if found is not None:
+        saved.label, notes, source = found.text, [*found.notes, *notes], found.file or source
     if weights is not None:
         notes.append(f"weights from {os.path.basename(weights)}")
         graph.meta["weights"] = os.path.basename(weights)
     graph.meta["source"] = saved.label
     seconds = {"load": middle - start, "export": 0.0, "convert": time.perf_counter() - middle}
-    return Captured(graph, GraphReference(graph), notes, saved.label, seconds)
+    return Captured(graph, GraphReference(graph), notes, saved.label, seconds, source)
 
 
 def _no_network(saved: Saved) -> str:

@@ -33,7 +33,7 @@ def capture_tflite(
     graph, _, notes = convert(file, _given(file, inputs))
     graph.meta["source"] = file.label
     seconds = {"load": middle - start, "export": 0.0, "convert": time.perf_counter() - middle}
-    return Captured(graph, GraphReference(graph), notes, file.label, seconds)
+    return Captured(graph, GraphReference(graph), notes, file.label, seconds, source)
 
 
 def _given(file: TfliteFile, inputs: Any) -> dict[int, Spec]:

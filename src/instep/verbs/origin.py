@@ -1,4 +1,4 @@
-"""What the verbs do otherwise where the source is a file of its own: it is run beside what was captured of it."""
+"""Sources that are run beside what was captured of them: TFLite files, Keras models."""
 
 from __future__ import annotations
 
@@ -7,46 +7,40 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instep.verbs.sources import is_tflite
+
 if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.verify import Verdict
 
-__all__ = ["anchored", "has_origin", "is_tflite", "two_files"]
+__all__ = ["anchored", "two_files"]
 
 
-def is_tflite(source: Any) -> bool:
-    """Whether ``source`` names a TFLite file."""
-    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".tflite")
-
-
-def has_origin(source: Any) -> bool:
-    """Whether ``source`` can be run beside what is captured of it: a TFLite file, a Keras model."""
-    from instep.capture.keras.file import is_keras_source
-
-    return is_tflite(source) or is_keras_source(source)
-
-
-def anchored(captured: Captured, source: Any, verdict: Verdict, **asked: Any) -> Verdict:
-    """``verdict`` on what became of ``captured``, weighed with whether the source file computes what was captured.
+def anchored(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
+    """``verdict`` on what became of ``captured``, weighed with whether the source itself computes what was captured.
 
     ``asked``: images, picture and seed, as ``instep.verify`` takes them. Raises EngineError.
     """
     from instep.verify.origin import anchor, verify_origin
 
-    if not is_tflite(source):
-        return _anchored_keras(captured, source, verdict, **asked)
-    return anchor(verdict, verify_origin(captured.reference, source, captured.graph, **asked), captured.source)
+    if captured.origin is None:
+        return verdict
+    if not is_tflite(captured.origin):
+        return _anchored_keras(captured, verdict, **asked)
+    origin = verify_origin(captured.reference, captured.origin, captured.graph, **asked)
+    return anchor(verdict, origin, captured.source)
 
 
-def _anchored_keras(captured: Captured, source: Any, verdict: Verdict, **asked: Any) -> Verdict:
+def _anchored_keras(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
     """As ``anchored``; a live model is saved for it, and weights from another file leave nothing to run."""
     from instep.capture.keras.file import save_model
     from instep.verify.origin import anchor, unanchored, verify_keras_origin
 
     if captured.graph.meta.get("weights"):
         return unanchored(verdict, "its weights come from another file", captured.source)
+    live = captured.origin
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
-        file = source if isinstance(source, str | os.PathLike) else save_model(source, Path(folder))
+        file = live if isinstance(live, str | os.PathLike) else save_model(live, Path(folder))
         origin = verify_keras_origin(captured.reference, os.fspath(file), captured.graph, **asked)
     if isinstance(origin, str):
         return unanchored(verdict, origin, captured.source)
