@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.child import TOOLS
 from benchmarks.networks import ROOT, SUITES, Network, ntire_dir, suite
 
-__all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "summary"]
+__all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "summary", "told"]
 
 CACHE = Path(__file__).parent / "cache"
 
@@ -71,9 +71,18 @@ def child(command: list[str], network: Network | None, options: argparse.Namespa
     """Run ``python -m <command>`` and merge the JSON objects it prints; "wall" seconds, and "error" where it failed."""
     if network is not None and network.suite == "ntire":
         command = [*command, "--ntire", str(ntire_dir(options.ntire))]
+    start = time.perf_counter()
+    objects, end = told(command, options.timeout)
+    result: dict[str, Any] = {"wall": time.perf_counter() - start}
+    for facts in objects:
+        result |= facts
+    return result | end
+
+
+def told(command: list[str], timeout: float) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The JSON objects that ``python -m <command>`` prints, in order; "error" (and "stderr") where it failed."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     places = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
-    start = time.perf_counter()
     try:
         done = subprocess.run(
             [sys.executable, "-m", *command],
@@ -81,27 +90,20 @@ def child(command: list[str], network: Network | None, options: argparse.Namespa
             env=os.environ | quiet | {"PYTHONPATH": places},
             capture_output=True,
             text=True,
-            timeout=options.timeout,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        told = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
-        late_by = f"not done after {options.timeout:.0f} s"
-        return {"wall": time.perf_counter() - start, **_facts(told), "error": late_by}
-    result: dict[str, Any] = {"wall": time.perf_counter() - start, **_facts(done.stdout)}
-    if done.returncode:
-        result["error"] = _reason(done.stderr) or f"exit status {done.returncode}"
-        result["stderr"] = done.stderr[-4000:]
-    return result
+        said = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
+        return _objects(said), {"error": f"not done after {timeout:.0f} s"}
+    if not done.returncode:
+        return _objects(done.stdout), {}
+    why = _reason(done.stderr) or f"exit status {done.returncode}"
+    return _objects(done.stdout), {"error": why, "stderr": done.stderr[-4000:]}
 
 
-def _facts(stdout: str) -> dict[str, Any]:
-    """The JSON objects that a child printed, merged."""
-    facts: dict[str, Any] = {}
-    for line in stdout.splitlines():
-        if line.startswith("{") and line.endswith("}"):
-            facts |= json.loads(line)
-    return facts
+def _objects(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 def _reason(stderr: str) -> str:

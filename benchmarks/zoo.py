@@ -1,13 +1,19 @@
-"""Every network of the zoo as a TFLite file, under proof: in step, how close, how large, how long."""
+"""Every network of the zoo in five forms with the same weights: PyTorch, Keras on TensorFlow and on JAX, Flax, TFLite.
+
+Every form's outputs are held against the source and against every other form's, by the network's own rounding noise;
+the TFLite file is proved value by value besides.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from benchmarks import report, runner
+from benchmarks.zoo_child import FORMS
 
 __all__ = ["SMALLER", "main"]
 
@@ -33,22 +39,30 @@ def main() -> int:
     parser.add_argument("--skip", default="", help="names of networks to leave out, separated by commas")
     parser.add_argument("--full", action="store_true", help="at the networks' own sizes")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one network (default 1800)")
+    parser.add_argument("--together", type=int, default=6, help="networks that share one import of each framework")
+    parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not run again")
     report.add_arguments(parser)
     options = parser.parse_args()
-    results = [_one(name, options) for name in _chosen(options)]
-    good = sum(r.get("verdict") == "in step" for r in results)
-    text = "\n\n".join(
-        [
-            report.table(["", ""], [["networks", len(results)], ["in step", good]]),
-            report.table(
-                ["network", "input", "parameters", "MACs M", "verdict", "noise ratio", "values", "max rank",
-                 "operators", "parse s", "convert s", "proof s", "fault"],
-                [_row(r) for r in results],
-            ),
-        ]
-    )  # fmt: skip
-    report.deliver(options, "zoo", text, {"networks": results})
-    return int(good < len(results))
+    known = _known(options.results)
+    names = _chosen(options)
+    left = [n for n in names if n not in known]
+    for start in range(0, len(left), options.together):
+        for result in _measured(left[start : start + options.together], options):
+            known[result["network"]] = result
+            print(_told(result), file=sys.stderr, flush=True)
+            if options.results:
+                with options.results.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+    results = [known[n] for n in names]
+    report.deliver(options, "zoo", _text(results), {"networks": results})
+    return int(any(r.get("verdict") != "in step" for r in results))
+
+
+def _known(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Results of earlier runs that came to a verdict in step; a later line stands for an earlier one."""
+    lines = path.read_text().splitlines() if path is not None and path.is_file() else []
+    results = {r["network"]: r for r in map(json.loads, lines)}
+    return {n: r for n, r in results.items() if r.get("verdict") == "in step"}
 
 
 def _chosen(options: argparse.Namespace) -> list[str]:
@@ -60,30 +74,61 @@ def _chosen(options: argparse.Namespace) -> list[str]:
     return [n for n in names() if (not only or n in only) and n not in left_out]
 
 
-def _one(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    args = {} if options.full else smaller(name)
-    command = ["benchmarks.zoo_child", name, "--args", json.dumps(args)]
-    result = {"network": name, "args": args} | runner.child(command, None, options)
-    told = result.get("error") or f"{result['verdict']}, noise ratio {result['noise_ratio']:.2f}"
-    print(f"{name} {args}: {told}, {result['wall']:.0f} s", file=sys.stderr, flush=True)
-    return result
+def _measured(names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What a child found of some networks; when it died or was late, of each in a child of its own."""
+    args = {n: {} if options.full else smaller(n) for n in names}
+    command = ["benchmarks.zoo_child", json.dumps(args)]
+    found, end = runner.told(command, options.timeout * len(names))
+    results = {r["network"]: r for r in found if "network" in r}
+    missing = [n for n in names if n not in results]
+    if missing and len(names) > 1:
+        again = [r for n in missing for r in _measured([n], options)]
+        return [*results.values(), *again]
+    return [*results.values(), *({"network": n, "args": args[n], **end} for n in missing)]
 
 
-def _row(r: dict[str, Any]) -> list[Any]:
-    seconds = r.get("seconds", {})
-    return [
-        r["network"],
-        r.get("input"),
-        f"{r['parameters']:,}" if "parameters" in r else None,
-        f"{r['macs'] / 1e6:,.1f}" if "macs" in r else None,
-        r.get("verdict", "failed"),
-        f"{r['noise_ratio']:.2f}" if "noise_ratio" in r else None,
-        r.get("values"),
-        r.get("max_rank"),
-        sum(r["ops"].values()) if "ops" in r else None,
-        *(f"{seconds[k]:.2f}" if k in seconds else None for k in ("parse", "convert", "verify")),
-        r.get("error") or r.get("first"),
+def _ratios(r: dict[str, Any]) -> dict[str, float]:
+    """form → its ratio beside the source; "pair" → the worst of any two forms."""
+    pairs = r.get("pairs", {})
+    found = {form: beside["source"][1] for form, beside in pairs.items()}
+    between = [ratio for beside in pairs.values() for other, (_, ratio) in beside.items() if other != "source"]
+    return found | ({"pair": max(between)} if between else {})
+
+
+def _told(r: dict[str, Any]) -> str:
+    ratios = ", ".join(f"{k} {v:.2f}" for k, v in _ratios(r).items())
+    return f"{r['network']} {r['args']}: {r.get('verdict', 'failed')}, {ratios} {_fault(r) or ''}"
+
+
+def _fault(r: dict[str, Any]) -> str | None:
+    if r.get("verdict") == "in step":
+        return None
+    said = [f"{form}: {why}" for form, why in r.get("failed", {}).items()]
+    return "; ".join(filter(None, [r.get("error"), *said, r.get("first")]))[:200]
+
+
+def _text(results: list[dict[str, Any]]) -> str:
+    """One table, and what is counted over it."""
+    rows = [
+        [
+            r["network"],
+            r.get("input"),
+            f"{r['parameters']:,}" if "parameters" in r else None,
+            *(f"{ratios[k]:.2f}" if k in ratios else None for k in (*FORMS, "pair")),
+            f"{r['values'][1]:.2f} of {r['values'][2]}" if "values" in r else None,
+            r.get("verdict", "failed"),
+            _fault(r),
+        ]
+        for r, ratios in ((r, _ratios(r)) for r in results)
     ]
+    head = ["network", "input", "parameters", *FORMS, "worst pair", "values in TFLite", "verdict", "fault"]
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    forms = [[f"{form} in step", sum(r.get("pairs", {}).get(form, {}).get("source", [""])[0] == "in step"
+                                     for r in results)] for form in FORMS]  # fmt: skip
+    good = sum(r.get("verdict") == "in step" for r in results)
+    lines = [["networks", len(results)], *forms, ["every form, every pair and every value in step", good]]
+    return "\n\n".join([report.table(["", ""], lines), report.table(head, rows)])
 
 
 if __name__ == "__main__":
