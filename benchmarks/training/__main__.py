@@ -1,8 +1,9 @@
 """Does training agree? One step of SGD from the same weights on the same batch in PyTorch, Keras and Flax.
 
 Judged by the step's own rounding noise: the truth is PyTorch's step in float64, the noise what its float32 steps (as
-they are, and with inputs moved by one unit in the last place) are away from it. Judged is what the step changed in
-every weight and running statistic.
+they are, and with inputs moved by one unit in the last place) are away from it, and its float64 steps in which elements
+nearer to a kink than that rounding take the other side (``kinks.py``). Judged is what the step changed in every weight
+and running statistic.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks import report
 from benchmarks.networks import ROOT
+from benchmarks.training.judging import judged
 from benchmarks.training.steps import FRAMEWORKS
 
-from instep.verify.noise import LIMITS, Noise, classify, distance, ratio
+from instep.verify.noise import LIMITS
 
-__all__ = ["NETWORKS", "judged", "main"]
+__all__ = ["NETWORKS", "compared", "main"]
 
 #: Every architecture of DeepOBS in one of its sizes, three networks of super-resolution: name → examples in the batch.
 NETWORKS = {
@@ -34,8 +37,8 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def judged(folder: Path, name: str, framework: str) -> dict[str, Any]:
-    """The worst weight of a framework's step: its ratio, name and class; "error" where there was no step."""
+def compared(folder: Path, name: str, framework: str) -> dict[str, Any]:
+    """The worst weight of a framework's step, as ``judged`` says it; "error" where there was no step."""
     error = folder / f"{name}.{framework}.txt"
     if error.is_file():
         lines = error.read_text("utf-8").strip().splitlines()
@@ -44,32 +47,14 @@ def judged(folder: Path, name: str, framework: str) -> dict[str, Any]:
         }
     if not (folder / f"{name}.{framework}.npz").is_file():
         return {"error": "the process died"}
-    start, truth, result = (np.load(folder / f"{name}.{w}.npz") for w in ("start", "truth", framework))
-    draws = [np.load(p) for p in sorted(folder.glob(f"{name}.draw*.npz"))]
-    missing = sorted(set(truth.files) - set(result.files))
-    if missing:
-        return {"error": f"{len(missing)} weights are missing: {', '.join(missing[:3])}"}
-    found: dict[str, float] = {}
-    for key in truth.files:
-        before = start[key].astype(np.float64)
-        change = truth[key] - before
-        noise = Noise()
-        noise.begin("batch", change)
-        for draw in draws:
-            noise.draw("batch", change, draw[key] - before)
-        # what is stored is rounded: half a unit in the last place of the weight itself
-        stored = float(np.spacing(np.abs(before).max(initial=0).astype(np.float32))) / 2
-        rms, peak = noise.level("batch", LIMITS)
-        found[key] = ratio(distance(result[key] - before, change), (max(rms, stored), max(peak, stored)))
-    worst = max(found, key=found.__getitem__)
-    moved = sum(bool(np.any(truth[k] != start[k])) for k in truth.files)
-    return {
-        "ratio": found[worst],
-        "worst": worst,
-        "class": classify(found[worst]),
-        "weights": len(found),
-        "moved": moved,
-    }
+    start, truth, result, kinks = (_load(folder / f"{name}.{w}.npz") for w in ("start", "truth", framework, "kinks"))
+    draws = [_load(p) for p in sorted(folder.glob(f"{name}.draw*.npz"))]
+    return judged(start, truth, draws, result) | {k: int(v) for k, v in kinks.items()}
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as packed:
+        return dict(packed)
 
 
 def main() -> int:
@@ -80,13 +65,17 @@ def main() -> int:
     parser.add_argument("--batch", type=int, help="examples in the batch, for all networks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for all networks in one framework")
+    parser.add_argument(
+        "--keep", type=Path, help="folder in which the steps stay; those that are there are not made again"
+    )
     options = parser.parse_args()
     names = options.only.split(",") if options.only else list(NETWORKS)
     words = [f"{n}:{options.batch or NETWORKS.get(n, 2)}" for n in names]
     frameworks = options.frameworks.split(",")
     results: dict[str, dict[str, Any]] = {n: {} for n in names}
-    with tempfile.TemporaryDirectory() as place:
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
         for framework in ["truth", *frameworks]:
             _run(framework, folder, words, options)
             if framework == "truth":
@@ -95,16 +84,24 @@ def main() -> int:
                 truth = folder / f"{name}.truth.txt"
                 if truth.is_file():
                     raise SystemExit(f"{name} in PyTorch: {truth.read_text('utf-8')}")
-                results[name][framework] = judged(folder, name, framework)
+                batch = options.batch or NETWORKS.get(name, 2)
+                results[name][framework] = compared(folder, name, framework) | {"batch": batch}
                 print(name, framework, results[name][framework], file=sys.stderr, flush=True)
-    rows = [[n, next(iter(r.values())).get("weights"), *(_cell(r[f]) for f in frameworks)] for n, r in results.items()]
+    rows = [[n, *_facts(r), *(_cell(r[f]) for f in frameworks)] for n, r in results.items()]
     good = sum(v.get("class") == "in step" for r in results.values() for v in r.values())
     text = (
         f"One step of SGD; ratio of the worst weight (up to {LIMITS.in_step:g} is in step). In step: {good} of "
-        f"{len(names) * len(frameworks)}.\n\n" + report.table(["network", "weights", *frameworks], rows)
+        f"{len(names) * len(frameworks)}.\n\n"
+        + report.table(["network", "batch", "weights", "elements at kinks", "nearer than rounding", *frameworks], rows)
     )
     report.deliver(options, "training", text, {"results": results})
     return 0 if good == len(names) * len(frameworks) else 1
+
+
+def _facts(results: dict[str, dict[str, Any]]) -> list[Any]:
+    found = next(iter(results.values()))
+    elements = found.get("elements")
+    return [found.get("batch"), found.get("weights"), None if elements is None else f"{elements:,}", found.get("near")]
 
 
 def _cell(result: dict[str, Any]) -> str:

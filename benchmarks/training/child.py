@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from benchmarks.training.steps import FRAMEWORKS, step, torch_step
-from benchmarks.training.task import network
+from benchmarks.training.task import Task, network
 
 __all__ = ["main"]
 
@@ -25,22 +26,42 @@ def main() -> int:
     for word in options.networks:
         name, _, batch = word.partition(":")
         stem = options.folder / f"{name}.{options.framework}"
+        if Path(f"{stem}.npz").is_file():
+            continue
+        Path(f"{stem}.txt").unlink(missing_ok=True)
         try:
             task = network(name, int(batch), options.seed)
             if options.framework == "truth":
-                np.savez(f"{stem}.npz", **torch_step(task, double=True))  # type: ignore[arg-type]
-                rng = np.random.default_rng(options.seed + 1)
-                for i in range(options.draws):
-                    arrays = torch_step(task if i == 0 else task.nudged(rng))
-                    np.savez(options.folder / f"{name}.draw{i}.npz", **arrays)  # type: ignore[arg-type]
-                start = {v.name: np.asarray(a) for v, a in task.graph.weights.items()}
-                np.savez(options.folder / f"{name}.start.npz", **start)  # type: ignore[arg-type]
+                _truth(task, options.folder / name, options)
             else:
                 np.savez(f"{stem}.npz", **step(options.framework, task))  # type: ignore[arg-type]
         except Exception:
             Path(f"{stem}.txt").write_text(traceback.format_exc(), "utf-8")
         print(f"{options.framework} {name}", flush=True)
     return 0
+
+
+def _truth(task: Task, stem: Path, options: argparse.Namespace) -> None:
+    """The step in float64, the draws of its noise, and the weights before it, each in a file of its own."""
+    from benchmarks.training.kinks import Kinks, Sides, roundings
+
+    def put(what: str, arrays: Mapping[str, np.ndarray]) -> None:
+        np.savez(f"{stem}.{what}.npz", **arrays)  # type: ignore[arg-type]
+
+    rng = np.random.default_rng(options.seed + 1)
+    exact, singles = Kinks(), [Kinks() for _ in range(options.draws)]
+    truth = torch_step(task, True, exact)
+    for i, single in enumerate(singles):
+        put(f"draw{i}", torch_step(task if i == 0 else task.nudged(rng), False, single))
+    near, elements = roundings(exact, singles), sum(x.numel() for x in exact.inputs)
+    del exact, singles
+    sides = [Sides(near, options.seed, other) for other in (False, True)]
+    for i, side in enumerate(sides):
+        put(f"draw{options.draws + i}", torch_step(task, True, side))
+    put("kinks", {"elements": np.array(elements), "near": np.array(sum(s.moved for s in sides))})
+    put("start", {v.name: np.asarray(a) for v, a in task.graph.weights.items()})
+    # last: with it all of them are there
+    put("truth", truth)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmarks.training.task import RATE, Task
 
 from instep.emit.code.program import program
 from instep.graph import Graph
+
+if TYPE_CHECKING:
+    from benchmarks.training.kinks import Kinks
 
 __all__ = ["FRAMEWORKS", "step", "torch_step"]
 
@@ -60,8 +64,8 @@ def _back(moved: np.ndarray, source: np.ndarray, name: str) -> tuple[int, ...]:
 
 
 # -- PyTorch ---------------------------------------------------------------------------------------------------------
-def torch_step(task: Task, double: bool = False) -> Arrays:
-    """The step in PyTorch, in float32 or float64."""
+def torch_step(task: Task, double: bool = False, kinks: Kinks | None = None) -> Arrays:
+    """The step in PyTorch, in float32 or float64, its forward pass under ``kinks``."""
     import torch
 
     from instep.emit.torch import build
@@ -71,7 +75,8 @@ def torch_step(task: Task, double: bool = False) -> Arrays:
     kind = torch.float64 if double else torch.float32
     model = build(task.graph).to(kind).train()
     inputs = [torch.from_numpy(a) for a in task.inputs]
-    results = model(*(x.to(kind) if x.is_floating_point() else x for x in inputs))
+    with kinks or nullcontext():
+        results = model(*(x.to(kind) if x.is_floating_point() else x for x in inputs))
     results = results if isinstance(results, tuple | list) else (results,)
     pairs = zip(results, task.targets, strict=True)
     losses = [((y - torch.from_numpy(t).to(kind)) ** 2).mean() for y, t in pairs]

@@ -1,0 +1,134 @@
+"""The judgement of a training step: elements at kinks may take either side, and a planted fault is still seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from benchmarks.training.judging import judged
+from benchmarks.training.kinks import Kinks, Sides, roundings
+from benchmarks.training.steps import RATE, torch_step
+from benchmarks.training.task import Task
+
+from instep.graph import Graph, ops
+from instep.graph.text import parse
+
+torch.set_num_threads(1)
+
+TEXT = """
+input: {x: [4, 3, 12, 12]}
+body:
+  - first = conv: {out: 8, kernel: 3, padding: 1}
+  - leaky_relu: {slope: 0.05}
+  - second = conv: {out: 8, kernel: 3, bias: false}
+  - norm = batch_norm: {act: relu}
+  - max_pool: {kernel: 2}
+  - flatten
+  - dense = linear: {out: 5}
+"""
+
+
+class Steps:
+    """A task, the truth of its step, and the draws of its noise without and with those on other sides of kinks."""
+
+    def __init__(self) -> None:
+        graph = parse(TEXT)
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(4, 3, 12, 12)).astype(np.float32)
+        weights = {v.name: np.array(a) for v, a in graph.weights.items()}
+        # the bias that takes pixel (5, 5) of the first picture to the kink, as near as float32 has it
+        patch = x[0, :, 4:7, 4:7].astype(np.float64)
+        weights["first.bias"] = -(weights["first.weight"] * patch).sum((1, 2, 3)).astype(np.float32)
+        self.task = Task(_with(graph, weights), [x], [rng.normal(size=(4, 5)).astype(np.float32)])
+        exact, singles = Kinks(), [Kinks() for _ in range(3)]
+        self.truth = torch_step(self.task, True, exact)
+        tasks = [self.task, *(self.task.nudged(rng) for _ in singles[1:])]
+        self.plain = [torch_step(t, False, k) for t, k in zip(tasks, singles, strict=True)]
+        self.near = roundings(exact, singles)
+        self.sided = [torch_step(self.task, True, Sides(self.near, 0, other)) for other in (False, True)]
+        self.start = weights
+
+    def judged(self, result: dict[str, np.ndarray], kinks: bool = True) -> dict[str, Any]:
+        return judged(self.start, self.truth, [*self.plain, *(self.sided if kinks else [])], result)
+
+
+def _with(graph: Graph, weights: dict[str, np.ndarray]) -> Graph:
+    graph = graph.copy()
+    for value in list(graph.weights):
+        graph.weights[value] = weights[value.name]
+    return graph
+
+
+@pytest.fixture(scope="module")
+def steps() -> Steps:
+    return Steps()
+
+
+def test_another_side_of_a_kink_is_legal_and_no_float32_run_need_show_it(steps: Steps) -> None:
+    # elements at the kink take sides by other dice than those of the draws
+    other = torch_step(steps.task, True, Sides(steps.near, 7))
+    exact = torch_step(steps.task, True)
+    assert judged(steps.start, steps.truth, [exact], other)["class"] != "in step"
+    assert steps.judged(other)["class"] == "in step"
+
+
+def test_every_element_near_a_kink_is_on_its_other_side_in_one_of_two_draws() -> None:
+    x = torch.tensor([1e-9, -1e-9, 0.5, -0.5, 2e-8, -2e-8], dtype=torch.float64)
+    slopes = []
+    for other in (False, True):
+        given = x.clone().requires_grad_()
+        with Sides([1e-8], 3, other):
+            y = F.leaky_relu(given, 0.05)
+        y.sum().backward()
+        assert given.grad is not None
+        slopes.append(given.grad)
+        assert torch.allclose(y, F.leaky_relu(x, 0.05), atol=2e-8, rtol=0)
+    own = torch.where(x > 0, 1.0, torch.tensor(0.05, dtype=x.dtype))
+    flipped = [(s != own).tolist() for s in slopes]
+    assert [a != b for a, b in zip(*flipped, strict=True)] == [True, True, False, False, False, False]
+
+
+def test_a_maximum_may_come_from_either_of_equal_elements() -> None:
+    x = torch.tensor([[[[1.0, 1.0 + 1e-12], [0.2, 0.3]]]], dtype=torch.float64)
+    seen = set()
+    for seed in range(8):
+        given = x.clone().requires_grad_()
+        with Sides([1e-9], seed):
+            F.max_pool2d(given, 2).sum().backward()
+        assert given.grad is not None
+        seen.add(tuple(given.grad.flatten().tolist()))
+    assert seen == {(1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)}
+
+
+FAULTS: list[tuple[Any, dict[str, float]]] = [
+    (ops.LeakyRelu, {"slope": 0.051}),
+    (ops.BatchNorm, {"momentum": 0.9}),
+    (ops.BatchNorm, {"eps": 1e-3}),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), FAULTS)
+def test_a_fault_of_a_layer_is_out_of_step(steps: Steps, kind: Any, wrong: dict[str, float]) -> None:
+    graph = steps.task.graph.copy()
+    for node in graph.nodes:
+        op: Any = node.op
+        if isinstance(op, kind):
+            node.op = replace(op, **wrong)
+    found = steps.judged(torch_step(Task(graph, steps.task.inputs, steps.task.targets)))
+    assert found["class"] == "out of step", found
+
+
+def test_an_l2_that_is_not_there_and_a_biased_variance_are_out_of_step(steps: Steps) -> None:
+    right = torch_step(steps.task)
+    assert steps.judged(right)["class"] == "in step"
+    decayed = {n: a - RATE * 5e-4 * steps.start[n] if n.endswith(".weight") else a for n, a in right.items()}
+    assert steps.judged(decayed)["class"] == "out of step"
+    count = 4 * 10 * 10  # elements of a channel in the batch
+    name = "norm.running_var"
+    kept = 0.9 * steps.start[name]
+    biased = {**right, name: kept + (right[name] - kept) * (count - 1) / count}
+    assert steps.judged(biased)["class"] == "out of step"
