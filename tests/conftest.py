@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from warm import Warm
 
 # two test processes share two cores: one thread each is faster than two that fight
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,8 +33,12 @@ def data() -> Path:
     return folder
 
 
+_WARM = Warm()
+atexit.register(_WARM.close)
+
+
 class CommandLine:
-    """Runs ``instep`` in a folder and keeps what came back."""
+    """Runs ``instep`` in a folder and keeps what came back: in a fork of a warm process, or ``fresh``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,6 +48,9 @@ class CommandLine:
         return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120"}
 
     def __call__(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return _WARM.run([*map(str, arguments)], self.folder, self.environment(), timeout)
+
+    def fresh(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "instep", *map(str, arguments)],
             cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout,

@@ -58,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("made")
     (folder / "model.py").write_text(NETWORK)
     line = CommandLine(folder)
-    run = line(
+    run = line.fresh(
         "convert", "model.py:net", "--input", "1,3,16,20", "-o", "net.tflite", "--report", "net.html", "--json",
         "--prove-each",
     )  # fmt: skip
