@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from benchmarks import report, runner
+from benchmarks.networks import Network
 
 __all__ = ["main"]
 
@@ -25,6 +26,11 @@ def faults(result: dict[str, Any]) -> list[str]:
     return found
 
 
+def prove(network: Network, options: argparse.Namespace) -> dict[str, Any]:
+    command = ["benchmarks.prove", network.suite, network.name, "--images", str(options.images)]
+    return {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     runner.add_arguments(parser)
@@ -34,12 +40,10 @@ def main() -> int:
     )
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
-    for network in runner.chosen(options):
-        command = ["benchmarks.prove", network.suite, network.name, "--images", str(options.images)]
-        result = {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
+    for result in runner.results(options, prove, lambda r: not faults(r)):
         results.append(result)
         told = {k: result.get(k) for k in ("verdict", "noise_ratio", "max_rank", "seconds", "wall")}
-        print(f"{network.name}: {told} {'; '.join(faults(result))}", file=sys.stderr, flush=True)
+        print(f"{result['network']}: {told} {'; '.join(faults(result))}", file=sys.stderr, flush=True)
     rows = [
         [
             r["network"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -182,19 +181,16 @@ def main() -> int:
         "--latency", action="store_true", help="only what the target's form costs on the CPU; the GPU is not asked"
     )
     parser.add_argument("--keep", type=Path, help="folder in which the converted files stay")
-    parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not run again")
     options = parser.parse_args()
-    known = _known(options.results)
     results = []
-    for network in runner.chosen(options):
-        key = network.suite, network.name
-        result = known.get(key) or measure(network, options)
+    for result in runner.results(options, measure, lambda r: "verdict" in r or "slower" in r):
         results.append(result)
-        if options.results and key not in known:
-            with options.results.open("a") as file:
-                file.write(json.dumps(result) + "\n")
         told = {k: result.get(k) for k in ("verdict", "noise_ratio", "added", "slower", "gpu_seconds", "wall", "left")}
-        print(f"{network.name}: {told} {'' if options.latency else trouble(result) or ''}", file=sys.stderr, flush=True)
+        print(
+            f"{result['network']}: {told} {'' if options.latency else trouble(result) or ''}",
+            file=sys.stderr,
+            flush=True,
+        )
     if options.latency:
         return _deliver_costs(options, results)
     text = "\n\n".join(
@@ -207,13 +203,6 @@ def main() -> int:
     )
     report.deliver(options, f"gpu {options.suite}", text, {"suite": options.suite, "networks": results})
     return int(not all(map(runs_right, results)))
-
-
-def _known(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
-    if path is None or not path.is_file():
-        return {}
-    results = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(r["suite"], r["network"]): r for r in results if "verdict" in r or "slower" in r}
 
 
 if __name__ == "__main__":

@@ -77,11 +77,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
     parser.add_argument("--loads", type=int, default=3, help="processes that load each file (default 3)")
     parser.add_argument("--sample", type=float, default=20.0, help="milliseconds one sample fills (default 20)")
+    parser.add_argument(
+        "--above", type=float, default=1e9, help="time those of --results again that took longer than so many peers"
+    )
     options = parser.parse_args()
     tuned = f" with INSTEP_TUNE={os.environ['INSTEP_TUNE']}" if os.environ.get("INSTEP_TUNE") else ""
     results = []
-    for network in runner.chosen(options):
-        result = measure(network, options)
+    for result in runner.results(options, measure, lambda r: r.get("to litert-torch", 0.0) <= options.above):
         results.append(result)
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}, file=sys.stderr, flush=True)
 

@@ -10,13 +10,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.child import TOOLS
 from benchmarks.networks import ROOT, SUITES, Network, ntire_dir, suite
 
-__all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "summary", "told"]
+__all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "results", "summary", "told"]
 
 CACHE = Path(__file__).parent / "cache"
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ntire", help="folder of the unpacked repository ofsoundof/NTIRE2022_ESR ($INSTEP_NTIRE)")
     parser.add_argument("--fresh", action="store_true", help="run the peer again instead of reading the cache")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one conversion (default 300)")
+    parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not made again")
 
 
 def chosen(options: argparse.Namespace) -> list[Network]:
@@ -41,6 +43,28 @@ def chosen(options: argparse.Namespace) -> list[Network]:
     if unknown:
         raise SystemExit(f"no network {', '.join(sorted(unknown))} in {options.suite}")
     return [n for n in networks if not names or n.name in names]
+
+
+def results(
+    options: argparse.Namespace,
+    make: Callable[[Network, argparse.Namespace], dict[str, Any]],
+    good: Callable[[dict[str, Any]], bool],
+) -> Iterator[dict[str, Any]]:
+    """The result of each chosen network, as ``make`` gives it; with --results those that were ``good`` are kept.
+
+    A result names its network ("suite", "network"). The last line of a network counts.
+    """
+    path: Path | None = options.results
+    lines = path.read_text().splitlines() if path is not None and path.is_file() else []
+    known = {(r["suite"], r["network"]): r for r in map(json.loads, lines)}
+    for network in chosen(options):
+        result = known.get((network.suite, network.name))
+        if result is None or not good(result):
+            result = make(network, options)
+            if path is not None:
+                with path.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+        yield result
 
 
 @functools.cache
