@@ -92,16 +92,41 @@ def test_every_element_near_a_kink_is_on_its_other_side_in_one_of_two_draws() ->
     assert [a != b for a, b in zip(*flipped, strict=True)] == [True, True, False, False, False, False]
 
 
-def test_a_maximum_may_come_from_either_of_equal_elements() -> None:
-    x = torch.tensor([[[[1.0, 1.0 + 1e-12], [0.2, 0.3]]]], dtype=torch.float64)
-    seen = set()
-    for seed in range(8):
+@pytest.mark.parametrize(
+    "window", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}]
+)
+def test_a_maximum_comes_from_either_of_two_equal_elements_in_one_of_two_draws(window: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(0, 9, (2, 3, 6, 8)) + 1e-12 * rng.random((2, 3, 6, 8)))
+    places = F.max_pool2d(x, **window, return_indices=True)[1]
+    flipped = []
+    for other in (False, True):
         given = x.clone().requires_grad_()
-        with Sides([1e-9], seed):
-            F.max_pool2d(given, 2).sum().backward()
-        assert given.grad is not None
-        seen.add(tuple(given.grad.flatten().tolist()))
-    assert seen == {(1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)}
+        with Sides([1e-9], 5, other):
+            y = F.max_pool2d(given, **window)
+        assert torch.allclose(y, F.max_pool2d(x, **window), atol=2e-9, rtol=0)
+        # whose gradient is its own place: which element each maximum came from
+        taken = torch.stack([torch.autograd.grad(one, given, retain_graph=True)[0].argmax() for one in y.flatten()])
+        plane = x.shape[2] * x.shape[3]
+        flipped.append((taken % plane != places.flatten()).numpy())
+    windows = F.max_pool2d(x, **window).flatten()
+    tied = (_counts(x, window) > 1).numpy()
+    assert len(windows) > tied.sum() > 5
+    assert np.array_equal(flipped[0] ^ flipped[1], tied)
+
+
+def _counts(x: torch.Tensor, window: dict[str, Any]) -> torch.Tensor:
+    """How many elements of each window are its maximum, but for 1e-9."""
+    kernel, stride, pad = window["kernel_size"], window.get("stride", window["kernel_size"]), window.get("padding", 0)
+    size = F.max_pool2d(x, **window).shape[2:]
+    padded = F.pad(x, (pad, pad + kernel, pad, pad + kernel), value=-1.0)
+    found = []
+    for plane in padded.flatten(0, 1):
+        for i in range(size[0]):
+            for j in range(size[1]):
+                part = plane[i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+                found.append(int((part > part.max() - 1e-9).sum()))
+    return torch.tensor(found)
 
 
 FAULTS: list[tuple[Any, dict[str, float]]] = [

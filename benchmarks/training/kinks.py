@@ -23,7 +23,7 @@ _ELEMENTWISE = {
     "relu", "relu6", "leaky_relu", "prelu", "hardtanh", "hardswish", "hardsigmoid", "abs", "clamp", "clamp_min",
     "clamp_max",
 }  # fmt: skip
-_POOLS = {"max_pool1d", "max_pool2d"}
+_POOLS = {"max_pool2d"}
 
 #: Slopes that differ by more than this part jump; others change smoothly.
 _JUMP = 1e-4
@@ -73,24 +73,53 @@ class Sides(Kinks):
         self.moved = 0
 
     def taken(self, func: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
-        x, rest = args[0], args[1:]
-        signs = self.rng.integers(0, 2, tuple(x.shape), dtype=np.int8) * 2 - 1
-        step = torch.from_numpy(signs).to(x.dtype) * (self.sign * self.roundings[len(self.inputs) - 1])
+        x, rest, far = args[0], args[1:], self.roundings[len(self.inputs) - 1]
         if name in _POOLS:
-            return self._pooled(name, x, x.detach() + step, rest, options)
+            return self._pooled(x, far, _window(*rest, **options))
+        step = self._signs(x) * far
         before, after = (_slope(func, z, rest, options) for z in (x.detach(), x.detach() + step))
         jumps = (before - after).abs() > _JUMP * torch.maximum(before.abs(), after.abs())
         self.moved += int(jumps.sum())
         return func(x + step * jumps, *rest, **options)
 
-    def _pooled(self, name: str, x: torch.Tensor, moved: torch.Tensor, rest: Any, options: dict[str, Any]) -> Any:
-        """The elements of ``x`` at the places where ``moved`` has its maxima."""
-        pool: Any = {"max_pool1d": F.max_pool1d_with_indices, "max_pool2d": F.max_pool2d_with_indices}[name]
-        options = {k: v for k, v in options.items() if k != "return_indices"}
-        places, usual = (pool(z, *rest, **options)[1] for z in (moved, x.detach()))
-        self.moved += int((places != usual).sum())
-        lead = places.ndim - (1 if name == "max_pool1d" else 2)
-        return x.flatten(lead).gather(-1, places.flatten(lead)).view_as(places)
+    def _signs(self, like: torch.Tensor) -> torch.Tensor:
+        """1 or -1 for each element, and the opposite with ``other``."""
+        signs = self.rng.integers(0, 2, tuple(like.shape), dtype=np.int8) * 2 - 1
+        return torch.from_numpy(signs).to(like.dtype) * self.sign
+
+    def _pooled(self, x: torch.Tensor, far: float, window: dict[str, Any]) -> torch.Tensor:
+        """The maxima of the windows; the second largest element in half of those that have two so near each other."""
+        usual, places = F.max_pool2d_with_indices(x, **window)
+        places, second, gap = places.flatten(-2), *_runners_up(x.detach(), usual.shape[-2:], window)
+        taken = (gap < 2 * far) & (self._signs(gap) > 0)
+        self.moved += int(taken.sum())
+        return x.flatten(-2).gather(-1, torch.where(taken, second, places)).view_as(usual)
+
+
+def _window(
+    kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, **options: Any
+) -> dict[str, Any]:
+    """The fields of a max_pool2d, each with two numbers."""
+    stride = kernel_size if stride is None else stride
+    fields = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    return {k: (v, v) if isinstance(v, int) else tuple(v) for k, v in fields.items()} | {"ceil_mode": ceil_mode}
+
+
+def _runners_up(x: torch.Tensor, size: Sequence[int], window: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each window: the place of its second largest element, and how far below the largest that is."""
+    (kernel, stride, padding, dilation) = (window[k] for k in ("kernel_size", "stride", "padding", "dilation"))
+    reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, stride, kernel, dilation, strict=True)]
+    ends = [max(0, r - p - n) for r, p, n in zip(reach, padding, x.shape[-2:], strict=True)]
+    edges = (padding[1], ends[1], padding[0], ends[0])
+    numbers = torch.arange(x.shape[-2] * x.shape[-1], dtype=x.dtype).view(1, 1, *x.shape[-2:])
+
+    def windows(z: torch.Tensor, fill: float) -> torch.Tensor:
+        padded = F.pad(z, edges, value=fill)[..., : reach[0], : reach[1]]
+        return F.unfold(padded, kernel, dilation, 0, stride).view(*z.shape[:2], kernel[0] * kernel[1], -1)
+
+    values, order = windows(x, -torch.inf).topk(2, dim=2)
+    places = windows(numbers, -1.0).long().expand(*x.shape[:2], -1, -1).gather(2, order[:, :, 1:])
+    return places[:, :, 0].clamp(min=0), values[:, :, 0] - values[:, :, 1]
 
 
 def _slope(func: Callable[..., Any], x: torch.Tensor, rest: Sequence[Any], options: dict[str, Any]) -> torch.Tensor:
