@@ -197,6 +197,14 @@ def test_quiet_is_one_line(made: dict[str, Any]) -> None:
     assert run.stdout.split() == ["in", "step", "net.tflite"]
 
 
+def test_an_engine_that_takes_too_long_is_a_verdict(made: dict[str, Any]) -> None:
+    run = made["line"](
+        "verify", "model.py:net", "net.tflite", "--input", "1,3,16,20", "--on", "builtin", "--timeout", "0.01", "-q"
+    )
+    assert run.stdout.split() == ["timed", "out", "net.tflite"], run.stderr
+    assert run.returncode == 1
+
+
 # -- what is light ---------------------------------------------------------------------------------------------------
 def python(root: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}

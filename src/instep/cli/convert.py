@@ -22,6 +22,7 @@ from instep.cli.options import (
     Report,
     Seed,
     Std,
+    Timeout,
     Weights,
     arguments,
     picture,
@@ -92,6 +93,7 @@ def verify(
     report: Report = None,
     least: Least = None,
     on: On = "",
+    timeout: Timeout = 900.0,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -104,7 +106,7 @@ def verify(
         result = run(
             source, file, weights=weights, inputs=shapes(input), args=arguments(arg), images=images,
             picture=picture(pixel_max, mean, std), report=report, thresholds=thresholds(least), on=on,
-            seed=seed, progress=progress,
+            timeout=timeout, seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(result)

@@ -19,6 +19,7 @@ from instep.cli.options import (
     PixelMax,
     Seed,
     Std,
+    Timeout,
     Weights,
     arguments,
     picture,
@@ -28,8 +29,6 @@ from instep.cli.printing import conclude, telling
 from instep.cli.root import app
 
 __all__ = ["bisect", "cut", "stages"]
-
-Timeout = Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")]
 
 
 @app.command(epilog="Example: instep cut net.tflite --from stem/relu --to head/conv2d -o part.tflite")

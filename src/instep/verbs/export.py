@@ -85,7 +85,7 @@ def port(
             files = form.write(captured, draft)
         tell("verify", "source and result side by side")
         with clock("verify"):
-            verdict = proof(captured, draft, thresholds=None, on=on, **asked)
+            verdict = proof(captured, draft, thresholds=None, bounds={"on": on}, **asked)
             anchored(captured, verdict, **asked)
         sizes = [f.stat().st_size for f in files]
         kept = settle(files, path) if verdict.ok else []

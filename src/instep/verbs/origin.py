@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,11 @@ def _anchored_keras(captured: Captured, verdict: Verdict, **asked: Any) -> Verdi
 
 
 def two_files(
-    first: str, second: Path, inputs: Any = None, *, figures: Any = None, on: str = "", **asked: Any
+    first: str, second: Path, inputs: Any = None, *, figures: Any = None, bounds: Mapping[str, Any], **asked: Any
 ) -> tuple[Captured | None, Verdict]:
     """``second`` against what is captured of ``first``; where that cannot be, or ``first`` rounds, against its runs.
 
-    ``on`` names the engine that runs ``second``.
+    ``bounds``: the engine that runs ``second`` ("on") and its "timeout".
     Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
     from instep.capture import CaptureError, capture
@@ -68,11 +69,11 @@ def two_files(
     except CaptureError as error:
         captured, origin, why = None, None, str(error)
     if captured is None or origin is None:
-        verdict = verify_files(first, second, figures=figures, on=on, **asked)
+        verdict = verify_files(first, second, figures=figures, **bounds, **asked)
         verdict.notes.append(f"{Path(first).name} was run on the CPU, not captured: {why}")
         return None, verdict
     graph, reference = captured.graph, captured.reference
     if tflite_info(second).instep.get("source") != captured.source:
         graph, reference = apart(graph)
-    verdict = verify(reference, second, graph=graph, figures=figures, on=on, **asked)
+    verdict = verify(reference, second, graph=graph, figures=figures, **bounds, **asked)
     return captured, anchor(verdict, origin, captured.source)

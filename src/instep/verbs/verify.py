@@ -33,6 +33,7 @@ def verify(
     report: str | os.PathLike[str] | None = None,
     thresholds: Mapping[str, float] | None = None,
     on: str = "",
+    timeout: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verification:
@@ -42,7 +43,7 @@ def verify(
     are aligned by what flows through them where they do not say what they are; a network of PyTorch, Keras or JAX (a
     source file with a function ``load``, a ``.pt2``, a ``.keras``), which is run; or a network's text. ``on`` names the
     engine whose outputs stand trial, such as "litert-gpu" or "keras-jax"; that it refuses the file or dies of it is a
-    verdict.
+    verdict, and so is that it takes longer than ``timeout`` seconds (by default 900) for all inputs.
     Raises CaptureError, TFLiteError, EngineError, InstepError.
     """
     path = Path(file)
@@ -52,10 +53,13 @@ def verify(
     if not path.is_file():
         raise InstepError(f"no such file: {path}")
     asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
+    bounds: dict[str, Any] = {"on": on} if timeout is None else {"on": on, "timeout": timeout}
     if is_tflite(source) and is_tflite(path):
         tell("verify", "two files side by side")
         with clock("verify"):
-            captured, verdict = two_files(os.fspath(source), path, inputs, figures=_figures(thresholds), on=on, **asked)
+            captured, verdict = two_files(
+                os.fspath(source), path, inputs, figures=_figures(thresholds), bounds=bounds, **asked
+            )
         title, notes = str(source), [] if captured is None else list(captured.notes)
     else:
         tell("capture", str(source))
@@ -63,7 +67,7 @@ def verify(
             captured = capture(source, weights=weights, inputs=inputs, args=args, seed=seed)
         tell("verify", "source and result side by side")
         with clock("verify"):
-            verdict = proof(captured, path, thresholds=thresholds, on=on, **asked)
+            verdict = proof(captured, path, thresholds=thresholds, bounds=bounds, **asked)
             anchored(captured, verdict, **asked)
         title, notes = captured.source, list(captured.notes)
     result = Verification(title, str(path), verdict, clock.seconds, notes)
@@ -86,9 +90,9 @@ def proof(
     picture: Picture | None,
     seed: int,
     thresholds: Mapping[str, float] | None,
-    on: str = "",
+    bounds: Mapping[str, Any] | None = None,
 ) -> Verdict:
-    """The verdict on ``file``, a network in whatever form, beside what was captured."""
+    """The verdict on ``file``, a network in whatever form; ``bounds``: the engine ("on") and its "timeout"."""
     from instep.capture.text import is_text_source
     from instep.runtime import suffix_of
 
@@ -102,10 +106,10 @@ def proof(
     if suffix_of(file) != ".tflite":
         from instep.verify.module import verify_module
 
-        return verify_module(captured.reference, file, on=on, **asked)
+        return verify_module(captured.reference, file, **(bounds or {}), **asked)
     from instep.verify.verify import verify as judge
 
-    return judge(captured.reference, file, on=on, **asked)
+    return judge(captured.reference, file, **(bounds or {}), **asked)
 
 
 def _figures(thresholds: Mapping[str, float] | None) -> Any:

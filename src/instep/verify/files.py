@@ -15,6 +15,7 @@ from instep.verify.inputs import Picture, make_inputs
 from instep.verify.lossy import Figures
 from instep.verify.noise import LIMITS, Limits, arithmetic_of
 from instep.verify.quantised import EIGHT_BITS, fitted, in_range, integers_of, is_quantised, judged_as
+from instep.verify.subject import PATIENCE
 from instep.verify.tflite import EngineError, TfliteSubject, floats_of
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
@@ -117,12 +118,13 @@ def verify_files(
     figures: Figures | None = None,
     limits: Limits = LIMITS,
     on: str = "",
+    timeout: float = PATIENCE,
 ) -> Verdict:
     """Compare ``second`` with ``first``, tensors aligned by what flows through them.
 
     There is no float64 truth here: the noise is what the first file's two engines and nudged inputs show, so a fault
     that both files share stays unseen. ``on`` names the engine that runs the second file (the first runs on the CPU);
-    a file against itself shows what that engine makes of it.
+    a file against itself shows what that engine makes of it. ``timeout`` bounds the seconds of each engine.
     Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
     on = on_engine.check_engine(on) if on else ""
@@ -135,6 +137,7 @@ def verify_files(
     sets = in_range(sets, reference.info, [SourceView.whole(v.name, v.shape) for v in graph.inputs], names)
     sets = fitted(sets, second, reference, graph)
     subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
+    subject.timeout = timeout
     unit, figures, said = judged_as(subject.info, figures)
     unit = max(unit, EIGHT_BITS) if is_quantised(reference.info) else unit
     if on:
@@ -142,8 +145,7 @@ def verify_files(
     try:
         verdict = judge(
             reference, subject, sets, graph=graph, draws=1, seed=seed, limits=limits, figures=figures, unit=unit,
-        explain=False,
-            arithmetic=arithmetic_of(on),
+            explain=False, arithmetic=arithmetic_of(on),
         )  # fmt: skip
     except EngineError as error:
         if not on or error.result is None or error.result.outcome == "unavailable":

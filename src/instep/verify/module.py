@@ -26,15 +26,12 @@ from instep.verify.noise import LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
 from instep.verify.reference import Reference
-from instep.verify.subject import Run, shown_inputs
+from instep.verify.subject import PATIENCE, Run, shown_inputs
 from instep.verify.tflite import EngineError
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
 
 __all__ = ["ModuleSubject", "verify_module"]
-
-#: Seconds that one file may take for all its inputs.
-TIMEOUT = 900.0
 
 
 def verify_module(
@@ -49,8 +46,11 @@ def verify_module(
     figures: Figures | None = None,
     limits: Limits = LIMITS,
     on: str = "",
+    timeout: float = PATIENCE,
 ) -> Verdict:
     """Prove a network of another framework against its source; ``on`` names the engine ("torch", "keras-jax", …).
+
+    ``timeout`` bounds the seconds that the network may take.
 
     Raises ValueError when the file fits the source in no layout, EngineError when this machine lacks the framework.
     """
@@ -61,6 +61,7 @@ def verify_module(
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
     try:
         subject = ModuleSubject.load(file, engine, reference, graph, sets)
+        subject.timeout = timeout
         verdict = judge(
             reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures, unit=SINGLE,
             arithmetic=arithmetic_of(engine),
@@ -87,6 +88,7 @@ class ModuleSubject:
         self.input_values = list(input_values)
         self.output_tensors = [f"output{n}" for n in range(len(mapping.outputs))]
         self.notes: list[str] = []
+        self.timeout = PATIENCE
         self._begun: tuple[tuple[int, ...], threading.Thread, list[Any]] | None = None
 
     @classmethod
@@ -114,7 +116,7 @@ class ModuleSubject:
 
         def work() -> None:
             try:
-                box.append(run_jobs([job], timeout=TIMEOUT)[0])
+                box.append(run_jobs([job], timeout=self.timeout)[0])
             except Exception as error:
                 box.append(error)
 
@@ -197,7 +199,7 @@ def _tried(path: str | Path, engine: str, reference: Reference, graph: Graph, se
     names = [v.name for v in graph.inputs]
     choices = _choices(names, reference.input_specs)
     jobs = [Job(path, [shown_inputs(Mapping({}, [*c]), names, given.arrays)], engine) for c in choices]
-    results = [found[0] for found in run_jobs(jobs, timeout=TIMEOUT)]
+    results = [found[0] for found in run_jobs(jobs, timeout=PATIENCE)]
     best: tuple[float, Mapping] | None = None
     for choice, result in zip(choices, results, strict=True):
         outputs, error = (None, np.inf) if result.failed else _outputs(result, graph, truth)

@@ -11,7 +11,10 @@ import numpy as np
 from instep.graph import Graph, SourceView
 from instep.verify.mapping import Mapping, mapping_of
 
-__all__ = ["GraphSubject", "Run", "Subject", "to_source"]
+__all__ = ["PATIENCE", "GraphSubject", "Run", "Subject", "to_source"]
+
+#: Seconds that an engine may take for one file, all inputs together, unless the caller says otherwise.
+PATIENCE = 900.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
 from instep.verify.quantised import integers_of
 from instep.verify.reference import Reference
-from instep.verify.subject import Run, shown_inputs
+from instep.verify.subject import PATIENCE, Run, shown_inputs
 
 __all__ = ["EngineError", "TfliteSubject", "floats_of"]
 
@@ -73,7 +73,7 @@ class TfliteSubject:
         self.ran: str | Path = path
         self.shown: tuple[str, ...] = ()
         #: seconds that an engine may take for all inputs
-        self.timeout = 300.0
+        self.timeout = PATIENCE
         #: what an engine said on stderr though it ran: never a good sign
         self.complaints: list[str] = []
         self._begun: tuple[tuple[int, ...], threading.Thread, dict[str, Any]] | None = None

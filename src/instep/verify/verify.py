@@ -37,7 +37,7 @@ from instep.verify.noise import (
 from instep.verify.plan import inputs_of
 from instep.verify.quantised import fitted, judged_as
 from instep.verify.reference import Reference
-from instep.verify.subject import Run, Subject
+from instep.verify.subject import PATIENCE, Run, Subject
 from instep.verify.verdict import Row, Verdict, correlation
 
 __all__ = ["judge", "verify"]
@@ -355,6 +355,7 @@ def verify(
     figures: Figures | None = None,
     limits: Limits = LIMITS,
     on: str = "",
+    timeout: float = PATIENCE,
 ) -> Verdict:
     """Prove the TFLite ``file`` against its source.
 
@@ -362,6 +363,7 @@ def verify(
     ``inputs`` are input sets of the user's own, each a list of arrays in the source's layout; ``picture`` says how
     pixels become inputs. ``figures`` states thresholds for a result that is lossy by intention.
     ``on`` names the engine whose outputs stand trial ("litert-gpu"); without it the CPU's both engines do.
+    ``timeout`` bounds the seconds of each engine; one that takes longer is a verdict, "timed out".
     Raises ValueError when the inputs do not fit, FileNotFoundError when a path does not exist, EngineError when this
     machine lacks the engine or the file does not run on the CPU.
     """
@@ -373,6 +375,7 @@ def verify(
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
     sets = fitted(sets, file, reference, graph)
     subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
+    subject.timeout = timeout
     unit, figures, said = judged_as(subject.info, figures)
     if on:
         subject.engines = (on,)
