@@ -38,6 +38,8 @@ class Bisection:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     folder: str = ""
+    #: what the file on trial is called: its path, or the network that it was made of
+    label: str = ""
     #: what the PyTorch twin said when it ran ("" where there is none)
     twin: str = ""
 
@@ -72,7 +74,7 @@ class Bisection:
         part = self.found.outcome.part if self.found is not None else None
         return {
             "ok": self.ok,
-            "file": str(self.cutter.path),
+            "file": self.label or str(self.cutter.path),
             "trusted": self.trusted.who,
             "engine": self.engine,
             "verdict": self.verdict,

@@ -33,7 +33,7 @@ def cut_facts(result: Any) -> RenderableType:
 def bisection(result: Any) -> RenderableType:
     """The verdict on the whole file, and the smallest part that shows the same."""
     whole = result.whole
-    file = str(result.cutter.path)
+    file = result.label or str(result.cutter.path)
     facts = [("trusted", result.trusted.who), ("on trial", f"{file} on {result.engine}")]
     if result.ok:
         said = f"worst output at {human_ratio(whole.ratio)} the rounding noise: nothing to find"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from instep.verbs.capture import capture
 from instep.verbs.common import Progress, silent
-from instep.verbs.convert import plain_file
+from instep.verbs.pair import converted, pair, sets_of, sets_of_file
 from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.debug.bisection import Bisection
-    from instep.debug.cutting import Cutter
-    from instep.debug.flow import Part
     from instep.debug.stages import Stages
-    from instep.debug.trusted import Trusted
-    from instep.debug.twin import Twin
-    from instep.graph import Graph
-    from instep.verify.inputs import InputSet, Picture
+    from instep.verify.inputs import Picture
 
 __all__ = ["Cut", "bisect", "cut", "stages"]
-
-#: Input sets that show what a network does to ordinary values; the search runs on the one that shows most.
-KINDS = ("noise", "natural")
 
 
 @dataclass
@@ -115,7 +107,7 @@ def _cut_file(
     if start and (extra := [names[i] for i in part.inputs if i not in given]):
         result.notes.append(f"the part reads {', '.join(extra)} as well, which --from does not stand before")
     if folder is not None:
-        trusted = from_file(source, info, _sets_of_file(info, **asked)[:1])
+        trusted = from_file(source, info, sets_of_file(info, **asked)[:1])
         for label, indices in (("inputs", part.inputs), ("outputs", part.outputs)):
             flows = [trusted.given(0, i) for i in indices if i in trusted.known]
             result.activations[label] = arrays(folder / label, [names[i] for i in indices if i in trusted.known], flows)
@@ -141,7 +133,7 @@ def _cut_captured(
     )  # fmt: skip
     result.notes += captured.notes
     if folder is not None:
-        given = _sets_of(captured.reference, captured.graph, **asked)[0]
+        given = sets_of(captured.reference, captured.graph, **asked)[0]
         ends = [*part.inputs, *part.outputs]
         truth = captured.reference.run(list(given.arrays), dtype="float32", keep=[v.name for v in ends])
         truth |= dict(zip([v.name for v in captured.graph.inputs], given.arrays, strict=True))
@@ -172,27 +164,28 @@ def bisect(
 ) -> Bisection:
     """Find the smallest sub-network at which ``b`` leaves ``a``, on the activations that ``a`` has there.
 
-    ``a`` is trusted: a PyTorch network (anything that ``capture`` takes), run in float64, or a TFLite file, run on
-    LiteRT's built-in kernels. ``b`` is on trial: a TFLite file, or a network, which is converted first; ``on`` names
-    the engine that runs it (default "builtin"). Without ``b`` the file ``a`` stands trial on the engine ``on`` against
-    itself on the CPU. A refusal, a crash or a time-out of the engine (``timeout`` seconds for each file) is found the
-    same way. What is found is written into the folder ``out``, fit for a bug report; when nothing differs, nothing is.
+    ``a`` is trusted: a network of any framework (anything that ``capture`` takes), run in float64, or a TFLite file,
+    run on LiteRT's built-in kernels. ``b`` is on trial: a TFLite file, or a network of any framework, which is
+    converted first; ``on`` names the engine that runs it (default "builtin"). ``inputs`` are those of ``a``.
+    Without ``b`` the file ``a`` stands trial on the engine ``on`` against itself on the CPU. A refusal, a crash or a
+    time-out of the engine (``timeout`` seconds for each file) is found the same way. What is found is
+    written into the folder ``out``, fit for a bug report; when nothing differs, nothing is.
     Raises CaptureError, TFLiteError, EngineError, or ValueError when the two cannot be compared.
     """
     from instep.debug.bisection import bisect_file
-    from instep.verify.on_engine import check_engine
 
     tell = progress or silent
     if b is None and not on:
         raise ValueError("name a second thing to compare with, or an engine to run the file on, e.g. --on litert-gpu")
-    engine = check_engine(on) if on else "builtin"
+    engine = _engine(on)
     asked = {"images": images, "picture": picture, "seed": seed}
     read = {"weights": weights, "inputs": inputs, "args": args, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="instep-bisect-") as folder:
-        cutter, trusted, unit, label, twin = _two(a, b, Path(folder), read, asked, tell)
+        cutter, trusted, unit, label, twin = pair(a, b, Path(folder), read, asked, tell)
         found = bisect_file(
             cutter, trusted, engine, unit=unit, seed=seed, timeout=timeout, tell=lambda what: tell("bisect", what)
         )
+        found.label = label
         if found.found is not None and out is not None:
             from instep.debug.report import write_report
 
@@ -222,20 +215,22 @@ def stages(
     """
     from instep.debug.stages import Stages, measure, stages_of
     from instep.debug.trial import Trial
-    from instep.verify.on_engine import check_engine
 
     tell = progress or silent
-    engine = check_engine(on) if on else "builtin"
+    engine = _engine(on)
     read = {"weights": weights, "inputs": inputs, "args": args, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="instep-stages-") as folder:
         if b is None and not on:
             from instep.runtime import tflite_info
 
             file = Path(os.fspath(a)) if is_tflite(a) else Path(folder) / "network.tflite"
-            label = str(a) if is_tflite(a) else _converted(a, None, file, read, tell)
+            label = str(a)
+            if not is_tflite(a):
+                tell("capture", str(a))
+                label = converted(capture(a, **read), file, tell)
             return Stages(label, stages_of(tflite_info(file)))
         asked = {"images": images, "picture": picture, "seed": seed}
-        cutter, trusted, unit, label, _ = _two(a, b, Path(folder), read, asked, tell)
+        cutter, trusted, unit, label, _ = pair(a, b, Path(folder), read, asked, tell)
         result = Stages(label, stages_of(cutter.info), engine, trusted.who, list(trusted.notes))
         tell("stages", f"{len(result.stages)} stages on {engine}")
         trial = Trial(cutter, trusted.only(0), engine, unit=unit, seed=seed, timeout=timeout)
@@ -243,127 +238,17 @@ def stages(
     return result
 
 
-def _two(
-    a: Any, b: Any, folder: Path, read: dict[str, Any], asked: dict[str, Any], tell: Progress
-) -> tuple[Cutter, Trusted, float, str, Callable[[Part, Path], Twin]]:
-    """The file on trial, its true values, its unit of rounding, what it is called, and what makes a part's twin."""
-    from instep.debug import twins
-    from instep.debug.cutting import Cutter
-    from instep.debug.trusted import from_file, from_reference
-    from instep.verify.quantised import judged_as
+def _engine(on: str) -> str:
+    """The engine that parts of a file run on."""
+    from instep.runtime import ENGINES, engine_of
+    from instep.verify.on_engine import check_engine
 
-    same = is_tflite(a) and (b is None or (is_tflite(b) and os.path.realpath(a) == os.path.realpath(b)))
-    suspect = a if b is None else b
-    captured = None
-    if not is_tflite(a):
-        tell("capture", str(a))
-        captured = capture(a, **read)
-    if is_tflite(suspect):
-        file, label = Path(os.fspath(suspect)), str(suspect)
-    else:
-        file = folder / "network.tflite"
-        label = _converted(suspect, captured if b is None else None, file, read, tell)
-    cutter = Cutter(file)
-    unit = judged_as(cutter.info, None)[0]
-    tell("bisect", "real activations")
-    if same:
-        trusted = from_file(file, cutter.info, _sets_of_file(cutter.info, **asked))
-        return cutter, trusted, unit, label, lambda part, place: twins.of_itself(cutter, part)
-    if captured is not None:
-        from instep.verify.tflite import TfliteSubject
-
-        reference, graph, who = captured.reference, captured.graph, f"{captured.source} in float64"
-        sets = _sets_of(reference, graph, **asked)
-        subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
-    else:
-        reference, graph, subject, sets = _file_beside(os.fspath(a), file, asked)
-        who = f"{Path(a).name} on LiteRT's built-in CPU kernels"
-    trusted = from_reference(reference, graph, subject, sets, who)
-    if captured is not None and len(trusted.known) < len(cutter.flow.computed) + len(cutter.info.inputs):
-        _fill(trusted, cutter, captured, folder)
-
-    def twin(part: Part, place: Path) -> Twin:
-        if captured is None:
-            return twins.of_file(Cutter(os.fspath(a)), trusted, part)
-        try:
-            return twins.of_captured(captured.graph, trusted, part, _lowered, place)
-        except ValueError:
-            if trusted.filler is None:
-                raise
-            return twins.of_build(Cutter(trusted.filler), cutter, part)
-
-    return cutter, trusted, unit, label, twin
-
-
-def _fill(trusted: Trusted, cutter: Cutter, captured: Captured, folder: Path) -> None:
-    """What happens inside of one step of the source is known where a right file does it in the same way: this file
-    itself on the CPU, or what Instep writes today."""
-    from instep.debug.trusted import fill
-    from instep.emit.tflite import write
-    from instep.rewrite.pipelines import to_tflite
-    from instep.runtime import tflite_info
-
-    facts = cutter.info.instep
-    if fill(trusted, cutter.path, cutter.info) or not facts or facts.get("target"):
-        return
-    again = folder / "again.tflite"
-    write(to_tflite(captured.graph, io=facts.get("io", "nhwc"))[0], again, half=bool(facts.get("half")))
-    fill(trusted, again, tflite_info(again))
-
-
-def _lowered(graph: Graph, path: Path) -> None:
-    """Write a part of a captured graph as a file that keeps the source's layout."""
-    from instep.emit.tflite import write
-    from instep.rewrite.pipelines import to_tflite
-
-    write(to_tflite(graph, io="nchw")[0], path)
-
-
-def _converted(source: Any, captured: Captured | None, file: Path, read: dict[str, Any], tell: Progress) -> str:
-    if captured is None:
-        tell("capture", str(source))
-        captured = capture(source, **read)
-    plain_file(captured, file, tell)
-    return f"{captured.source}, converted by Instep"
-
-
-def _file_beside(first: str, second: Path, asked: dict[str, Any]) -> Any:
-    """Two files: the first as reference, the second with its tensors placed in the first."""
-    from instep.debug.align import same_build
-    from instep.runtime import tflite_info
-    from instep.verify.files import FileReference, outline
-    from instep.verify.tflite import TfliteSubject
-
-    reference = FileReference(first)
-    graph = outline(reference.info)
-    sets = _sets_of_file(reference.info, **asked)
-    info = tflite_info(second)
-    mapping = same_build(reference.info, info)
-    if mapping is None:
-        subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
-    else:
-        subject = TfliteSubject(second, info, mapping, [v.name for v in graph.inputs])
-    return reference, graph, subject, sets
-
-
-def _sets_of(reference: Any, graph: Any, *, images: Any, picture: Any, seed: int) -> list[InputSet]:
-    """The inputs of a proof without its edge cases: pictures first, where the user gives some."""
-    from instep.verify.plan import inputs_of
-
-    sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
-    return [s for s in sets if not s.edge and s.name != "large"][:3]
-
-
-def _sets_of_file(info: Any, *, images: Any, picture: Any, seed: int) -> list[InputSet]:
-    from instep.graph import SourceView, Spec
-    from instep.verify.inputs import make_inputs
-    from instep.verify.quantised import in_range
-
-    tensors = [info.tensors[i] for i in info.inputs]
-    specs = [Spec(t.shape, "float32" if t.scale else t.dtype) for t in tensors]
-    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=KINDS)
-    views = [SourceView.whole(t.name, t.shape) for t in tensors]
-    return in_range(sets, info, views, [t.name for t in tensors])[:3]
+    if on and engine_of(on).runs and ".tflite" not in engine_of(on).takes:
+        raise ValueError(
+            f"parts of a network run as TFLite files, which {on} does not take: leave --on out, or name one of "
+            f"{', '.join(ENGINES)}. `instep verify A B --on {on}` names the first layer that is out of step there"
+        )
+    return check_engine(on) if on else "builtin"
 
 
 def _mark(folder: Path, facts: dict[str, Any]) -> None:
