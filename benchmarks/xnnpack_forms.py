@@ -79,6 +79,10 @@ FINDINGS = (
         "runs are slices, few channels a one-hot 1×1 convolution",
     ),
     (
+        "a channel shuffle by TRANSPOSE is 3 to 7 times faster than by GATHER",
+        "RESHAPE, TRANSPOSE, RESHAPE beyond 24 channels",
+    ),
+    (
         "softmax over another axis than the last",
         "MAX, SUB, EXP, SUM, DIV there; with up to 8 numbers behind the axis TRANSPOSE, SOFTMAX, TRANSPOSE",
     ),

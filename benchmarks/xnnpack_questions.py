@@ -183,6 +183,24 @@ def shuffles() -> None:
             order_by_1x1_CONV=lambda s, dcr=dcr, t=by_conv: s(dcr, t(s)),
             order_by_GATHER=lambda s, dcr=dcr, o=order: s(dcr, s(ops.Gather(3), s.x, s.c(o, "int32"))),
         )  # fmt: skip
+    for groups, shape in ((2, (1, 28, 28, 24)), (2, (1, 28, 28, 48)), (2, (1, 28, 28, 116)), (3, (1, 14, 14, 480))):
+        mixed = np.arange(shape[3]).reshape(groups, -1).T.reshape(-1)
+
+        def regroup(s: Sketch, groups: int = groups) -> Value:
+            n, h, w, c = s.x.shape
+            turned = s(ops.Permute((0, 1, 3, 2)), s(ops.Reshape((1, n * h * w, groups, c // groups))))
+            return s(ops.Reshape(s.x.shape), turned)
+
+        def choose(s: Sketch, mixed: np.ndarray = mixed) -> Value:
+            weight = s.c(np.eye(len(mixed))[mixed].reshape(len(mixed), 1, 1, -1))
+            return s(ops.Conv2d(layout="NHWC"), s.x, weight)
+
+        ask(
+            f"channel shuffle of {groups} groups", shape,
+            TRANSPOSE=regroup,
+            one_hot_1x1_CONV=choose,
+            GATHER=lambda s, o=mixed: s(ops.Gather(3), s.x, s.c(o, "int32")),
+        )  # fmt: skip
     for r, shape in ((2, (1, 28, 28, 64)), (4, (1, 90, 160, 3)), (2, (1, 14, 14, 256))):
 
         def by_mul(s: Sketch, r: int = r) -> Value:

@@ -340,8 +340,13 @@ def gather(draw: Any, kind: Any) -> Case:
     axis = draw(st.integers(0, len(shape) - 1))
     dtype = draw(st.sampled_from(["int32", "int64"]))
     index = numbers(draw, shape_of(draw, (0, 2), 4), 0, shape[axis] - 0.01).astype(dtype)
-    if draw(st.booleans()):
+    spelled = draw(st.sampled_from(["anything", "steps", "groups"]))
+    if spelled == "steps":
         index = np.arange(draw(st.integers(0, shape[axis] - 1)), shape[axis], draw(st.integers(1, 2)))
+    if spelled == "groups":
+        groups, members = draw(st.integers(2, 7)), draw(st.integers(2, 7))
+        shape = (*shape[:axis], groups * members, *shape[axis + 1 :])
+        index = np.arange(groups * members).reshape(groups, members).T.reshape(-1)
     return make(kind(axis), numbers(draw, shape), index, constants=draw(st.sampled_from([(), (1,)])))
 
 

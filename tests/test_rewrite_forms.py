@@ -88,6 +88,12 @@ def shuffled(net: Net) -> Value:
     return net.then(x, ops.Add(), net.then(x, ops.Gather(1), order))
 
 
+def interleaved(net: Net) -> Value:
+    x = net.then(net.conv(net.image, 66), ops.Tanh())
+    order = net.graph.constant(np.arange(66).reshape(3, 22).T.reshape(-1), "order")
+    return net.then(x, ops.Add(), net.then(x, ops.Gather(1), order))
+
+
 def upsampled(net: Net) -> Value:
     x = net.then(net.conv(net.image, 4), ops.Resize2d((16, 24), "nearest", "asymmetric", layout="NCHW"))
     return net.then(x, ops.Tanh())
@@ -110,6 +116,7 @@ CASES: dict[str, tuple[Callable[[Net], Value], str, str]] = {
     "slice-borders": (border, "MIRROR_PAD", "CONCATENATION"),
     "depthwise-strides": (every_second, "STRIDED_SLICE", "DEPTHWISE_CONV_2D"),
     "one-hot-channels": (shuffled, "GATHER", ""),
+    "transpose-groups": (interleaved, "GATHER", ""),
     "join-repeats": (upsampled, "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION"),
     "pool-by-axes": (pooled, "", ""),
 }

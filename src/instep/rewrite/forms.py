@@ -19,6 +19,7 @@ FORMS: dict[str, str] = {
     "slice-borders": "reflected borders as SLICE and CONCATENATION; else MIRROR_PAD",
     "depthwise-strides": "every s-th row as a depthwise 1×1 convolution of stride s; else STRIDED_SLICE",
     "one-hot-channels": "channels chosen or reordered by a 1×1 convolution; else GATHER or TRANSPOSE",
+    "transpose-groups": "a shuffle of groups of channels as RESHAPE, TRANSPOSE, RESHAPE; else GATHER",
     "join-repeats": "nearest upsampling as CONCATENATION of the image with itself; else RESIZE_NEAREST_NEIGHBOR",
     "pool-by-axes": "a maximum over many places as rows, then columns; else one MAX_POOL_2D",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from instep.graph import Value, ops
+from instep.rewrite.lower.shuffles import FEW_CHANNELS as FEW_TO_TRANSPOSE
 from instep.rewrite.lower.table import Build, decomposes
 
 __all__: list[str] = []
@@ -84,8 +85,9 @@ def expand(b: Build) -> bool:
 
 @decomposes(ops.Gather)
 def gather(b: Build) -> bool:
-    """Constant indices in arithmetic progression are a slice, a few runs are slices joined, and channels chosen
-    from few are a one-hot 1×1 convolution: GATHER is no XNNPACK operator and copies channels one by one."""
+    """Constant indices in arithmetic progression are a slice, a few runs are slices joined, a shuffle of groups is a
+    transposition, and channels chosen from few are a one-hot 1×1 convolution: GATHER is no XNNPACK operator and copies
+    channels one by one."""
     index, axis = b.array(1), b.node.op.axis
     if index is None or index.ndim > 1 or not index.size:
         return False
@@ -93,7 +95,7 @@ def gather(b: Build) -> bool:
     flat = np.where(flat < 0, flat + b.x.shape[axis], flat)
     runs = _runs(flat)
     if len(runs) > RUNS:
-        return _one_hot(b, flat)
+        return _regrouped(b, flat) or _one_hot(b, flat)
     parts = [b.slice(b.x, axis, start, stop, step) for start, stop, step in runs]
     shape = b.node.output.shape
     if len(parts) > 1:
@@ -120,6 +122,21 @@ def _runs(index: np.ndarray) -> list[tuple[int, int, int]]:
         runs.append((int(index[i]), int(index[i + count - 1]) + 1, step if count > 1 else 1))
         i += count
     return runs
+
+
+def _regrouped(b: Build, index: np.ndarray) -> bool:
+    """Entries in the order (outer, inner) put into the order (inner, outer), as a channel shuffle does."""
+    axis, x, n = b.node.op.axis, b.x, len(index)
+    if n != x.shape[axis] or b.node.output.shape != x.shape or not b.may("transpose-groups"):
+        return False
+    few = x.rank == 4 and axis == 3 and n <= FEW_TO_TRANSPOSE and b.may("one-hot-channels")
+    outer = n // int(index[1]) if index[1] and n % index[1] == 0 else 1
+    if few or outer in (1, n) or not np.array_equal(index, np.arange(n).reshape(outer, -1).T.reshape(-1)):
+        return False
+    before, behind = (int(np.prod(part, dtype=np.int64)) for part in (x.shape[:axis], x.shape[axis + 1 :]))
+    split = b.reshape(x, (1, before, outer, n // outer) if behind == 1 else (before, outer, n // outer, behind))
+    order = (0, 1, 3, 2) if behind == 1 else (0, 2, 1, 3)
+    return b.done(ops.Reshape(x.shape), b.add(ops.Permute(order), split))
 
 
 def _one_hot(b: Build, index: np.ndarray) -> bool:

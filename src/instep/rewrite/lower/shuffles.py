@@ -7,7 +7,7 @@ import numpy as np
 from instep.graph import Value, ops
 from instep.rewrite.lower.table import Build, decomposes
 
-__all__ = ["spread"]
+__all__ = ["FEW_CHANNELS", "spread"]
 
 #: Up to so many channels a one-hot 1×1 convolution reorders faster than a transpose (docs/xnnpack-forms.md).
 FEW_CHANNELS = 24
