@@ -146,6 +146,9 @@ def test_a_port_out_of_step_leaves_nothing_behind(line: CommandLine) -> None:
     run = Bent(line.folder)("port", "small.yaml", "--to", "torch", "-o", "net.py", "--json")
     said = json.loads(run.stdout)
     assert run.returncode == 1 and said["verdict"] == "out of step" and said["files"] == []
+    culprit = said["culprit"]
+    assert culprit["stage"] == "emit" and culprit["scope"] == "block.0.conv2"
+    assert "Relu" in culprit["evidence"], "what lies between the last layer in step and the first that is not"
     assert left(line.folder) == {"small.yaml", "sitecustomize.py"}
 
 

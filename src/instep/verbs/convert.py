@@ -143,7 +143,7 @@ def _judged(
     with clock("verify"):
         verdict = proof(captured, draft, thresholds=thresholds, **asked)
         anchored(captured, verdict, **asked)
-    if not verdict.ok and verdict.verdict in ("drifting", "out of step"):
+    if not verdict.ok:
         from instep.verify.proving import blame
 
         tell("verify", "which step is to blame")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from importlib import import_module
@@ -68,8 +69,11 @@ def port(
     """Carry a network with its weights into another form and prove that it computes the same; as ``export`` otherwise.
 
     The proof runs what was written on its own engine (``on``: another one that can), on ``images`` and ``picture`` as
-    in ``convert``. What is out of step is not left behind: ``ok`` is False and ``files`` is empty.
+    in ``convert``. What is out of step is not left behind: ``ok`` is False, ``files`` is empty, and the verdict says
+    which step is to blame, and where (``.verdict.culprit``).
     """
+    from instep.verify.proving import blame
+
     tell, clock = progress or silent, Clock()
     form, path = chosen(to, out, source)
     tell("import", "what reads the source")
@@ -87,6 +91,10 @@ def port(
         with clock("verify"):
             verdict = proof(captured, draft, thresholds=None, bounds={"on": on}, **asked)
             anchored(captured, verdict, **asked)
+        if not verdict.ok:
+            tell("verify", "which step is to blame")
+            with clock("blame"):
+                blame(captured, functools.partial(form.steps, captured.graph), draft, verdict, **asked)
         sizes = [f.stat().st_size for f in files]
         kept = settle(files, path) if verdict.ok else []
     return Port(

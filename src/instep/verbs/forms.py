@@ -22,8 +22,12 @@ from instep.verbs.sources import choose_backend
 if TYPE_CHECKING:
     from instep.capture import Captured
     from instep.graph import Graph, Value
+    from instep.rewrite.driver import PassReport
 
 __all__ = ["FORMS", "Form", "chosen", "drafted", "prepared", "settle"]
+
+#: Called after each rewrite with the graph before and after it and its name.
+Prove = Callable[["Graph", "Graph", str], object]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Form:
     family: str
     suffix: str
     write: Callable[[Captured, Path], list[Path]]
+    #: the rewrites before that; called with what to call after each
+    steps: Callable[[Graph, Prove | None], tuple[Graph, list[PassReport]]]
     #: whether the weights lie beside it in a .safetensors file
     beside: bool = False
 
@@ -44,19 +50,38 @@ def prepared(graph: Graph, framework: str) -> Graph:
 
     Operators from other packages that its table does not have give way to their decompositions.
     """
+    return _steps(graph, None, framework)[0]
+
+
+def _steps(graph: Graph, prove: Prove | None, framework: str) -> tuple[Graph, list[PassReport]]:
+    """As ``prepared``, with what each rewrite did."""
     from instep.rewrite.driver import run
     from instep.rewrite.lower import expanding
     from instep.rewrite.pipelines import to_channels_first, to_channels_last
 
     room, name = _DIALECTS[framework]
     known = getattr(import_module(f"instep.emit.{room}.dialect"), name).table
+    reports: list[PassReport] = []
     if any(type(n.op) not in known for n in graph.nodes):
-        graph = run(graph, [expanding(known)])[0]
+        graph, reports = run(graph, [expanding(known)], prove=prove)
     if framework != "torch":
-        return to_channels_last(graph)[0]
+        graph, more = to_channels_last(graph, prove=prove)
+        return graph, [*reports, *more]
     # a source of PyTorch stays as it is, to the letter
-    last = any(n.op.spatial and n.op.layout == "NHWC" for n in graph.nodes)  # type: ignore[attr-defined]
-    return to_channels_first(graph)[0] if last else graph
+    if not any(n.op.spatial and n.op.layout == "NHWC" for n in graph.nodes):  # type: ignore[attr-defined]
+        return graph, reports
+    graph, more = to_channels_first(graph, prove=prove)
+    return graph, [*reports, *more]
+
+
+def _as_it_is(graph: Graph, prove: Prove | None) -> tuple[Graph, list[PassReport]]:
+    return graph, []
+
+
+def _to_tflite(graph: Graph, prove: Prove | None) -> tuple[Graph, list[PassReport]]:
+    from instep.rewrite.pipelines import to_tflite
+
+    return to_tflite(graph, prove=prove)
 
 
 #: The dialects that the frameworks' code is written in: they know what its layers are called.
@@ -137,15 +162,17 @@ def _torch_program(captured: Captured, path: Path) -> list[Path]:
     return [path]
 
 
+_TORCH, _KERAS, _JAX = (partial(_steps, framework=f) for f in ("torch", "keras", "jax"))
+
 FORMS: tuple[Form, ...] = (
-    Form("text", "text", ".yaml", _text, True),
-    Form("tflite", "tflite", ".tflite", _tflite),
-    Form("torch-source", "torch", ".py", partial(_source, framework="torch"), True),
-    Form("torch-program", "torch", ".pt2", _torch_program),
-    Form("keras-file", "keras", ".keras", _keras_file, True),
-    Form("keras-source", "keras", ".py", partial(_source, framework="keras"), True),
-    Form("jax-source", "jax", ".py", partial(_source, framework="jax"), True),
-    Form("jax-function", "jax", ".py", partial(_source, framework="jax", style="function"), True),
+    Form("text", "text", ".yaml", _text, _as_it_is, True),
+    Form("tflite", "tflite", ".tflite", _tflite, _to_tflite),
+    Form("torch-source", "torch", ".py", partial(_source, framework="torch"), _TORCH, True),
+    Form("torch-program", "torch", ".pt2", _torch_program, _TORCH),
+    Form("keras-file", "keras", ".keras", _keras_file, _KERAS, True),
+    Form("keras-source", "keras", ".py", partial(_source, framework="keras"), _KERAS, True),
+    Form("jax-source", "jax", ".py", partial(_source, framework="jax"), _JAX, True),
+    Form("jax-function", "jax", ".py", partial(_source, framework="jax", style="function"), _JAX, True),
 )
 
 

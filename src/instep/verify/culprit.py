@@ -53,15 +53,16 @@ def find_culprit(
 ) -> Culprit | None:
     """The first step after which ``file``'s values leave the source's, or None when every step agrees.
 
-    ``stages`` begin with the captured graph and end with the lowered one that was written to ``file``; ``verdict`` is
-    the proof of the file on ``sets``. Takes log2(stages) + 1 evaluations, then one or two more to name the operator.
+    ``stages`` begin with the captured graph and end with the one that was written to ``file``; ``verdict`` is the
+    proof of the file on ``sets``. Takes log2(stages) + 1 evaluations, then one or two more to name the operator.
     """
     captured = stages[0].graph
     # where operators jump, all values are shown: the proof follows every legal jump
     watched = None if Jumps(captured).nodes else _watched(verdict)
     trial = _Trial(Remembered(reference), captured, _failing(verdict, sets), watched, unit, seed)
     if not trial.leaves(stages[-1].graph):
-        return _in_file(trial, stages[-1].graph, file)
+        written = Path(file).suffix == ".tflite"
+        return _in_file(trial, stages[-1].graph, file) if written else _in_code(trial, verdict, file)
     good, bad = -1, len(stages) - 1
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -235,6 +236,19 @@ def _in_file(trial: _Trial, lowered: Graph, file: str | Path) -> Culprit | None:
     if whole.diagnosis is not None:
         said += f" (likely cause: {whole.diagnosis.cause})"
     return _culprit(trial, "emit", written or row.operator, None, row, said)
+
+
+def _in_code(trial: _Trial, verdict: Verdict, file: str | Path) -> Culprit | None:
+    """Of a file that is no TFLite file: what is written of the graph there says something else, or is run otherwise."""
+    row = verdict.first or next((r for r in verdict.outputs if r.verdict in BAD), None)
+    if row is None:
+        return None
+    ran = f", run on {verdict.engine}," if verdict.engine else ""
+    said = f"every rewrite keeps the source's values, and {Path(file).name}{ran} is {_times(row)} away from them"
+    between = [s for s in verdict.suspects if row.operator not in s or (row.scope or row.source) not in s]
+    if between:
+        said += f"; between the last values in step and this one: {', '.join(between[:4])}"
+    return _culprit(trial, "emit", Path(file).suffix.removeprefix(".") or "code", None, row, said)
 
 
 def _as_written(trial: _Trial, lowered: Graph, file: str | Path) -> tuple[TfliteSubject, list[InputSet]]:

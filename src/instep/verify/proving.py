@@ -34,8 +34,10 @@ def blame(
     """Run ``pipeline`` again and write into ``verdict`` which of its steps made ``file`` leave the source, if any did.
 
     ``inputs`` are the ``images`` and ``picture`` of the proof. A search that fails is a note of the verdict: it never
-    costs the conversion.
+    costs the conversion. Nothing is searched for where nothing was computed.
     """
+    if verdict.verdict not in ("drifting", "out of step"):
+        return
     graphs: list[Graph] = []
     try:
         _, passes = pipeline(lambda before, after, name: graphs.append(after.copy()))
