@@ -92,7 +92,8 @@ class Sides(Kinks):
         usual, places = F.max_pool2d_with_indices(x, **window)
         places, second, gap = places.flatten(-2), *_runners_up(x.detach(), usual.shape[-2:], window)
         taken = (gap < 2 * far) & (self._signs(gap) > 0)
-        self.moved += int(taken.sum())
+        # where both are the same number it is no rounding that decides
+        self.moved += int((taken & (gap > 0)).sum())
         return x.flatten(-2).gather(-1, torch.where(taken, second, places)).view_as(usual)
 
 
