@@ -296,6 +296,14 @@ def _bool_put_behind(x: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def _fixed_mask_written(x: torch.Tensor) -> torch.Tensor:
+    y, mask = x.clone(), torch.arange(10) % 4 == 0
+    y[..., mask] = x[..., mask] * x[..., mask].shape[-1]
+    part = y[:, :, torch.arange(9) > 5]
+    part.view(2, 4, -1)[:, :2] += 1
+    return part
+
+
 def _mask_grows(x: torch.Tensor) -> torch.Tensor:
     """Picked vectors take another one, and a number, from all; the mask stands behind a whole axis."""
     y, mask = x.clone(), x[0, :, :, 0] > 0
@@ -336,6 +344,10 @@ INDEXING = {
     "one_hot_by_scatter": lambda x: torch.zeros_like(x).scatter_(1, x.argmax(1, keepdim=True), 1.0),
     "scatter_two": lambda x: x.scatter(1, x.topk(2, 1)[1], x[:, 1:3]),
     "scatter_add_computed": lambda x: x.scatter_add(-1, x.topk(3, -1)[1], x[..., :3]),
+    "fixed_mask": lambda x: x[:, torch.arange(4) % 3 == 0].transpose(0, 1).mul_(2).reshape(4, -1) + 1,
+    "fixed_mask_in_the_middle": lambda x: x[:, :, (torch.arange(90) % 4 == 1).reshape(9, 10)].relu().unbind(1)[1],
+    "fixed_mask_written": _fixed_mask_written,
+    "fixed_places": lambda x: x.flatten(2)[..., torch.ones(9, 10).triu().flatten().nonzero().squeeze(1)].flatten(1),
     "empty_parts": lambda x: torch.cat([x, x.new_empty(2, 0, 9, 10), torch.empty(0), x * 2], 1),
     "index_fill": lambda x: x.index_fill(1, torch.tensor([0, 3]), 0.5),
     "index_copy": lambda x: x.index_copy(1, torch.tensor([3, 0]), x[:, 1:3]),

@@ -150,7 +150,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
      "on a computed value); decide it before capture or use torch.where"),
     (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
     (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
-     r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors",
+     r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors|"
+     r"Output size is too small|same reduction dim",
      "the input shape does not fit the network; give another --input"),
 )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,15 +14,12 @@ from instep.capture.base import CaptureError
 from instep.capture.torch.masked import Picked, Sameness, full_shape, is_each, is_pick, mask_shape
 from instep.capture.torch.places import place_of
 from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, refuse_random, steps_in
+from instep.capture.torch.sizes import DATA_DEPENDENT, Unknown, known_shape, leaves, settled
 
 __all__ = ["flatten"]
 
 aten = torch.ops.aten
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "_guards_fn")
-_DATA_DEPENDENT = (
-    "{place} makes a shape or number that depends on the data of a tensor (a bool-mask index, nonzero, unique, "
-    ".item()); use torch.where or a fixed index instead"
-)
 
 
 class _Slot:
@@ -41,13 +37,6 @@ class _Slot:
             parent.children.append(self)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unknown:
-    """A number that depends on data. PyTorch's own checks may ask for it; a step that computes with it is refused."""
-
-    place: str
-
-
 def flatten(exported: Any) -> Program:
     """Flatten a torch.export ExportedProgram. Raises CaptureError for what cannot be made pure."""
     return _Flattener(exported).run()
@@ -62,6 +51,7 @@ class _Flattener:
         self.notes: list[str] = []
         self.tied: dict[Any, Step] = {}
         self.sameness = Sameness()
+        self.constants = Program([], [], [])
 
     def run(self) -> Program:
         exported = self.exported
@@ -89,7 +79,7 @@ class _Flattener:
             if isinstance(slot, _Slot):
                 outputs.append((name, self._read(slot)))
             elif isinstance(slot, Picked):
-                raise CaptureError(_DATA_DEPENDENT.format(place=f"output '{name}', from {slot.mask.place},"))
+                raise CaptureError(DATA_DEPENDENT.format(place=f"output '{name}', from {slot.mask.place},"))
             else:
                 self.notes.append(f"output '{name}' is the constant {slot!r}, not a tensor; left out")
         if not outputs:
@@ -214,18 +204,19 @@ class _Flattener:
         scope, origin = place_of(node)
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher_order(name, args, kwargs, scope, origin)
-        unknown = next((a for a in (*args, *kwargs.values()) if isinstance(a, _Unknown)), None)
+        at = Step("call", node.name, val=node.meta.get("val"), scope=scope, origin=origin)
         if not isinstance(target, torch._ops.OpOverload):
-            return unknown or _Unknown(Step("call", node.name, scope=scope, origin=origin).place)
-        if unknown is not None:
-            raise CaptureError(_DATA_DEPENDENT.format(place=unknown.place))
-        val = node.meta.get("val")
+            known = all(isinstance(a, (bool, int, float)) for a in args)
+            return target(*args, **kwargs) if known and not kwargs else Unknown(at.place)
+        if target is aten.sym_size.int and isinstance(args[0], _Slot) and known_shape(args[0].step.val):
+            return args[0].step.val.shape[args[1]]
         picked = [a for a in (*args, *kwargs.values()) if isinstance(a, Picked)]
-        if picked or is_pick(target, args, val):
-            at = Step("call", node.name, val=val, scope=scope, origin=origin)
+        if picked or is_pick(target, args, at.val):
             return self._masked(target, args, kwargs, picked, at)
-        if isinstance(val, torch.Tensor) and any(not isinstance(d, int) for d in val.shape):
-            raise CaptureError(_DATA_DEPENDENT.format(place=Step("call", node.name, scope=scope, origin=origin).place))
+        val = at.val if known_shape(at.val) else self._settled(target, args, kwargs)
+        unknown = next((a.place for a in leaves((args, kwargs)) if isinstance(a, Unknown)), None)
+        if (val is None and at.val is not None) or unknown is not None:
+            raise CaptureError(DATA_DEPENDENT.format(place=unknown or at.place))
         if target._schema.is_mutable:
             return self._mutate(target, args, kwargs, node.name, val, scope, origin)
         step = self._emit(target, self._steps(args), self._steps(kwargs), node.name, val, scope, origin)
@@ -244,6 +235,7 @@ class _Flattener:
         index: Any = node.args[1]
         scope, origin = place_of(node)
         val = node.meta.get("val")
+        val = val if known_shape(val) else held.step.val[index]
         step = self._emit(operator.getitem, (self._read(held), index), {}, node.name, val, scope, origin)
         parent = held.parent
         if parent is None or not isinstance(val, torch.Tensor) or not _shares(val, parent.step.val):
@@ -282,13 +274,20 @@ class _Flattener:
         env = dict(zip(placeholders, args[position + 1 :], strict=True))
         return list(self._walk(inner, env))
 
+    def _settled(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """What the result is like where its size follows from constants (a fixed bool mask), else None."""
+        try:
+            return settled(target, self._steps(args), self._steps(kwargs), self.constants)
+        except Exception:
+            return None  # PyTorch cannot say: the caller refuses the step
+
     # -- masks ---------------------------------------------------------------------------------------------------
     def _masked(self, target: Any, args: Any, kwargs: Any, picked: list[Picked], at: Step) -> Any:
         """``x[mask]``, an element-wise operator on such values, or ``y[mask] = value`` (see ``masked``)."""
         if not picked:
             return Picked(self._read(args[0]), tuple(None if i is None else self._read(i) for i in args[1]))
         if target is aten.sym_size.int:
-            return _Unknown(at.place)
+            return Unknown(at.place)
         pure = functional(target) if target._schema.is_mutable else None
         if str(pure or target).startswith("aten.index_put.") and args[2] is picked[0] and True not in args[3:]:
             step = self._put(args[0], args[1], picked[0], at)
@@ -299,7 +298,7 @@ class _Flattener:
         others = [s.val for s in steps_in(self._steps([a for a in args if not isinstance(a, Picked)]))]
         shape = full_shape(picked, others) if is_each(target, pure) else None
         if shape is None or not all(self._same(picked[0].indices, p.indices) for p in picked):
-            raise CaptureError(_DATA_DEPENDENT.format(place=at.place))
+            raise CaptureError(DATA_DEPENDENT.format(place=at.place))
         val = torch.empty(shape, dtype=at.val.dtype, device="meta")
         step = self._emit(pure or target, self._steps(args), self._steps(kwargs), at.name, val, at.scope, at.origin)
         if pure is not None and isinstance(args[0], Picked):
@@ -312,7 +311,7 @@ class _Flattener:
         """``slot`` with what ``picked`` holds where its mask is true; both must go by the same mask."""
         own = [None if i is None else self._read(i) for i in indices]
         if len(own) != len(picked.indices) or not self._same(own, picked.indices):
-            raise CaptureError(_DATA_DEPENDENT.format(place=at.place))
+            raise CaptureError(DATA_DEPENDENT.format(place=at.place))
         old = self._read(slot)
         shape = mask_shape(picked, old.val.dim())
         flags = torch.empty(shape, dtype=torch.bool, device="meta")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from instep.capture.torch.program import Step
+from instep.capture.torch.program import INPUT, Step
 
 __all__ = ["Picked", "Sameness", "full_shape", "is_each", "is_pick", "mask_shape"]
 
@@ -67,8 +67,8 @@ def is_pick(target: Any, args: Sequence[Any], val: Any) -> bool:
     if all(isinstance(d, int) for d in val.shape):
         return False
     masks = [i for i in args[1] if i is not None]
-    mask = getattr(getattr(masks[0], "step", None), "val", None) if len(masks) == 1 else None
-    return isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and args[1][-1] is masks[0]
+    step = getattr(masks[0], "step", None) if len(masks) == 1 and args[1][-1] is masks[0] else None
+    return step is not None and step.depends == INPUT and step.val.dtype == torch.bool
 
 
 def is_each(target: Any, pure: Any) -> bool:
