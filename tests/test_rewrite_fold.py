@@ -11,6 +11,7 @@ from instep.graph import ops
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
 from instep.rewrite.fold.identities import drop_dropouts, drop_identities
+from instep.rewrite.fold.reductions import unstack_reductions
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fuse.activations import fuse_activations
 from rewriting import Net, apply
@@ -308,3 +309,31 @@ def test_activations_fuse_where_nothing_else_reads_the_value():
     shared = net(ops.Conv2d(), w, (4, 4, 1, 1))
     counts = apply(net.out(net(ops.Relu(), shared), shared), fuse_activations)
     assert counts == {"Conv2d": 3, "Add": 1, "Clip": 1, "Relu": 1}
+
+
+@pytest.mark.parametrize("kind", [ops.ReduceSum, ops.ReduceMean, ops.ReduceMax, ops.ReduceMin, ops.ReduceProd])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_a_reduced_stack_is_its_parts_taken_together(kind, keepdims):
+    net = Net((2, 3, 4), (2, 3, 4), (2, 3, 4))
+    stack = net(ops.Concat(1), *(net(ops.Reshape((2, 1, 3, 4)), net(ops.Tanh(), x)) for x in net.inputs))
+    counts = apply(net.out(net(kind((1,), keepdims), stack)), unstack_reductions)
+    pair = {
+        "ReduceMean": "Add",
+        "ReduceSum": "Add",
+        "ReduceMax": "Maximum",
+        "ReduceMin": "Minimum",
+        "ReduceProd": "Mul",
+    }
+    want = {"Tanh": 3, pair[kind((1,)).name]: 2}
+    if kind is ops.ReduceMean:
+        want["Mul"] = 1
+    assert counts == want | ({"Reshape": 3} if keepdims else {})
+
+
+def test_reductions_of_one_entry_are_reshapes_and_stacks_that_others_read_stay():
+    net = Net((1, 4, 1, 1), (1, 4, 1, 1))
+    pooled = net(ops.ReduceMean((2, 3), False), net(ops.Tanh(), net.inputs[0]))
+    stack = net(ops.Concat(2), *net.inputs)
+    wide = net(ops.Concat(1), *net.inputs)
+    graph = net.out(pooled, stack, net(ops.ReduceSum((2,), False), stack), net(ops.ReduceSum((1,), False), wide))
+    assert apply(graph, unstack_reductions) == {"Tanh": 1, "Reshape": 1, "Concat": 2, "ReduceSum": 2}
