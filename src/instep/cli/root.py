@@ -10,7 +10,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="instep",
-    help="PyTorch networks to TFLite, proved value by value.",
+    help="Networks between PyTorch, Keras, JAX and TFLite, proved value by value.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -33,7 +33,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
-    """PyTorch networks to TFLite, proved value by value.
+    """Networks between PyTorch, Keras, JAX and TFLite, proved value by value.
 
     Exit status: 0 in step; 1 a verdict or a run that fails; 2 something to put right.
     """
