@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from benchmarks.child import file_facts, peak_memory
 
 if TYPE_CHECKING:
     from instep.capture import Captured
+    from instep.graph import Graph
     from instep.runtime import Job
     from instep.verify.inputs import InputSet
     from instep.verify.mapping import Mapping
 
-__all__ = ["FORMS", "main"]
+__all__ = ["FORMS", "as_trained", "main"]
 
 #: form → the verb's name of the form, and the engine that runs it ("xnnpack": LiteRT as applications use it)
 FORMS = {
@@ -76,6 +78,21 @@ def main() -> int:
     return 0
 
 
+def as_trained(graph: Graph, seed: int = 0) -> None:
+    """Draw the weights of ``graph`` that are one number throughout.
+
+    A fresh network's biases, statistics and scales are zeros and ones: whoever mistakes one for another is still right.
+    """
+    rng = np.random.default_rng(seed)
+    for value, array in list(graph.weights.items()):
+        array = np.asarray(array)
+        if array.dtype.kind != "f" or array.size < 2 or np.any(array != array.flat[0]):
+            continue
+        middle = float(array.flat[0])
+        drawn = rng.uniform(0.5, 1.5, array.shape) * middle if middle else rng.normal(0.0, 0.1, array.shape)
+        graph.weights[value] = drawn.astype(array.dtype)
+
+
 def _guarded(network: _Network, work: Any) -> None:
     try:
         work(network)
@@ -97,6 +114,7 @@ def _prepare(network: _Network) -> None:
 
     start = time.perf_counter()
     captured = capture(f"zoo:{network.name}", args=network.facts["args"])
+    as_trained(captured.graph)
     table = table_of_graph(captured.graph, network.name)
     network.facts |= {
         "input": ", ".join("×".join(map(str, v.shape)) for v in captured.graph.inputs),

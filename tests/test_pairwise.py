@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from benchmarks.pairwise import Ran, Remembered, every_pair, worst
+from benchmarks.zoo_child import as_trained
 
 from instep.graph import SourceView
 from instep.graph.reference import GraphReference
@@ -55,3 +56,13 @@ def test_a_fault_of_one_form_stands_out_in_its_pairs_alone() -> None:
 def test_the_worst_of_verdicts() -> None:
     assert worst(["in step", "drifting", "in step"]) == "drifting"
     assert worst(["in step", "refused", "out of step"]) == "refused"
+
+
+def test_weights_are_drawn_where_a_fresh_network_has_one_number() -> None:
+    graph = parse("input: {x: [1, 3, 6, 6]}\nbody:\n  - conv: {out: 4, kernel: 3}\n  - batch_norm: {act: prelu}\n")
+    kernel = {v.name: np.array(a) for v, a in graph.weights.items()}["conv_1.weight"]
+    as_trained(graph)
+    arrays = {v.name: np.asarray(a) for v, a in graph.weights.items()}
+    assert np.array_equal(arrays.pop("conv_1.weight"), kernel)
+    assert all(len(np.unique(a)) == a.size for a in arrays.values())
+    assert arrays["batch_norm_1.running_var"].min() > 0
