@@ -226,6 +226,32 @@ def _huge() -> list[Network]:
     return [Network("huge", "linear_17000", build, lambda _module: (noise(1, 17_000),))]
 
 
+# -- further libraries -----------------------------------------------------------------------------------------------
+def _timm_more() -> list[Network]:
+    from benchmarks.more_networks import TIMM_MORE
+
+    return [_timm_network("timm-more", name) for name in TIMM_MORE]
+
+
+def _library(suite_name: str) -> list[Network]:
+    from benchmarks.more_networks import LIBRARIES
+
+    def network(name: str, factory: Callable[[], torch.nn.Module], shapes: tuple[tuple[int, ...], ...]) -> Network:
+        def inputs(_module: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+            generator = torch.Generator().manual_seed(0)
+            return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+
+        def build() -> torch.nn.Module:
+            torch.manual_seed(0)
+            module = factory().eval()
+            randomise(module, shape=shapes[0] if len(shapes) == 1 else None)
+            return module
+
+        return Network(suite_name, name, build, inputs)
+
+    return [network(*entry) for entry in LIBRARIES[suite_name]()]
+
+
 _SUITES: dict[str, Callable[[str | None], list[Network]]] = {
     "elsr": lambda _: _elsr(),
     "checkpoints": lambda _: _checkpoints(),
@@ -234,6 +260,12 @@ _SUITES: dict[str, Callable[[str | None], list[Network]]] = {
     "transformers": lambda _: _transformers(),
     "timm-large": lambda _: _timm(large=True),
     "huge": lambda _: _huge(),
+    "timm-more": lambda _: _timm_more(),
+    "torchvision": lambda _: _library("torchvision"),
+    "torchvision-video": lambda _: _library("torchvision-video"),
+    "restoration": lambda _: _library("restoration"),
+    "segmentation": lambda _: _library("segmentation"),
+    "pytorchcv": lambda _: _library("pytorchcv"),
 }
 SUITES = tuple(_SUITES)
 
