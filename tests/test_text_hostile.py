@@ -8,7 +8,6 @@ import resource
 import subprocess
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,11 @@ HEAD = "input: {x: [1, 3, 8, 8]}\nbody:\n"
 def _loops(depth: int, inner: str) -> str:
     lines = [f"{'    ' * d}  - for i{d} in range(10000):" for d in range(depth)]
     return "\n".join([*lines, f"{'    ' * depth}  - {inner}"]) + "\n"
+
+
+def _key(text: str) -> str:
+    """A step whose key is as long as one likes."""
+    return f'{HEAD}  - ? "{text}"\n    :\n      - relu\n'
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
@@ -65,6 +69,21 @@ HOSTILE = {
     "dropout of NaN": HEAD + "  - dropout: {rate: .nan}\n",
     "dropout along no axis": HEAD + "  - dropout: {shared: [0, 0]}\n",
     "decay below zero": HEAD + "  - conv: {out: 1, kernel: 1, decay: -1}\n",
+    "names in loops": HEAD + "  - for i in range(10000):\n      - 'a{i} = relu'\n",
+    "arguments in loops": "structs:\n  S:\n    args: {" + ", ".join(f"a{i}: int = {i}" for i in range(500))
+    + "}\n    body:\n      - relu\n" + HEAD + "  - for i in range(10000):\n      - S\n",
+    "work in names": HEAD + "  - for i in range(10000):\n      - 'a{i}_{sum(range(9000))} = relu'\n",
+    "work in places": HEAD + "  - for i in range(10000):\n      - relu: {at: 'a{i}_{sum(range(9000))}'}\n",
+    "spaces before a comma": HEAD
+    + "".join(f"  - ? a{i}{' ' * 3900}, b{i} = top_k(x)\n    : {{k: 1}}\n" for i in range(450))
+    + "  - relu(nothing)\n",
+    "spaces in a type": "structs:\n  A:\n    args: {a: 'int" + " " * 1_900_000 + "!'}\n    body:\n      - relu\n"
+    + HEAD + "  - A\n",
+    "spaces in a loop": _key("for i" + " " * 1_900_000 + "!"),
+    "many names in a loop": _key("for " + "i, " * 600_000 + "j inx"),
+    "a long condition": _key("if 1" + " and 1" * 300_000),
+    "a long key": _key("a" + " " * 1_900_000 + "= relu"),
+    "a long name": "structs:\n  ? " + "A" * 1_900_000 + "\n  :\n    body:\n      - relu\n" + HEAD + "  - B\n",
     "an endless file": "networks: {N: /dev/zero}\n" + HEAD + "  - N\n",
     "a file of a device": "networks: {N: zero.yaml}\n" + HEAD + "  - N\n",
     "a file elsewhere": "weights: ../../etc/passwd\n" + HEAD + "  - conv: {out: 1, kernel: 1}\n",
@@ -72,21 +91,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_texts_are_errors_in_bounded_time_and_memory(name: str) -> None:
+def test_hostile_texts_are_errors_in_bounded_time(name: str) -> None:
     parse(HEAD + "  - relu\n")  # what is imported late is imported
     text = HOSTILE[name] if "\n" in HOSTILE[name] else HOSTILE[name] + "\n"
     start = time.process_time()
     with pytest.raises(TextError) as caught:
         parse(text)
-    assert time.process_time() - start < 2  # 1 s where nothing else runs
-    tracemalloc.start()
-    try:
-        with pytest.raises(TextError):
-            parse(text)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 200e6
+    assert time.process_time() - start < 1
     assert len(str(caught.value)) < 2000
 
 
@@ -106,7 +117,7 @@ for name, text in texts.items():
         said[name] = "no error"
     except TextError as error:
         spent = time.process_time() - start
-        said[name] = "" if spent < 2 else f"{spent:.1f} s"
+        said[name] = "" if spent < 1 else f"{spent:.1f} s"
     except BaseException as error:
         said[name] = repr(error)[:200]
 print(json.dumps(said))
@@ -137,7 +148,7 @@ def test_a_network_that_names_itself_is_an_error(tmp_path: Path) -> None:
     start = time.process_time()
     with pytest.raises(TextError, match="deeper"):
         parse(tmp_path / "net.yaml")
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 1
 
 
 def test_texts_that_name_each_other_are_not_read_again_and_again(tmp_path: Path) -> None:
@@ -149,7 +160,7 @@ def test_texts_that_name_each_other_are_not_read_again_and_again(tmp_path: Path)
     start = time.process_time()
     with contextlib.suppress(TextError):
         parse(tmp_path / "f0.yaml")
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 1
 
 
 def test_weights_of_a_hostile_size_are_not_drawn_before_they_are_read() -> None:

@@ -77,7 +77,9 @@ class Expression:
         bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
         read = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called]
-        self.names = frozenset(n.id for n in read) - bound
+        #: every name that is read, those too that the expression itself gives a value
+        self.reads = frozenset(n.id for n in read)
+        self.names = self.reads - bound
         self.fields = frozenset(
             (n.value.id, n.attr)
             for n in ast.walk(tree)
@@ -132,7 +134,7 @@ class _Evaluation:
 
     def __init__(self, expression: Expression, values: Mapping[str, Any]) -> None:
         self.expression = expression
-        self.scope: dict[str, Any] = dict(values)
+        self.scope: dict[str, Any] = {n: values[n] for n in expression.reads if n in values}
         self.steps = 0
 
     def value(self, node: ast.AST) -> Any:
@@ -306,12 +308,13 @@ def expressions_in(text: str) -> tuple[Expression, ...]:
     return tuple(p for p in _placeholders(text) if isinstance(p, Expression))
 
 
-def fill(text: str, values: Mapping[str, Any] | None) -> str:
-    """``text`` with each ``{expression}`` replaced by its value; with ``values=None`` it is only checked."""
+def fill(text: str, values: Mapping[str, Any] | None, spend: Callable[[int], None] | None = None) -> str:
+    """``text`` with each ``{expression}`` replaced by its value; with ``values=None`` it is only checked. ``spend`` as
+    in ``Expression.evaluate``."""
     pieces = _placeholders(text)
     if values is None:
         return text
-    return "".join(p if isinstance(p, str) else _shown(p.evaluate(values)) for p in pieces)
+    return "".join(p if isinstance(p, str) else _shown(p.evaluate(values, spend)) for p in pieces)
 
 
 def _shown(value: Any) -> str:

@@ -28,7 +28,7 @@ __all__ = ["Builder", "Frame", "Weight"]
 #: Most steps and operators of one network, most steps of all its expressions, deepest structs, most parameters.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 20_000, 400_000, 24, 2**28, 16
+MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 12_000, 100_000, 24, 2**28, 16
 #: Most numbers of a constant, longest piece of a text that a message quotes.
 MAX_CONSTANT, QUOTED = 65_536, 100
 
@@ -251,7 +251,7 @@ class Builder:
     def call(self, step: Step, frame: Frame) -> None:
         """A layer or a struct: read its inputs and fields, build it, and name what it gives."""
         file = frame.unit.file
-        call = read_call(step, _Lazy(frame), file)
+        call = read_call(step, _Lazy(frame), file, self.spend_work)
         struct = frame.unit.structs.get(call.kind)
         layer = None if struct else LAYERS.get(call.kind)
         if struct is None and layer is None:
@@ -301,7 +301,7 @@ class Builder:
         try:
             from instep.graph.expression import fill
 
-            text = fill(text, _Lazy(frame)) if "{" in text else text
+            text = fill(text, _Lazy(frame), self.spend_work) if "{" in text else text
         except ExpressionError as error:
             fail(file, explicit.line, str(error))
         if text.startswith("/"):

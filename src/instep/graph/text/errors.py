@@ -8,6 +8,9 @@ from instep.graph.core import GraphError
 
 __all__ = ["TextError", "fail"]
 
+#: A message quotes what the text says, which may be as long as anything.
+LONGEST = 1500
+
 
 class TextError(GraphError):
     """A text that is no network; the message says where (``rlfn.yaml:31``), what, and what would be right."""
@@ -15,4 +18,5 @@ class TextError(GraphError):
 
 def fail(file: str, line: int, why: str) -> NoReturn:
     """Raise a TextError about one line of a file."""
-    raise TextError(f"{file}:{line}: {why}" if line else f"{file}: {why}") from None
+    said = why if len(why) <= LONGEST else f"{why[:LONGEST]} …"
+    raise TextError(f"{file}:{line}: {said}" if line else f"{file}: {said}") from None

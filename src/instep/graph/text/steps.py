@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from instep.graph.expression import Expression, ExpressionError, fill
 from instep.graph.text.errors import fail
@@ -76,11 +77,12 @@ def _step(item: Tree, file: str) -> Step:
     return Step(CALL, text, value, key.line)
 
 
-def read_call(step: Step, values: object, file: str) -> Call:
-    """The key of a call with its ``{expressions}`` filled in. ``values``: what expressions read. Raises TextError."""
+def read_call(step: Step, values: Mapping[str, Any], file: str, spend: Callable[[int], None]) -> Call:
+    """The key of a call with its ``{expressions}`` filled in. ``values``: what expressions read; ``spend`` is told how
+    many steps they took. Raises TextError."""
     text = step.key
     try:
-        filled = fill(text, values) if "{" in text or "}" in text else text  # type: ignore[arg-type]
+        filled = fill(text, values, spend) if "{" in text or "}" in text else text
     except ExpressionError as error:
         fail(file, step.line, str(error))
     return _call(filled) or _no_call(file, step.line, filled)
@@ -92,7 +94,8 @@ def _no_call(file: str, line: int, text: str) -> NoReturn:
 
 @functools.lru_cache(maxsize=4096)
 def _call(text: str) -> Call | None:
-    match = _CALL.fullmatch(text.strip()) if len(text) < 4000 else None
+    # runs of spaces are one: the pattern tries each place of them for the end of the names
+    match = _CALL.fullmatch(" ".join(text.split())) if len(text) < 4000 else None
     if match is None:
         return None
     names = tuple(n.strip() for n in match["names"].split(",")) if match["names"] else ()

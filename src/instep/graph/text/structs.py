@@ -33,7 +33,7 @@ SECTIONS = (
 )  # fmt: skip
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ARGUMENT = re.compile(r"(?P<type>[a-z]+)\s*(?:=\s*(?P<default>.*\S))?\s*", re.S)
+_ARGUMENT = re.compile(r"(?P<type>[a-z]+)\s*(?:=\s*(?P<default>\S.*))?", re.S)
 #: Deepest networks within networks, most files of one network.
 MAX_DEPTH, MAX_FILES = 8, 64
 
@@ -178,7 +178,7 @@ def _argument(name: Scalar, tree: Tree, file: str, what: str) -> Field:
     if isinstance(tree.value, bool | int | float):
         types: dict[type, str] = {bool: "bool", int: "int", float: "float"}
         return Field(name.value, TYPES[types[type(tree.value)]], tree)
-    match = _ARGUMENT.fullmatch(tree.value) if isinstance(tree.value, str) else None
+    match = _ARGUMENT.fullmatch(tree.value.strip()) if isinstance(tree.value, str) else None
     if match is None or match["type"] not in TYPES:
         fail(file, tree.line, f"{what}: argument '{name.value}' needs a type ({', '.join(TYPES)}), got '{tree.value}'")
     default: Any = REQUIRED if match["default"] is None else Scalar(_literal(match["default"]), tree.line)
