@@ -31,13 +31,17 @@ KEPT = 0.87962566103423978
 def _truncated(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
     """Normal, drawn again beyond two deviations (the deviation is not corrected)."""
     drawn = rng.standard_normal(shape, dtype=np.float32)
+    flat = drawn.reshape(-1)
+    far = np.flatnonzero(np.abs(flat) > 2)
     for _ in range(64):
-        far = np.abs(drawn) > 2
-        count = int(far.sum())
-        if not count:
+        if not far.size:
             break
-        drawn[far] = rng.standard_normal(count, dtype=np.float32)
-    return np.clip(drawn, -2, 2) * np.float32(deviation)
+        again = rng.standard_normal(far.size, dtype=np.float32)
+        flat[far] = again
+        far = far[np.abs(again) > 2]
+    np.clip(drawn, -2, 2, out=drawn)
+    drawn *= np.float32(deviation)
+    return drawn
 
 
 def _uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> np.ndarray:
