@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import struct
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 
 from instep.debug.flow import Flow, Part
 from instep.runtime import TFLiteError, tflite_info
+from instep.whole import written
 
 __all__ = ["Cutter"]
 
@@ -74,16 +73,8 @@ class Cutter:
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(self.excerpt(part, description).Pack(builder), b"TFL3")
         data = builder.Output()
-        out = Path(out)
-        handle, partial = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(partial, 0o644)
-            os.replace(partial, out)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        with written(out) as file:
+            file.write(data)
         return len(data)
 
     def excerpt(self, part: Part, description: str = "") -> Any:

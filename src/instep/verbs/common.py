@@ -1,15 +1,14 @@
-"""What the verbs share: their error, what a caller hears meanwhile, files that are written whole or not at all."""
+"""What the verbs share: their error, what a caller hears meanwhile, where files can be written."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Clock", "InstepError", "Progress", "silent", "writable", "write_text"]
+__all__ = ["Clock", "InstepError", "Progress", "silent", "writable"]
 
 #: What a caller may pass to hear how far a long walk has come: called with the room and what happens in it.
 Progress = Callable[[str, str], None]
@@ -48,16 +47,3 @@ def writable(out: str | os.PathLike[str]) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise InstepError(f"{path}: the folder {path.parent} is not writable; choose another place with -o")
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from instep.report.results import Conversion
 from instep.verbs.aim import Aim
 from instep.verbs.capture import capture
-from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
+from instep.verbs.common import Clock, InstepError, Progress, silent, writable
 from instep.verbs.origin import anchored
 from instep.verbs.sources import is_tflite, load_reader
 from instep.verbs.verify import proof
+from instep.whole import write_text
 
 if TYPE_CHECKING:
     from instep.capture import Captured

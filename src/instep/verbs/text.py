@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instep.whole import write_text
+
 if TYPE_CHECKING:
     from instep.graph import Graph
 
@@ -67,9 +69,7 @@ def fmt(file: str | os.PathLike[str], *, check: bool = False) -> bool:
     text = path.read_text("utf-8")
     made = format_text(text, os.fspath(file))
     if made != text and not check:
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(made, "utf-8")
-        part.replace(path)
+        write_text(path, made)
     return made == text
 
 

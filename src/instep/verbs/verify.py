@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from instep.report.results import Verification
 from instep.verbs.capture import capture
-from instep.verbs.common import Clock, InstepError, Progress, silent, writable, write_text
+from instep.verbs.common import Clock, InstepError, Progress, silent, writable
 from instep.verbs.origin import anchored, two_files
 from instep.verbs.sources import is_tflite
+from instep.whole import write_text
 
 if TYPE_CHECKING:
     from instep.capture import Captured

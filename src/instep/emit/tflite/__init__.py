@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from instep.emit.tflite.metadata import pack
 from instep.emit.tflite.table import LOWERINGS, EmitError, lowers
 from instep.emit.tflite.writer import Writer
 from instep.graph import Graph
+from instep.whole import written
 
 __all__ = ["LOWERINGS", "EmitError", "emit", "lowers", "write"]
 
@@ -48,24 +47,9 @@ def write(graph: Graph, path: str | Path, *, half: bool = False, metadata: dict[
     """
     writer = _fill(graph, half)
     parts = writer.parts(_facts(graph, metadata))
-    path = Path(path)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            size = sum(file.write(part) for part in parts)
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    return size
+    with written(path) as file:
+        return sum(file.write(part) for part in parts)
 
 
 def _facts(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
     return pack(graph, extra)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

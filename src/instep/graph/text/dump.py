@@ -14,6 +14,7 @@ from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS
 from instep.graph.text.writing import WIDTH, flow, struct_text
+from instep.whole import write_text
 
 __all__ = ["dump", "save"]
 
@@ -37,9 +38,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     if graph.weights:
         save_weights(graph, beside, list(dict.fromkeys(shape.constants)))
         written.append(beside)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(target)
+    write_text(target, text)
     return written
 
 

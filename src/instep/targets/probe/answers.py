@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instep.runtime import engine_of
+from instep.whole import write_text
 
 __all__ = ["BAD", "KINDS", "SHIPPED", "Answer", "Answers", "read", "recorded"]
 
@@ -85,9 +86,7 @@ class Answers:
         lines = [f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.pop("answers").items()]
         head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
         text = head + ',\n "answers": {\n' + ",\n".join(lines) + "\n }\n}\n"
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_text(path, text)
 
 
 def read(path: Path) -> Answers:
