@@ -10,8 +10,8 @@ import typer
 from instep.cli.errors import stop
 
 SOURCE_HELP = (
-    "package.module:factory, file.py:factory, timm:NAME, zoo:NAME, exported code (.py), a .pt2, .keras, .h5, .tflite or "
-    ".yaml file."
+    "package.module:factory, file.py:factory, timm:NAME, zoo:NAME, exported code (.py), a .pt2, .keras, .h5, .tflite "
+    "or .yaml file."
 )
 
 Weights = Annotated[
