@@ -7,6 +7,7 @@ import pytest
 
 from instep.graph import ops
 from instep.rewrite.driver import run
+from instep.rewrite.fold.flattened import fold_flattened_order
 from instep.rewrite.fold.identities import drop_identities
 from instep.rewrite.fold.order import (
     hoist_activations,
@@ -148,3 +149,35 @@ def test_short_channel_rows_are_widened_and_long_ones_are_not():
     net = Net((1, 8, 6, 128))
     graph = single(net.out(net(ops.Add(), net.inputs[0], (128,))))
     assert not run(graph, [widen_broadcasts])[1][0].changed
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_linear_layer_takes_the_order_of_the_image_that_is_flattened_for_it(batch):
+    net = Net((batch, 4, 5, 6))
+    x = net(ops.Permute((0, 3, 1, 2)), net(ops.Tanh(), net.inputs[0]))
+    flat = net(ops.Reshape((batch, 120)), x)
+    graph = net.out(net(ops.Linear(), flat, (7, 120), (7,)), net(ops.Linear("relu"), flat, (2, 120)))
+    assert apply(graph, fold_flattened_order) == {"Tanh": 1, "Reshape": 2, "Linear": 2}
+
+
+def test_a_linear_layer_gives_the_order_of_the_image_that_it_is_unfolded_to():
+    net = Net((2, 9))
+    y = net(ops.Relu(), net(ops.Linear(), net.inputs[0], (60, 9), (60,)))
+    y = net(ops.Permute((0, 2, 3, 1)), net(ops.Reshape((2, 3, 4, 5)), y))
+    assert apply(net.out(net(ops.Tanh(), y)), fold_flattened_order) == {"Linear": 1, "Relu": 1, "Reshape": 1, "Tanh": 1}
+
+
+def test_a_linear_layer_whose_rows_mix_keeps_its_permutes():
+    net = Net((2, 3, 4, 5))
+    tokens = net(ops.Reshape((2, 20, 3)), net(ops.Permute((0, 2, 3, 1)), net.inputs[0]))
+    across = net(ops.Reshape((3, 40)), net(ops.Permute((1, 0, 2, 3)), net.inputs[0]))
+    weight = net.constant((6, 40))
+    shared = net(ops.Reshape((2, 60)), net(ops.Permute((0, 2, 3, 1)), net.inputs[0]))
+    wide = net.constant((6, 60))
+    graph = net.out(
+        net(ops.Linear(), tokens, (6, 3)),
+        net(ops.Linear(), across, weight),
+        net(ops.Linear(), shared, wide),
+        net(ops.Linear("relu"), net(ops.Tanh(), shared), wide),
+    )
+    assert apply(graph, fold_flattened_order) == {"Permute": 3, "Reshape": 3, "Linear": 4, "Tanh": 1}

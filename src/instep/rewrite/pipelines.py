@@ -11,6 +11,7 @@ from instep.rewrite.fold.branches import merge_branches
 from instep.rewrite.fold.compositions import compose_convolutions
 from instep.rewrite.fold.constants import fold_constants
 from instep.rewrite.fold.duplicates import merge_constants, merge_duplicates
+from instep.rewrite.fold.flattened import fold_flattened_order
 from instep.rewrite.fold.identities import drop_dropouts, drop_identities
 from instep.rewrite.fold.norms import fold_norm_scales
 from instep.rewrite.fold.order import (
@@ -127,7 +128,9 @@ def to_tflite(
     graph = go(graph, (*RECOGNISE, *FOLD, *ORDER, hoist_slices), ROUNDS)
     graph = go(graph, (assign_layout(io),))
     validate(graph, after="assign-layout", stage="laid out")
-    graph = go(graph, (*FOLD, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS)
+    graph = go(
+        graph, (*FOLD, fold_flattened_order, hoist_slices, lower_rank, canonicalise_views, absorb_transposes), ROUNDS
+    )
     graph = go(graph, (spell_scales, *TIDY), 2)
     graph = go(graph, (fuse_activations, compose_convolutions, lowering(avoid), *TUNINGS.get(tune, ())))
     graph = go(graph, (*TIDY, fold_scales, lower_rank, canonicalise_views, fuse_activations), 2)
