@@ -6,6 +6,7 @@ import io
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -170,3 +171,19 @@ def test_the_style_sheet_has_the_colour_of_each_verdict() -> None:
     for kind in ("good", "warn", "bad"):
         assert f"tr.{kind} .pill {{ color:var(--{kind})" in STYLE
         assert f"header.{kind} {{" in STYLE
+
+
+@pytest.mark.parametrize(
+    "name", ["CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "MAX_POOL_2D"]
+)
+def test_operators_of_a_damaged_file_are_counted_as_nothing(name: str) -> None:
+    """Shapes without axes, inputs that are left out, options of another operator."""
+    from types import SimpleNamespace
+
+    from instep.report.table import _arithmetic, _macs
+
+    info: Any = SimpleNamespace(tensors=[SimpleNamespace(shape=()), SimpleNamespace(shape=(1, 2, 3))])
+    for inputs in ([0, 0, 0], [1, 0], [1, -1], [-1, 1], [0], []):
+        op = SimpleNamespace(name=name, inputs=inputs, outputs=[1], options=SimpleNamespace())
+        assert _macs(info, op) == 0
+        assert _arithmetic(info, op) in (0, 6)

@@ -227,22 +227,22 @@ def _width(dtype: str) -> int:
 
 
 def _macs(info: TFLiteInfo, op: Any) -> int:
-    """Multiply-accumulates of the operators that have a filter or multiply matrices."""
-    if len(op.inputs) < 2 or not op.outputs:
+    """Multiply-accumulates of the operators that have a filter or multiply matrices (damaged ones lack them)."""
+    shapes = [info.tensors[i].shape if i >= 0 else () for i in op.inputs]
+    if len(shapes) < 2 + (op.name == "TRANSPOSE_CONV") or not op.outputs or not shapes[0] or not shapes[1]:
         return 0
-    made = _size(info.tensors[op.outputs[0]].shape)
-    second = info.tensors[op.inputs[1]].shape
+    made, second = _size(info.tensors[op.outputs[0]].shape), shapes[1]
     match op.name:
         case "CONV_2D" | "CONV_3D":  # the filter is [out, kh, kw, in], or [kd, kh, kw, in, out]
             return made * _size(second[1:] if op.name == "CONV_2D" else second[:-1])
         case "DEPTHWISE_CONV_2D":
             return made * _size(second[1:3])
         case "TRANSPOSE_CONV":  # inputs are (shape, filter, x); the filter is [out, kh, kw, in]
-            return _size(info.tensors[op.inputs[2]].shape) * _size(second[:3])
+            return _size(shapes[2]) * _size(second[:3])
         case "FULLY_CONNECTED":
             return made * second[-1]
         case "BATCH_MATMUL":
-            return made * info.tensors[op.inputs[0]].shape[-1]
+            return made * shapes[0][-1]
     return 0
 
 
@@ -265,5 +265,5 @@ def _arithmetic(info: TFLiteInfo, op: Any) -> int:
         case "ADD_N":
             each = len(op.inputs) - 1
         case "AVERAGE_POOL_2D" | "MAX_POOL_2D":
-            each = op.options.filterHeight * op.options.filterWidth if op.options is not None else 0
+            each = getattr(op.options, "filterHeight", 0) * getattr(op.options, "filterWidth", 0)
     return 2 * _macs(info, op) + each * made
