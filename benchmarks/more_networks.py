@@ -64,7 +64,7 @@ SEGMENTERS = {"lraspp_mobilenet_v3_large": 96, "deeplabv3_mobilenet_v3_large": 9
 DETECTORS = {"ssdlite320_mobilenet_v3_large": 160, "ssd300_vgg16": 300, "retinanet_resnet50_fpn": 64,
              "retinanet_resnet50_fpn_v2": 64, "fcos_resnet50_fpn": 64}  # fmt: skip
 #: Volumetric: their tensors have five axes.
-VIDEO = {"r3d_18": (8, 56), "mc3_18": (8, 56), "r2plus1d_18": (8, 56), "s3d": (16, 64), "mvit_v1_b": (16, 224),
+VIDEO = {"r3d_18": (8, 56), "mc3_18": (8, 56), "r2plus1d_18": (8, 56), "s3d": (16, 224), "mvit_v1_b": (16, 224),
          "swin3d_t": (8, 64)}  # fmt: skip
 
 
