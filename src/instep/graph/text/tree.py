@@ -26,7 +26,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Scalar:
     """A number, a word, true, false or nothing."""
 
@@ -35,7 +35,7 @@ class Scalar:
     quoted: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Items:
     """A list."""
 
@@ -44,7 +44,7 @@ class Items:
     flow: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Pairs:
     """A mapping, in the order of the text. Keys are words."""
 
@@ -95,6 +95,7 @@ def _build(events: Iterator[Any], file: str) -> Tree:
     keys: list[Scalar | None] = []
     root: Tree | None = None
     documents = 0
+    begins = (yaml.ScalarEvent, yaml.CollectionStartEvent)
     for count, event in enumerate(events):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if count > MAX_PARTS:
@@ -111,7 +112,7 @@ def _build(events: Iterator[Any], file: str) -> Tree:
             root = _place(stack.pop(), stack, keys, file)
             keys.pop()
             continue
-        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+        if not isinstance(event, begins):
             continue
         if getattr(event, "tag", None):
             fail(file, line, f"tags ({event.tag}) are not part of the language")
@@ -157,10 +158,12 @@ def _scalar(event: Any, line: int, file: str) -> Scalar:
     text = event.value
     if event.style in ("'", '"', "|", ">"):
         return Scalar(text, line, True)
-    if text.lower() in _WORDS and text in (text.lower(), text.capitalize(), text.upper()):
-        return Scalar(_WORDS[text.lower()], line)
-    if _INT.fullmatch(text) or _FLOAT.fullmatch(text):
+    low = text.lower()
+    if low in _WORDS and text in (low, text.capitalize(), text.upper()):
+        return Scalar(_WORDS[low], line)
+    whole = _INT.fullmatch(text)
+    if whole or _FLOAT.fullmatch(text):
         if len(text) > MAX_NUMBER:
             fail(file, line, f"a number of {len(text)} letters")
-        return Scalar(int(text) if _INT.fullmatch(text) else float(text), line)
+        return Scalar(int(text) if whole else float(text), line)
     return Scalar(text, line)
