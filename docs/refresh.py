@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def refreshed(text: str) -> str:
 
 
 def main() -> None:
+    if shutil.which("instep") is None:
+        raise SystemExit("there is no command 'instep' here; activate the environment that has it")
     for name in sys.argv[1:]:
         path = Path(name)
         path.write_text(refreshed(path.read_text(encoding="utf-8")), encoding="utf-8")

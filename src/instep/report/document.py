@@ -82,14 +82,14 @@ def facts_of(conversion: Any) -> list[tuple[str, str]]:
     """(label, value) pairs about a conversion, for the panel and the page."""
     seconds = conversion.seconds
     converting = seconds["capture"] + seconds["rewrite"] + seconds["emit"]
-    imported = " and ".join(conversion.imported) or "what reads the source"
+    imported = f"importing {' and '.join(conversion.imported)}" if conversion.imported else "imports"
     facts = [
         ("size", human_bytes(conversion.bytes)),
         ("parameters", human_count(conversion.parameters)),
         ("MACs", human_count(conversion.macs)),
         ("operators", f"{sum(conversion.ops_captured.values())} → {sum(conversion.ops.values())}"),
         ("largest rank", str(conversion.max_rank)),
-        ("converted in", f"{converting:.2f} s, after {seconds['import']:.2f} s of importing {imported}"),
+        ("converted in", f"{converting:.2f} s, after {seconds['import']:.2f} s of {imported}"),
     ]
     if "verify" in seconds:
         facts.append(("proved in", f"{seconds['verify']:.2f} s"))

@@ -196,7 +196,7 @@ def table_of_file(info: TFLiteInfo) -> Table:
         scope = name.rpartition("/")[0] if info.instep else name.replace("/", ".")
         items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), _arithmetic(info, op), ""))
     made = [tensors[i] for op in info.ops for i in op.outputs if i >= 0]
-    facts = {k: v for k, v in info.instep.items() if k != "views"}
+    facts = {k: v for k, v in info.instep.items() if k not in ("views", "blocks")}  # for programs
     return Table(
         info.path,
         "tflite",
