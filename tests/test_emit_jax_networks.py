@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clean_code import assert_clean
 from instep.capture import capture
 from instep.emit import jax as emit
 from instep.emit.code.call import NoCode
@@ -117,11 +118,7 @@ def test_saved_code_runs_without_instep_and_is_clean(tmp_path: Path) -> None:
     wanted = outputs_of(graph, inputs)
     close(np.load(tmp_path / "module.npy"), wanted)
     close(np.load(tmp_path / "function.npy"), wanted)
-    ruff = [sys.executable, "-m", "ruff"]
-    codes = [str(f) for f in files if f.suffix == ".py"]
-    assert subprocess.run([*ruff, "check", "--isolated", *codes], capture_output=True).returncode == 0
-    shape = ["format", "--isolated", "--line-length", "120", "--check"]
-    assert subprocess.run([*ruff, *shape, *codes], capture_output=True).returncode == 0
+    assert_clean(*(f for f in files if f.suffix == ".py"))
 
 
 def test_names_and_texts_of_a_file_are_no_code() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clean_code import assert_clean
 from instep import zoo
 from instep.capture import capture
 from instep.emit.keras import save, source, state
@@ -128,12 +129,7 @@ def statistics(graph: Graph, inputs: list[np.ndarray], found: dict[str, np.ndarr
 def test_code_is_clean_and_short(graphs: dict[str, Graph], tmp_path: Path) -> None:
     for name, graph in graphs.items():
         (tmp_path / f"{name}.py").write_text(source(graph))
-    for command in (["check", "--select", "E,F,I,UP,B,SIM"], ["format", "--diff"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", "--line-length", "120", str(tmp_path)],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert_clean(tmp_path)
     text = source(graphs["rlfn_s"])
     assert len(text.splitlines()) < 100 and text.count("def rlfb(") == 1
     assert 'layers.Conv2D(48, 3, padding="same"' in text

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from clean_code import assert_clean  # noqa: E402
 from instep import zoo  # noqa: E402
 from instep.capture import capture  # noqa: E402
 from instep.emit.torch import build, save, source, state  # noqa: E402
@@ -41,14 +42,8 @@ def run_both(graph: Graph, model: nn.Module) -> None:
 
 
 def is_clean(text: str, path: Path) -> None:
-    """ruff finds nothing to say and nothing to move."""
     path.write_text(text)
-    for command in (["check", "--select", "E,F,I,UP,B,SIM"], ["format", "--diff"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", "--line-length", "120", str(path)],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert_clean(path)
 
 
 # -- the zoo ---------------------------------------------------------------------------------------------------------
