@@ -68,7 +68,7 @@ def torch_step(task: Task, double: bool = False, kinks: Kinks | None = None) -> 
     """The step in PyTorch, in float32 or float64, its forward pass under ``kinks``."""
     import torch
 
-    from instep.emit.torch import build
+    from instep.emit.torch import build, penalty
     from instep.emit.torch.dialect import TORCH
 
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def torch_step(task: Task, double: bool = False, kinks: Kinks | None = None) -> 
     results = results if isinstance(results, tuple | list) else (results,)
     pairs = zip(results, task.targets, strict=True)
     losses = [((y - torch.from_numpy(t).to(kind)) ** 2).mean() for y, t in pairs]
-    loss = torch.stack(losses).mean()
+    loss = torch.stack(losses).mean() + penalty(task.graph)(model)
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)
     loss.backward()
     optimiser.step()
@@ -120,10 +120,10 @@ def _flax_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray]
     import optax
     from flax import nnx
 
-    from instep.emit.jax import build
+    from instep.emit.jax import build, penalty
     from instep.emit.jax.dialect import NNX
 
-    model = build(graph)
+    model, decay = build(graph), penalty(graph)
     model.train()
 
     @nnx.jit
@@ -131,7 +131,8 @@ def _flax_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray]
         def loss(model: Any) -> Any:
             results = model(*inputs)
             results = results if isinstance(results, tuple | list) else (results,)
-            return sum(jnp.mean((y - t) ** 2) for y, t in zip(results, targets, strict=True)) / len(targets)
+            errors = [jnp.mean((y - t) ** 2) for y, t in zip(results, targets, strict=True)]
+            return sum(errors) / len(targets) + decay(model)
 
         optimiser.update(model, nnx.grad(loss)(model))
 

@@ -18,7 +18,7 @@ RATE = 0.1
 @dataclass
 class Task:
     """A network (as its source lays it out) with the arrays of one batch. The loss is the mean over the outputs of the
-    mean squared difference to the targets."""
+    mean squared difference to the targets, and the L2 of the kernels that the network's text says."""
 
     graph: Graph
     inputs: list[np.ndarray]

@@ -21,6 +21,10 @@ MAX_ELEMENTS, MAX_RANK = (1 << 31) - 1, 16
 #: Recurrent layers are unrolled; more steps than this make no network that anyone wants to read.
 MAX_STEPS = 512
 _MAX_NODES = 1 << 17
+#: Arrays whose regulariser has another name than they have.
+_REGULARISED = {
+    "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise", "recurrent_kernel": "recurrent",
+}  # fmt: skip
 
 
 class Place:
@@ -139,7 +143,21 @@ class Builder(Building):
             array = arrange(array)
         full = f"{place.scope}.{name}" if place.scope else name
         place.read[role] = self.graph.constant(np.ascontiguousarray(array), self.unique(full))
+        if decay := self._decay(role):
+            self.graph.meta.setdefault("decay", {})[place.read[role].name] = decay
         return place.read[role]
+
+    def _decay(self, role: str) -> float:
+        """The factor of Σ w² / 2 that the layer's regulariser of this array adds to the loss: Keras' L2 is half of it.
+
+        Of other regularisers (L1, a class of one's own) the graph knows nothing: the outputs are the same.
+        """
+        made = self.field(f"{_REGULARISED.get(role, role)}_regularizer")
+        config = made.get("config") if isinstance(made, dict) else None
+        if not isinstance(config, dict) or made.get("class_name") not in ("L2", "L1L2") or config.get("l1"):
+            return 0.0
+        factor = _items(config.get("l2", 0.0))
+        return 2 * _number(factor, "l2")
 
     def made(self, role: str, array: np.ndarray, name: str) -> Value:
         """A weight that the layer goes without (a batch norm's scale), as the constant ``scope.name``."""

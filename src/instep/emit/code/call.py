@@ -11,7 +11,13 @@ import numpy as np
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
 
-__all__ = ["Call", "Dialect", "NoCode", "Rule", "Weight"]
+__all__ = ["Call", "Dialect", "Expression", "NoCode", "Rule", "Weight"]
+
+
+class Expression(str):
+    """A field that is an expression of the code, no text. Rules make it of their own words and of numbers alone."""
+
+    __slots__ = ()
 
 
 class NoCode(ValueError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from instep.emit.code.call import NoCode, Rule
+from instep.emit.code.call import Expression, NoCode, Rule
 from instep.emit.code.helpers import definitions
 from instep.emit.jax import elementwise, linear, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.jax.functions import function_table
-from instep.emit.jax.table import TABLE, Name
+from instep.emit.jax.table import TABLE
 from instep.graph.operator import Operator
 
 __all__ = ["FUNCTION", "NNX", "Jax"]
@@ -39,7 +39,7 @@ class Jax:
 
     def literal(self, value: Any) -> str:
         """Plain data as Python: anything else is refused, so that no name or text of a file becomes code."""
-        if isinstance(value, Name):
+        if isinstance(value, Expression):
             return str(value)
         if isinstance(value, list | tuple):
             items = [self.literal(v) for v in value]

@@ -12,6 +12,7 @@ import numpy as np
 
 from instep.emit.code.layout import fitted
 from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
+from instep.emit.code.penalty import penalty as penalty_text
 from instep.emit.code.program import Program, program
 from instep.emit.code.writing import helpers, members, one_line, write
 from instep.emit.jax.dialect import FUNCTION, NNX, Jax
@@ -22,13 +23,13 @@ from instep.graph.core import Graph
 if TYPE_CHECKING:
     from flax import nnx
 
-__all__ = ["build", "function", "save", "source", "state"]
+__all__ = ["build", "function", "penalty", "save", "source", "state"]
 
 _STYLES = {"nnx": NNX, "function": FUNCTION}
 #: What the module's own names are; no class or function of the network is called so.
 _NAMES = {
     "Path", "apply", "jax", "jnp", "key", "lax", "load", "load_file", "model", "network", "nnx", "np", "params",
-    "partial", "path", "rngs", "train", "WEIGHTS",
+    "partial", "path", "penalty", "rngs", "train", "WEIGHTS",
 }  # fmt: skip
 
 
@@ -64,6 +65,14 @@ def function(graph: Graph) -> tuple[Callable[..., Any], dict[str, Any]]:
     """
     space, params = _live(graph, FUNCTION)
     return space["apply"], params
+
+
+def penalty(graph: Graph, style: str = "nnx") -> Callable[[Any], Any]:
+    """What joins the loss while the network is trained: decay · Σ w² / 2 of kernels, in ``meta["decay"]`` by weight.
+    The code's own ``penalty(model)`` or ``penalty(params)``; a function that gives 0 where nothing decays."""
+    dialect = _dialect(style)
+    space = executed(_source(program(graph, dialect), dialect), "JAX code by Instep")
+    return space.get("penalty", lambda model: 0.0)
 
 
 def state(graph: Graph) -> dict[str, np.ndarray]:
@@ -104,12 +113,14 @@ def _source(made: Program, dialect: Jax) -> str:
             "return model",
         ]
         ready = "load()({})"
+        small = penalty_text(made, "model", "jnp.sum(w**2)")
     else:
         made.helpers.add("nested")
         parts = write(made, FunctionStyle(dialect), name, _NAMES)
         parts += applied(made)
         load = ["return tied(nested(load_file(path)))"] if made.ties else ["return nested(load_file(path))"]
         ready = "apply(load(), {})"
+        small = penalty_text(made, "params", "jnp.sum(w**2)")
     doc = "The network with its weights, for inference." if dialect is NNX else "The parameters, by scope."
     text = [
         "def load(path=WEIGHTS):",
@@ -122,7 +133,7 @@ def _source(made: Program, dialect: Jax) -> str:
         run += fitted(f"print({ready.format(inputs)}.shape)", "    ")
     else:
         run += [*fitted(f"for y in {ready.format(inputs)}:", "    "), "        print(y.shape)"]
-    parts = [helpers(made, dialect), *parts, "\n".join(text), "\n".join(run)]
+    parts = [helpers(made, dialect), *parts, "\n".join(text), *small, "\n".join(run)]
     code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
     beside = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
     return f'"""{_doc(graph, name)}"""\n\n{_imports(code)}\n\n{beside}\n\n\n{code}'

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from instep.emit.code.call import Call, NoCode, Rule, Weight
+from instep.emit.code.call import Call, Expression, NoCode, Rule, Weight
 from instep.emit.code.claims import claim
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
 
-__all__ = ["RNGS", "TABLE", "Name", "activated", "expression", "last", "needs_last", "own", "writes"]
-
-
-class Name(str):
-    """A field that is a variable of the code, no text."""
-
-    __slots__ = ()
+__all__ = ["RNGS", "TABLE", "activated", "expression", "last", "needs_last", "own", "writes"]
 
 
 #: Operator class → the rule that writes it.
@@ -24,7 +18,7 @@ TABLE: dict[type[Operator], Rule] = {}
 
 
 #: The field of layers that draw their first weights: written as the variable of that name.
-RNGS = Name("rngs")
+RNGS = Expression("rngs")
 
 _FUSED = {"": "{}", "relu": "jax.nn.relu({})", "relu6": "jax.nn.relu6({})", "relu1": "jnp.clip({}, -1, 1)"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from instep.emit.code.call import NoCode, Rule
+from instep.emit.code.call import Expression, NoCode, Rule
 from instep.emit.code.helpers import definitions
 from instep.emit.keras import elementwise, linear, pools, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.keras.table import TABLE
@@ -36,6 +36,8 @@ class Keras:
 
     def literal(self, value: Any) -> str:
         """Plain data as Python: anything else is refused, so that no name or text of a file becomes code."""
+        if isinstance(value, Expression):
+            return str(value)
         if isinstance(value, list | tuple):
             items = [self.literal(v) for v in value]
             if isinstance(value, list):

@@ -98,6 +98,7 @@ def _constants(made: Class, above: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 def _source(made: Program) -> str:
     graph = made.graph
     name = name_of(graph)
+    _check_decay(made)
     made.helpers.add("put")
     if any(m.constant and "value" not in m.fields for c in made.classes for m in c.members):
         made.helpers.add("Parameter")
@@ -106,6 +107,15 @@ def _source(made: Program) -> str:
     code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
     weights = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
     return f'"""{_doc(graph, name)}"""\n\n{_imports(code)}\n\n{weights}\n\n\n{code}'
+
+
+def _check_decay(made: Program) -> None:
+    """NoCode where an array is to be kept small that no layer with a regulariser holds."""
+    decay = made.graph.meta.get("decay", {})
+    for path in _constants(made.main) if decay else ():
+        weight = made.weights.get(path)
+        if weight is not None and weight.value.name in decay:
+            raise NoCode(f"'{weight.value.name}' has a decay, but no Keras layer holds it alone; leave its decay out")
 
 
 _LOAD = '''

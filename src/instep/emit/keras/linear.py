@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instep.emit.code.call import Call, Weight
+from instep.emit.code.call import Call, Expression, Weight
 from instep.emit.keras.table import activated, claims, expression, layer, writes
 from instep.graph import Graph, Node, Value, ops
 
-__all__ = ["bias_of", "biased"]
+__all__ = ["bias_of", "biased", "regularised"]
 
 
 def bias_of(values: Sequence[Value]) -> dict[str, tuple[Value]]:
@@ -30,6 +30,12 @@ def biased(
     return layer(node, name, [x], fields, weights, positional=positional, code=code, helpers=helpers)
 
 
+def regularised(graph: Graph, weight: Weight, argument: str = "kernel_regularizer") -> dict[str, Expression]:
+    """The argument of a layer whose kernel joins the loss: decay · Σ w² / 2 is Keras' L2 of half the factor."""
+    decay = graph.meta.get("decay", {}).get(weight.value.name)
+    return {argument: Expression(f"keras.regularizers.L2({float(decay) / 2!r})")} if decay else {}
+
+
 @writes(ops.Linear)
 def linear(node: Node, graph: Graph) -> Call:
     x, weight, *bias = node.inputs
@@ -37,7 +43,8 @@ def linear(node: Node, graph: Graph) -> Call:
     if x.rank < 2 or weights is None:
         code = "ops.matmul({0}, ops.transpose({1}))" + (" + {2}" if bias else "")
         return expression(node, activated(code, node.op.activation))
-    return biased(node, "layers.Dense", x, {"units": weight.shape[0]}, weights, positional=1)
+    fields = {"units": weight.shape[0], **regularised(graph, weights["kernel"])}
+    return biased(node, "layers.Dense", x, fields, weights, positional=1)
 
 
 @writes(ops.MatMul)

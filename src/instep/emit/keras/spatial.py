@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from instep.emit.code.call import Call, Weight
-from instep.emit.keras.linear import bias_of, biased
+from instep.emit.keras.linear import bias_of, biased, regularised
 from instep.emit.keras.table import DEFAULTS, activated, claims, expression, layer, needs_last, short, writes
 from instep.graph import Graph, Node, Value, ops
 
@@ -73,9 +73,11 @@ def conv(node: Node, graph: Graph) -> list[Call]:
         made = _computed(node, x, fields, rank)
     elif depthwise:
         fields = {"kernel_size": short(kernel), **fields, "depth_multiplier": multiple}
+        fields |= regularised(graph, weights["kernel"], "depthwise_regularizer")
         made = biased(node, "layers.DepthwiseConv2D", x, fields, weights, positional=1)
     else:
         fields = {"filters": weight.shape[0], "kernel_size": short(kernel), **fields, "groups": op.groups}
+        fields |= regularised(graph, weights["kernel"])
         made = biased(node, f"layers.Conv{rank}D", x, fields, weights, positional=2)
     if not thinned:
         return [*calls, made]
@@ -105,7 +107,7 @@ def conv_transpose(node: Node, graph: Graph) -> list[Call]:
     # [I, H, W, O / groups] of the graph is [H, W, O / groups, I] here
     weights = claims(node, graph, {"kernel": (weight, (1, 2, 3, 0)), **bias_of(bias)})
     if weights is None or op.groups > 1 or set(op.dilation) != {1}:
-        return [_any_transpose(node, weights, channels)]
+        return [_any_transpose(node, graph, weights, channels)]
     fields: dict[str, Any] = {"filters": channels, "kernel_size": short(kernel), "strides": short(op.stride)}
     more, crops, same = [], [], True
     rows = zip(x.shape[1:3], kernel, op.stride, op.padding, node.output.shape[1:3], strict=True)
@@ -120,13 +122,14 @@ def conv_transpose(node: Node, graph: Graph) -> list[Call]:
         fields["padding"] = "same"
     elif any(map(any, more)):
         calls, x = before(node, x, "layers.ZeroPadding2D({pads})({0})", pads=tuple(more))
+    fields |= regularised(graph, weights["kernel"])
     made = biased(node, "layers.Conv2DTranspose", x, fields, weights, positional=2)
     if same or not any(map(any, crops)):
         return [*calls, made]
     return [*calls, *behind(node, made, "layers.Cropping2D({crops})({0})", crops=tuple(crops))]
 
 
-def _any_transpose(node: Node, weights: dict[str, Weight] | None, channels: int) -> Call:
+def _any_transpose(node: Node, graph: Graph, weights: dict[str, Weight] | None, channels: int) -> Call:
     """In groups, dilated, or with a computed kernel: as a convolution of the spread input."""
     op, (x, weight, *bias) = node.op, node.inputs
     rows = zip(op.padding, weight.shape[1:3], op.dilation, op.output_padding, strict=True)
@@ -136,7 +139,7 @@ def _any_transpose(node: Node, weights: dict[str, Weight] | None, channels: int)
     if weights is None:
         code = "conv_transpose({0}, ops.transpose({1}, (1, 2, 3, 0)), {strides}, {pads}, {dilation}, {groups})"
         return expression(node, activated(code + (" + {2}" if bias else ""), op.activation), *helpers, **fields)
-    fields = {"filters": channels, "kernel_size": weight.shape[1:3], **fields}
+    fields = {"filters": channels, "kernel_size": weight.shape[1:3], **fields, **regularised(graph, weights["kernel"])}
     name = "SpreadConv2DTranspose"
     return biased(node, name, x, fields, weights, positional=2, helpers=(name, *helpers))
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instep.emit.code.call import Call
 from instep.emit.code.layout import fitted
 from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
+from instep.emit.code.penalty import penalty as penalty_text
 from instep.emit.code.program import Class, Constant, Member, Program, program
 from instep.emit.code.writing import Style, Tree, helpers, one_line, write
 from instep.emit.torch.dialect import TORCH
@@ -21,10 +23,10 @@ from instep.graph.core import Graph
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build", "save", "source", "state"]
+__all__ = ["build", "penalty", "save", "source", "state"]
 
 #: What the module's own names are; no class or function of the network is called so.
-_NAMES = {"WEIGHTS", "Path", "F", "nn", "torch", "math", "load", "load_file", "model", "state"}
+_NAMES = {"WEIGHTS", "Path", "F", "nn", "torch", "math", "load", "load_file", "model", "penalty", "state"}
 
 
 class TorchStyle(Style):
@@ -102,6 +104,13 @@ def build(graph: Graph) -> nn.Module:
     return model.eval()
 
 
+def penalty(graph: Graph) -> Callable[[nn.Module], Any]:
+    """What joins the loss of a module that ``build`` made while it is trained: decay · Σ w² / 2 of its kernels, in
+    ``meta["decay"]`` by weight. The code's own function ``penalty(model)``; one that gives 0 where nothing decays."""
+    space = executed(_source(program(graph, TORCH)), "PyTorch code by Instep")
+    return space.get("penalty", lambda model: 0.0)
+
+
 def state(graph: Graph) -> dict[str, np.ndarray]:
     """The weights as the module's ``load_state_dict`` takes them."""
     return arrays(program(graph, TORCH))
@@ -125,7 +134,8 @@ def _source(made: Program) -> str:
         run += fitted(f"print(load()({inputs}).shape)", "        ")
     else:
         run += [*fitted(f"for y in load()({inputs}):", "        "), "            print(y.shape)"]
-    parts = [helpers(made, TORCH), *classes, "\n".join(load), "\n".join(run)]
+    small = penalty_text(made, "model", "w.square().sum()")
+    parts = [helpers(made, TORCH), *classes, "\n".join(load), *small, "\n".join(run)]
     code = "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
     weights = 'WEIGHTS = Path(__file__).with_suffix(".safetensors")'
     return f'"""{_doc(graph, main)}"""\n\n{_imports(code)}\n\n{weights}\n\n\n{code}'

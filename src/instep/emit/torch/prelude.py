@@ -98,4 +98,14 @@ def resize(x, size, mode, coordinates, scale=None, antialias=False):
     )
     return rows.to(x) @ x @ columns.to(x).T
 ''',
+    "kernel": '''
+def kernel(model, name):
+    """The parameter of a name like ``stem.conv.weight``."""
+    return model.get_parameter(name)
+''',
+    "kernels": '''
+def kernels(model, free=()):
+    """All parameters with several axes but those of these names."""
+    return [w for name, w in model.named_parameters() if w.ndim > 1 and name not in free]
+''',
 }

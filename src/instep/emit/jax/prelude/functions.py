@@ -48,6 +48,24 @@ class Fixed:
         return fixed
 
 
+def kernel(params, name):
+    """The array of a name like ``stem.conv.kernel``."""
+    for part in name.split("."):
+        params = params[part]
+    return params
+
+
+def kernels(params, free=(), above=""):
+    """All arrays with several axes but those of these names."""
+    found = []
+    for name, place in params.items():
+        if isinstance(place, dict):
+            found += kernels(place, free, f"{above}{name}.")
+        elif not isinstance(place, Fixed) and place.ndim > 1 and f"{above}{name}" not in free:
+            found.append(place)
+    return found
+
+
 def nested(arrays):
     """Arrays with names like ``stem.conv.kernel`` as dictionaries within dictionaries."""
     params = {}

@@ -76,13 +76,31 @@ class Undrawn(nnx.Rngs):
         return jax.random.key(0)
 
 
+def variable(model, name):
+    """The variable of a name like ``stem.conv.kernel``."""
+    place = model
+    for part in name.split("."):
+        place = place.layers if isinstance(place, nnx.Sequential) else place
+        place = place[int(part)] if isinstance(place, nnx.List) else getattr(place, part)
+    return place
+
+
+def kernel(model, name):
+    """The array of that name."""
+    return variable(model, name)[...]
+
+
+def kernels(model, free=()):
+    """All trained arrays with several axes but those of these names."""
+    others = {id(variable(model, name)) for name in free}
+    held = [v for _, v in nnx.iter_graph(model) if isinstance(v, nnx.Param) and id(v) not in others]
+    return [v[...] for v in held if v.ndim > 1]
+
+
 def put(model, arrays):
     """Give the network its arrays, by their names: ``stem.conv.kernel``."""
     for name, array in arrays.items():
-        place = model
-        for part in name.split("."):
-            place = place.layers if isinstance(place, nnx.Sequential) else place
-            place = place[int(part)] if isinstance(place, nnx.List) else getattr(place, part)
+        place = variable(model, name)
         if place.shape != array.shape:
             raise ValueError(f"{name} is {list(array.shape)}, the network needs {list(place.shape)}")
         place.set_value(jnp.asarray(array))

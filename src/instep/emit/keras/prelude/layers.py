@@ -115,16 +115,20 @@ class SpreadConv2DTranspose(layers.Layer):
         groups=1,
         use_bias=True,
         activation=None,
+        kernel_regularizer=None,
         **options,
     ):
         super().__init__(**options)
         self.filters, self.kernel_size, self.use_bias = filters, kernel_size, use_bias
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.settings = {"strides": strides, "pads": pads, "dilation": dilation, "groups": groups}
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
         shape = (*self.kernel_size, self.filters // self.settings["groups"], input_shape[-1])
-        self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        self.kernel = self.add_weight(
+            shape=shape, initializer="glorot_uniform", regularizer=self.kernel_regularizer, name="kernel"
+        )
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
@@ -135,6 +139,7 @@ class SpreadConv2DTranspose(layers.Layer):
     def get_config(self):
         own = {"filters": self.filters, "kernel_size": self.kernel_size, "use_bias": self.use_bias}
         activation = keras.activations.serialize(self.activation)
+        own["kernel_regularizer"] = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **own, **self.settings, "activation": activation}
 
 
