@@ -53,9 +53,14 @@ class Violation:
             "source": self.source,
         }
 
+    @property
+    def place(self) -> str:
+        """Operator, scope, what is wrong and the reason code."""
+        return f"{self.operator} '{self.scope}': {self.message} [{self.code}]"
+
     def __str__(self) -> str:
         hint = f"; the rewrite {' or '.join(self.clears)} clears it" if self.clears else ""
-        return f"{self.operator} '{self.scope}': {self.message} [{self.code}]{hint}"
+        return f"{self.place}{hint}"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class TargetError(ValueError):
     def __init__(self, target: str, violations: Sequence[Violation]) -> None:
         self.target = target
         self.violations = list(violations)
-        shown = [f"  {v}" for v in self.violations[:8]]
+        shown = [f"  {v.place}{_tried(v)}" for v in self.violations[:8]]
         if len(self.violations) > 8:
             shown.append(f"  … and {len(self.violations) - 8} more")
         few = "1 violation" if len(self.violations) == 1 else f"{len(self.violations)} violations"
@@ -36,6 +36,10 @@ class TargetError(ValueError):
     def to_json(self) -> dict[str, Any]:
         """Plain data: what `--json` prints instead of a result."""
         return {"ok": False, "target": self.target, "file": None, "violations": [v.to_json() for v in self.violations]}
+
+
+def _tried(violation: Violation) -> str:
+    return f"; the rewrite {' or '.join(violation.clears)} does not fit here" if violation.clears else ""
 
 
 class Aim:

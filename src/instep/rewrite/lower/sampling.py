@@ -29,12 +29,13 @@ def grid_sample(b: Build) -> bool:
         row = b.add(ops.Add(), b.add(ops.Mul(), inside_y, b.constant(w, "width")), inside_x)
         if n > 1:
             row = b.add(ops.Add(), row, first)
-        index = b.add(ops.Cast("int32"), b.reshape(row, row.shape[:3]))
+        # one axis of indices: GPU delegates take no table of them
+        index = b.add(ops.Cast("int32"), b.reshape(row, (row.size,)))
         mask = None
         if op.padding_mode == "zeros":
             both = b.add(ops.LogicalAnd(), b.add(ops.Equal(), y, inside_y), b.add(ops.Equal(), x, inside_x))
             mask = b.add(ops.Cast("float32"), both)
-        return b.add(ops.Gather(0), pixels, index), mask
+        return b.reshape(b.add(ops.Gather(0), pixels, index), (*row.shape[:3], c)), mask
 
     if op.mode == "nearest":
         value, mask = at(b.add(ops.Round(), py), b.add(ops.Round(), px))
