@@ -80,8 +80,10 @@ def _record(value: Value, layout: str) -> dict[str, Any]:
 class Builder:
     """Makes the graph of one text."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, kept: int = 0) -> None:
+        """``kept``: how many values the file beside the text knows; so much more may the text make of them."""
         self.unit = unit
+        self.most_steps, self.most_work = MAX_STEPS + 3 * kept, MAX_WORK + 5 * kept
         self.graph = Graph()
         self.weights: dict[str, tuple[Value, Weight]] = {}
         self.constants: dict[str, np.ndarray] = {}
@@ -98,13 +100,13 @@ class Builder:
     # -- bounds --------------------------------------------------------------------------------------------------
     def spend(self, steps: int) -> None:
         self.steps += steps
-        if self.steps > MAX_STEPS:
-            fail(self.file, self.line, f"the network has more than {MAX_STEPS} steps")
+        if self.steps > self.most_steps:
+            fail(self.file, self.line, f"the network has more than {self.most_steps} steps")
 
     def spend_work(self, steps: int) -> None:
         self.work += steps
-        if self.work > MAX_WORK:
-            fail(self.file, self.line, f"the expressions of this text take more than {MAX_WORK} steps")
+        if self.work > self.most_work:
+            fail(self.file, self.line, f"the expressions of this text take more than {self.most_work} steps")
 
     # -- steps ---------------------------------------------------------------------------------------------------
     def run(self, body: Sequence[Step], frame: Frame) -> None:
@@ -263,11 +265,11 @@ class Builder:
             named = f"{call.kind}_{number}"
         given = step.value
         explicit = given.get("at") if isinstance(given, Pairs) else None
-        scope = self._scope(explicit, frame, named, file)
+        scope = self._scope(explicit, frame, "" if call.here else named, file)
         who = f"{call.kind} '{scope or call.kind}'"
         inputs = self._inputs(call, struct, frame, who, step.line)
         inner = Frame(scope, struct.unit if struct else frame.unit, {}, {}, depth=frame.depth + 1)
-        inner.shared = frame.shared or explicit is not None
+        inner.shared = frame.shared or call.here or explicit is not None
         defaults = frame.unit.defaults.get(call.kind)
         if struct:
             if inner.depth > MAX_CALLS:
@@ -306,6 +308,8 @@ class Builder:
             fail(file, explicit.line, str(error))
         if text.startswith("/"):
             return text[1:]
+        if text.startswith("./"):
+            return frame.scope + text[1:]
         return frame.scope if text == "." else _joined(frame.scope, text)
 
     def _inputs(self, call: Call, struct: Struct | None, frame: Frame, who: str, line: int) -> list[Value]:
@@ -318,6 +322,9 @@ class Builder:
         else:
             found = []
             for name in call.inputs:
+                if name.endswith(".*"):
+                    found += self._counted(name, frame, who, line)
+                    continue
                 value = frame.last[0] if name == "_" and frame.last else frame.values.get(name)
                 if value is None:
                     near = _near(name, list(frame.values))
@@ -326,6 +333,16 @@ class Builder:
         if not low <= len(found) <= high:
             many = f"{low}" if low == high else f"{low} or more" if high == math.inf else f"{low} to {high}"
             fail(file, line, f"{who} reads {many} value{'s' * (many != '1')}, got {len(found)}")
+        return found
+
+    def _counted(self, name: str, frame: Frame, who: str, line: int) -> list[Value]:
+        """The values y.0, y.1, … that ``y.*`` stands for."""
+        stem, found = name[:-1], []
+        while (value := frame.values.get(f"{stem}{len(found)}")) is not None:
+            found.append(value)
+        self.spend_work(len(found))
+        if not found:
+            fail(frame.unit.file, line, f"{who} reads '{name}', and there is no '{stem}0' here")
         return found
 
     def enter(self, struct: Struct, inputs: list[Value], frame: Frame, who: str) -> list[Value]:

@@ -48,7 +48,7 @@ def _shape(graph: Graph) -> Shape:
 
 
 def _text(graph: Graph, shape: Shape, weights: str) -> str:
-    main, structs = fold(shape, titles=titles_of(graph))
+    main, structs = fold(shape, derive=True, sizes=True, titles=titles_of(graph))
     lines = ["instep: 1"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))

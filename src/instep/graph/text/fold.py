@@ -11,6 +11,7 @@ from typing import Any
 
 from instep.graph.core import Graph
 from instep.graph.text.naming import Item, Shape
+from instep.graph.text.outline import End
 
 __all__ = ["Folded", "Name", "fold", "titles_of"]
 
@@ -41,11 +42,14 @@ class Folded:
 _Values = dict[int, dict[str, Any]]
 
 
-def fold(root: Shape, *, derive: bool = False, titles: Mapping[str, str] | None = None) -> tuple[Folded, list[Folded]]:
+def fold(
+    root: Shape, *, derive: bool = False, sizes: bool = False, titles: Mapping[str, str] | None = None
+) -> tuple[Folded, list[Folded]]:
     """The network as a struct, and the structs that it uses, inner ones first.
 
     ``titles`` are the names that blocks have in the source, by scope. With ``derive`` a size that is a multiple of
-    another argument everywhere is said by it: ``4 * channels``.
+    another argument everywhere is said by it: ``4 * channels``; with ``sizes`` those fields alone that are sizes, and
+    lists of integers element by element.
     """
     classes: dict[Any, list[Shape]] = {}
     _collect(root, classes)
@@ -59,7 +63,7 @@ def fold(root: Shape, *, derive: bool = False, titles: Mapping[str, str] | None 
         if key in longer:
             continue
         name = "" if root in shapes else _name(shapes, used, titles or {})
-        made, values = _struct(name, shapes, done, derive)
+        made, values = _struct(name, shapes, done, derive, sizes)
         done |= {k: (made, values) for k in (key, *(short for short, long in longer.items() if long == key))}
         structs.append(made)
     main = structs.pop()
@@ -74,8 +78,9 @@ def titles_of(graph: Graph) -> dict[str, str]:
 
 def _collect(shape: Shape, classes: dict[Any, list[Shape]]) -> None:
     for item in shape.items:
-        if item.child is not None:
-            _collect(item.child, classes)
+        for child in item.rounds or [item.child]:
+            if child is not None:
+                _collect(child, classes)
     classes.setdefault(shape.key, []).append(shape)
 
 
@@ -103,7 +108,7 @@ _TAILS = ("add", "mul", "relu", "concat", "relu6", "silu", "gelu")
 
 
 def _struct(
-    name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]], derive: bool
+    name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]], derive: bool, sizes: bool
 ) -> tuple[Folded, _Values]:
     """One struct for ``shapes``, and the value of each of its arguments for each of them."""
     made = Folded(name, {}, shapes[0])
@@ -112,20 +117,29 @@ def _struct(
     known: dict[str, Name] = {}
     columns_of: dict[str, list[Any]] = {}
     taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names}
-    taken |= {*shapes[0].inputs, *shapes[0].reserved}
+    taken |= {*shapes[0].inputs, *shapes[0].reserved, *("i" for i in shapes[0].items if i.rounds)}
 
     def settle(field_name: str, column: list[Any], stem: str = "") -> Any:
+        if all(isinstance(v, End) for v in column):
+            return None
         texts = [json.dumps(v) for v in column]
         if len(set(texts)) == 1:
             return column[0]
         if derive and all(isinstance(v, tuple) for v in column) and len({len(v) for v in column}) == 1:
             return tuple(settle(field_name, list(part), stem) for part in zip(*column, strict=True))
+        if sizes and _alike(column):
+            one = "size" if field_name == "shape" else field_name.removesuffix("s")
+            return [settle(one, list(part), stem) for part in zip(*column, strict=True)]
         vector = json.dumps(texts)
-        if vector not in known and derive and (found := _derived(column, columns_of)):
+        size = not sizes or _SIZED.fullmatch(field_name) is not None
+        if vector not in known and derive and size and (found := _derived(column, columns_of)):
+            known[vector] = found
+        if vector not in known and sizes and field_name == "stop" and (found := _behind(column, columns_of)):
             known[vector] = found
         if vector not in known:
             argument = _argument(field_name, made.args, taken, stem)
-            columns_of[argument] = column
+            if size:
+                columns_of[argument] = column
             made.args[argument] = _type(column)
             known[vector] = Name(argument)
             for shape, value in zip(shapes, column, strict=True):
@@ -147,13 +161,68 @@ def _struct(
             continue
         inner, given = done[item.child.key]
         made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
-        arguments = {a: settle(a, [given[_id(t)][a] for t in twins], item.stem) for a in inner.args}
+        if item.rounds:
+            series = {a: [_series([given[id(r)][a] for r in t.rounds], t.down) for t in twins] for a in inner.args}
+            arguments = {a: _counted(settle, a, column) for a, column in series.items()}
+        else:
+            arguments = {a: settle(a, [given[_id(t)][a] for t in twins], item.stem) for a in inner.args}
         made.calls[place] = (inner, arguments)
     return made, values
 
 
+def _series(values: list[Any], down: bool) -> tuple[Any, Any]:
+    """An argument over the rounds of a loop: what it is where ``i`` is 0, and by how much it grows with ``i``."""
+    values = values[::-1] if down else values
+    if len({json.dumps(v) for v in values}) == 1:
+        return values[0], 0
+    step = values[1] - values[0]
+    return int(values[0]), int(step)
+
+
+def _counted(settle: Any, name: str, column: list[tuple[Any, Any]]) -> Any:
+    """An argument of a loop's call as an expression of ``i``."""
+    first, step = settle(name, [c[0] for c in column]), settle(f"{name}_step", [c[1] for c in column])
+    if step == 0:
+        return first
+    sign = "-" if isinstance(step, int) and step < 0 else "+"
+    size = abs(step) if isinstance(step, int) else step
+    grown = "i" if size == 1 else f"{_factor(size)} * i"
+    if first == 0 and sign == "+":
+        return Name(grown)
+    if isinstance(first, int) and first < 0 and sign == "+":
+        return Name(f"{grown} - {-first}")
+    return Name(f"{grown} + {first}" if sign == "+" else f"{first} - {grown}")
+
+
+def _factor(value: Any) -> str:
+    return f"({value})" if " " in str(value) else str(value)
+
+
 def _id(item: Item) -> int:
     return id(item.child)
+
+
+#: Fields, and arguments named after them, that are sizes.
+_SIZED = re.compile(r"(\w+_)?(out|size|sizes|groups|start|stop)(_\d+)*")
+
+
+def _alike(column: list[Any]) -> bool:
+    """Whether all are lists of integers, or of such lists, of one form."""
+    if not all(isinstance(v, list) and v for v in column) or len({len(v) for v in column}) > 1:
+        return False
+    parts = [list(p) for p in zip(*column, strict=True)]
+    return all(all(type(v) is int for v in p) or _alike(p) for p in parts)
+
+
+def _behind(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
+    """A stop that lies as far behind the start everywhere."""
+    for argument, other in reversed(columns_of.items()):
+        if argument.rstrip("_0123456789").endswith("start"):
+            apart = {b - a for a, b in zip(other, column, strict=True)}
+            if len(apart) == 1 and (n := apart.pop()) > 0:
+                return Name(f"{argument} + {n}")
+            return None
+    return None
 
 
 def _derived(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
@@ -190,7 +259,7 @@ def _argument(field_name: str, args: dict[str, str], taken: set[str], owner: str
 
 
 def _type(column: list[Any]) -> str:
-    kinds = {type(v) for v in column}
+    kinds = {int if isinstance(v, End) else type(v) for v in column}
     names = {int: "int", float: "float", bool: "bool", str: "str", list: "list"}
     return names.get(kinds.pop(), "any") if len(kinds) == 1 else "any"
 
@@ -207,7 +276,11 @@ def _name(shapes: list[Shape], used: set[str], titles: Mapping[str, str]) -> str
     """A struct's name: the source's, or one from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
     stems = []
     for shape in shapes:
-        if title := re.sub(r"[^A-Za-z0-9_]", "", str(titles.get(shape.scope, ""))).strip("_"):
+        title = re.sub(r"[^A-Za-z0-9_]", "", str(titles.get(shape.scope, ""))).strip("_")
+        if shape.round:
+            stems.append(f"{title or _stem(shape.scope)}_round")
+            continue
+        if title:
             stems.append(title)
             continue
         stem = _stem(shape.scope)

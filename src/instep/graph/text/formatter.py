@@ -146,8 +146,9 @@ def _stands(value: Tree) -> bool:
 
 def _key(key: Scalar) -> str:
     text = str(key.value)
-    simple = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]{}]*", text) and not text.endswith(" ")
-    braces = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]]*", text)
+    plain = text.replace(" := ", " = ", 1)
+    simple = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]{}]*", plain) and not text.endswith(" ")
+    braces = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]]*", plain)
     return text if simple or braces else flow(text)
 
 

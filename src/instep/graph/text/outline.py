@@ -11,10 +11,22 @@ import numpy as np
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 
-__all__ = ["Block", "Leaf", "grouped", "layout_of", "outline"]
+__all__ = ["CARRIED", "EACH", "KEPT", "LAST", "SAME", "Block", "End", "Leaf", "Loop", "grouped", "layout_of", "outline"]
 
 #: Constants of no more numbers are printed, larger ones are weights.
 PLAIN_SIZE = 8
+#: Constants of one number throughout are printed up to this size.
+UNIFORM_SIZE = 65_536
+
+
+#: What a round of a loop reads: what the round before gave, one value in all, or another value in each.
+CARRIED, SAME, EACH = "carried", "same", "each"
+#: What a round gives besides what is carried: a value that is read of several rounds, or of the last alone.
+KEPT, LAST = "kept", "last"
+
+
+class End(int):
+    """A stop that is the end of the axis, which need not be said."""
 
 
 @dataclass
@@ -28,6 +40,8 @@ class Leaf:
     scope: str
     #: the weights that the layer has of itself, by their names within it
     weights: list[Value] = field(default_factory=list)
+    #: the scope of the one step that reads a constant of further up
+    inner: str = field(default="", kw_only=True)
 
 
 @dataclass
@@ -35,23 +49,57 @@ class Block:
     """A scope: its leaves and the scopes within it, in order."""
 
     scope: str
-    items: list[Leaf | Block]
+    items: list[Leaf | Block | Loop]
+    #: what it reads and gives, in this order, where that is settled
+    reads: list[Value] | None = None
+    gives: list[Value] | None = None
 
     def leaves(self) -> list[Leaf]:
         return [leaf for i in self.items for leaf in ([i] if isinstance(i, Leaf) else i.leaves())]
+
+    def stand_ins(self) -> list[Value]:
+        """Those of all loops within."""
+        found: list[Value] = []
+        for item in self.items:
+            if isinstance(item, Loop):
+                found += item.stand_ins
+            inner = item.rounds if isinstance(item, Loop) else [item] if isinstance(item, Block) else []
+            found += [v for block in inner for v in block.stand_ins()]
+        return found
+
+
+@dataclass
+class Loop:
+    """Blocks of one form, one behind the other: the rounds of a loop. All read and give as many values."""
+
+    scope: str
+    rounds: list[Block]
+    #: what each of the read values is, with the place among the given ones that it is carried from
+    inputs: list[tuple[str, int | None]]
+    outputs: list[str]
+    #: what the first round reads instead of what it begins with
+    stand_ins: list[Value] = field(default_factory=list)
+
+    def leaves(self) -> list[Leaf]:
+        return [leaf for r in self.rounds for leaf in r.leaves()]
 
 
 def outline(graph: Graph) -> Block:
     """The outline of ``graph``."""
     maker = _Leaves(graph)
     leaves: list[Leaf] = []
-    for node in graph.nodes:
-        leaves.extend(maker.of(node))
+    place = 0
+    while place < len(graph.nodes):
+        parts = _parts(graph.nodes, place)
+        nodes = graph.nodes[place : place + parts]
+        for leaf in maker.split(nodes) if parts > 1 else maker.of(nodes[0]):
+            leaves.insert(_before(leaves, leaf), leaf)
+        place += parts
     # weights that no operator reads: they are outputs, or lie there unused
     for value in graph.weights:
         if not maker.users[value] or value in graph.outputs:
             leaves.extend(maker.params([value], ""))
-    return Block("", grouped(leaves, ""))
+    return Block("", grouped(leaves, "", whole=True))
 
 
 def layout_of(graph: Graph) -> str:
@@ -60,9 +108,12 @@ def layout_of(graph: Graph) -> str:
     return "NHWC" if found.count("NHWC") > len(found) / 2 else "NCHW"
 
 
-def grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
-    """Consecutive leaves of one inner scope become a block, those of this scope stay."""
-    items: list[Leaf | Block] = []
+def grouped(leaves: Sequence[Leaf], scope: str, *, whole: bool = False) -> list[Any]:
+    """Consecutive leaves of one inner scope become a block, those of this scope stay.
+
+    Those that are all of one scope, none of its own within it, become one where ``whole`` asks for it.
+    """
+    items: list[Any] = []
     at = 0
     while at < len(leaves):
         first = _first(leaves[at].scope, scope)
@@ -71,11 +122,12 @@ def grouped(leaves: Sequence[Leaf], scope: str) -> list[Leaf | Block]:
             stop += 1
         run = leaves[at:stop]
         at = stop
-        if len({r.scope for r in run}) == 1:
+        steps = sum(r.kind != "param" for r in run)
+        if len({r.scope for r in run}) == 1 and not (whole and first and steps > 1):
             items.extend(run)
             continue
         inner = _shared([r.scope for r in run])
-        items.append(Block(inner, grouped(run, inner)))
+        items.append(Block(inner, grouped(run, inner, whole=whole)))
     return items
 
 
@@ -95,6 +147,38 @@ def _shared(scopes: Sequence[str]) -> str:
             break
         common.append(column[0])
     return ".".join(common)
+
+
+def _before(leaves: list[Leaf], leaf: Leaf) -> int:
+    """Where ``leaf`` belongs: a constant of further up, before all of the scope that reads it."""
+    at = len(leaves)
+    if leaf.inner:
+        home = _shared([leaf.scope, leaf.inner])
+        around = _first(leaf.inner, home)
+        while at and leaves[at - 1].scope != home and _first(leaves[at - 1].scope, home) == around:
+            at -= 1
+    return at
+
+
+def _parts(nodes: Sequence[Node], place: int) -> int:
+    """How many nodes from ``place`` on cut one value into its parts along an axis, in order."""
+    count, axis, at = 0, -1, 0
+    whole = nodes[place].inputs[:1]
+    for node in nodes[place:]:
+        op: Any = node.op
+        if type(op) is not ops.Slice or node.inputs != whole or node.scope != nodes[place].scope:
+            return 1
+        shape = whole[0].shape
+        cut = [a for a, n in enumerate(shape) if (op.starts[a], op.stops[a], op.steps[a]) != (0, n, 1)]
+        if len(cut) != 1 or cut[0] != (axis if count else cut[0]):
+            return 1
+        axis = cut[0]
+        if op.starts[axis] != at or op.stops[axis] <= at or op.steps[axis] != 1:
+            return 1
+        count, at = count + 1, op.stops[axis]
+        if at == shape[axis]:
+            return count
+    return 1
 
 
 class _Leaves:
@@ -125,6 +209,17 @@ class _Leaves:
             leaf = simple(node, leaf, self.layout)
         return [*self.params(leaf.inputs, node.scope), leaf]
 
+    def split(self, nodes: Sequence[Node]) -> list[Leaf]:
+        """Slices that take all of a value, one part after the other, as one layer."""
+        (x,), first = nodes[0].inputs, nodes[0]
+        shape = x.shape
+        axis = next(a for a, n in enumerate(shape) if first.output.shape[a] != n)
+        sizes = [n.output.shape[axis] for n in nodes]
+        usual = axis == _usual(len(shape), self.layout)
+        fields = {"sizes": None if len(set(sizes)) == 1 else sizes, "axis": None if usual else axis}
+        outputs = [n.output for n in nodes]
+        return [*self.params([x], first.scope), Leaf("split", [x], outputs, fields, first.scope)]
+
     def params(self, read: Sequence[Value], scope: str) -> list[Leaf]:
         """A leaf for each constant among ``read``; what several nodes read is said again at each of them."""
         found = []
@@ -133,10 +228,18 @@ class _Leaves:
             if array is None:
                 continue
             fields: dict[str, Any] = {"shape": list(value.shape), "dtype": value.dtype, "init": "zeros", "value": None}
-            plain = array.size <= PLAIN_SIZE and (value.dtype not in ("float16", "float64")) and "/" in value.name
-            if plain:
+            sayable = value.dtype not in ("float16", "float64") and "/" in value.name
+            uniform = sayable and _uniform(array)
+            plain = uniform or (sayable and array.size <= PLAIN_SIZE)
+            if uniform:
+                fields |= {"value": _numbers(array.flat[0])}
+            elif plain:
                 fields |= {"value": _numbers(array), "shape": list(value.shape) if array.size == 0 else None}
-            found.append(Leaf("param", [], [value], fields, scope, [value]))
+            home, inner = scope, ""
+            if not plain and len(self.users[value]) == 1 and "." in value.name:
+                above = _shared([scope, value.name.rpartition(".")[0]])
+                home, inner = (above, scope) if above != scope else (scope, "")
+            found.append(Leaf("param", [], [value], fields, home, [value], inner=inner))
         return found
 
     def _named(self, value: Value, scope: str, name: str) -> bool:
@@ -249,6 +352,15 @@ def _numbers(array: np.ndarray) -> Any:
     return array.tolist()
 
 
+def _uniform(array: np.ndarray) -> bool:
+    """Whether one number says all of ``array``, and a text may."""
+    few = 1 if array.dtype.kind == "f" else PLAIN_SIZE
+    if not few < array.size <= UNIFORM_SIZE or array.dtype.kind not in "fiub":
+        return False
+    first = array.flat[0]
+    return bool(np.all(array == first) and np.all(np.signbit(array) == np.signbit(first)))
+
+
 def _plain_fields(fields: Mapping[str, Any], layout: str) -> dict[str, Any]:
     return {k: _lists(v) if k != "layout" else _layout(v, layout) for k, v in fields.items()}
 
@@ -316,7 +428,7 @@ def _slice(node: Node, leaf: Leaf, layout: str) -> Leaf:
         return leaf
     a = cut[0]
     usual = _usual(len(shape), layout)
-    stop = None if op.stops[a] == shape[a] else op.stops[a]
+    stop = End(op.stops[a]) if op.stops[a] == shape[a] else op.stops[a]
     fields = {"axis": None if a == usual else a, "start": op.starts[a], "stop": stop, "step": op.steps[a]}
     return Leaf("slice", leaf.inputs, leaf.outputs, fields, leaf.scope)
 

@@ -19,7 +19,7 @@ from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT
 from instep.graph.text.initial import initialise
 from instep.graph.text.plain_layers import enter_operators
-from instep.graph.text.sidecar import load_weights, restore
+from instep.graph.text.sidecar import known_values, load_weights, restore
 from instep.graph.text.structs import Unit, read_unit
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree
 from instep.graph.validate import validate
@@ -53,7 +53,7 @@ def parse(
     text, file, folder = _read(source)
     enter_operators()
     unit = read_unit(text, file, folder)
-    builder = Builder(unit)
+    builder = Builder(unit, _known(unit, weights))
     frame = Frame("", unit, {}, {})
     sizes = _given(unit, inputs)
     _arguments(builder, frame, dict(args or {}), sizes)
@@ -74,6 +74,14 @@ def parse(
     _weights(builder, weights, seed, initial)
     validate(graph, after=f"reading {file}")
     return graph
+
+
+def _known(unit: Unit, weights: Any) -> int:
+    """How many values the file of weights knows the names of, which lies beside the text or was given."""
+    if isinstance(weights, str | os.PathLike):
+        return known_values(weights)
+    beside = unit.weights if unit.folder is not None and Path(unit.weights).name == unit.weights else ""
+    return known_values(unit.folder / beside) if beside and unit.folder is not None else 0
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str, Path | None]:

@@ -14,10 +14,12 @@ import numpy as np
 from instep.graph.core import Graph, Value
 from instep.graph.text.errors import TextError
 
-__all__ = ["load_weights", "restore", "save_weights"]
+__all__ = ["known_values", "load_weights", "restore", "save_weights"]
 
 #: The metadata key of what a text does not say: the names of values, in order.
 KEY = "instep.text"
+#: Of no more values than these does a file allow more steps to its text.
+MAX_KNOWN = 200_000
 
 
 def save_weights(graph: Graph, path: str | os.PathLike[str], constants: Sequence[Value] = ()) -> None:
@@ -75,6 +77,20 @@ def load_weights(
     if said:
         raise TextError(f"{where} does not fit {text}: {'; '.join(said)}")
     return {n: np.asarray(arrays[n], dtype=v.dtype) for n, v in wanted.items() if n in arrays}, names
+
+
+def known_values(path: str | os.PathLike[str]) -> int:
+    """Of how many values a file of weights knows the names: so large a network its text may become."""
+    from safetensors import SafetensorError, safe_open
+
+    if not os.fspath(path).endswith(".safetensors"):
+        return 0
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            names = json.loads((file.metadata() or {}).get(KEY, "{}"))
+    except (SafetensorError, OSError, TypeError, ValueError):
+        return 0  # that it cannot be read is said where it is
+    return min(len(_words(names.get("values"))), MAX_KNOWN) if isinstance(names, dict) else 0
 
 
 def _open(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

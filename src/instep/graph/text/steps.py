@@ -14,7 +14,9 @@ from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
 __all__ = ["Call", "Step", "expression", "read_body", "read_call"]
 
-_CALL = re.compile(r"(?:(?P<names>[^=()]+?)\s*=\s*)?(?P<kind>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\((?P<inputs>[^()]*)\))?")
+_CALL = re.compile(
+    r"(?:(?P<names>[^=():]+?)\s*(?P<sign>:?=)\s*)?(?P<kind>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\((?P<inputs>[^()]*)\))?"
+)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _FOR = re.compile(
     r"for\s+(?P<names>[A-Za-z_][A-Za-z0-9_]*(?:\s*,\s*[A-Za-z_][A-Za-z0-9_]*)*)\s+in\s+(?P<over>.+)", re.S
@@ -44,6 +46,8 @@ class Call:
     names: tuple[str, ...]
     kind: str
     inputs: tuple[str, ...] | None
+    #: with ``:=`` its names are no scopes
+    here: bool = False
 
 
 def read_body(tree: Tree | None, file: str, line: int, what: str) -> list[Step]:
@@ -101,9 +105,9 @@ def _call(text: str) -> Call | None:
     names = tuple(n.strip() for n in match["names"].split(",")) if match["names"] else ()
     inputs = match["inputs"]
     reads = None if inputs is None else tuple(n.strip() for n in inputs.split(",")) if inputs.strip() else ()
-    if any(_NAME.fullmatch(n) is None for n in (*names, *(reads or ()))):
+    if any(_NAME.fullmatch(n) is None for n in (*names, *(n.removesuffix(".*") for n in reads or ()))):
         return None
-    return Call(names, match["kind"], reads)
+    return Call(names, match["kind"], reads, match["sign"] == ":=")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -22,8 +22,6 @@ LOOP = 3
 
 def flow(value: Any) -> str:
     """A value in YAML's flow style, as JSON would have it but with bare words."""
-    if isinstance(value, Name):
-        return str(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -38,14 +36,14 @@ def flow(value: Any) -> str:
 def block(value: Any) -> str:
     """A value on a line of its own, where commas need no quotes."""
     if isinstance(value, str) and value[:1] not in "{[,":
-        bare = re.sub(r"[,{}\[\]]", "", value)
+        bare = re.sub(r"[,{}\[\]]", "", value).replace(" := ", " = ", 1)
         return value if flow(bare) == bare else flow(value)
     return flow(value)
 
 
-def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None) -> str:
+def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None, sign: str = "=") -> str:
     """``names = kind(inputs)``."""
-    before = f"{', '.join(names)} = " if names else ""
+    before = f"{', '.join(names)} {sign} " if names else ""
     return before + kind + ("" if inputs is None else f"({', '.join(inputs)})")
 
 
@@ -78,9 +76,16 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
     else:
         shown = _shown(kind, fields)
     at = struct.fields[place]["at"]
-    if at is not None:
+    here = at == "." and bool(item.names)
+    if at is not None and not here:
         shown["at"] = f"{{{at}}}" if isinstance(at, Name) else at
-    return step_lines(key_text(item.names, kind, item.inputs), shown, indent)
+    key = key_text(item.names, kind, item.inputs, ":=" if here else "=")
+    if not item.rounds:
+        return step_lines(key, shown, indent)
+    count = struct.fields[place]["count"]
+    stop = f"{count} - 1" if isinstance(count, Name) else f"{count - 1}"
+    head = f"range({stop}, -1, -1)" if item.down else f"range({count})"
+    return [f"{indent}- for i in {head}:", *step_lines(key, shown, indent + "    ")]
 
 
 def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:

@@ -1,0 +1,126 @@
+"""What a network computes again and again is a loop in its text, and comes back step for step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import instep
+from instep.graph import Graph
+from instep.graph.text import TextError, parse
+from test_text_roundtrip import round_trip
+
+
+def captured(module: nn.Module, *shape: int) -> Graph:
+    return instep.capture(module.eval(), inputs=[shape]).graph
+
+
+class Recurrent(nn.Module):
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x)[0]
+
+
+class Stepwise(nn.Module):
+    """Two cells in turn; one zero for all states, outputs stacked the last first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.LSTMCell(5, 4), nn.GRUCell(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = c = g = x.new_zeros(x.shape[0], 4)
+        found = []
+        for t in range(x.shape[1]):
+            h, c = self.first(x[:, t], (h, c))
+            g = self.second(h, g)
+            found.append(self.head(g))
+        return torch.stack(found[::-1], 1)
+
+
+class Iterated(nn.Module):
+    """Gradient steps with one convolution and one factor (unfolded optimisation)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.factor = nn.Parameter(torch.full((4, 1, 1), 0.3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for _ in range(6):
+            y = torch.relu(y - self.factor * (self.conv(y) - x))
+        return y + x
+
+
+class Swapped(nn.Module):
+    """What one round gives changes places in the next."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = x.sin(), x.cos()
+        for k in range(5):
+            a, b = (b * 0.5).tanh() + x, (a - b)[:, :, : 8 - k].exp().sum() + a
+        return a * b
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "most", "loops"),
+    [
+        (lambda: Recurrent(nn.LSTM(8, 6, batch_first=True)), (1, 5, 8), 55, 1),
+        (lambda: Recurrent(nn.LSTM(8, 6, num_layers=2, bidirectional=True)), (12, 2, 8), 105, 4),
+        (lambda: Recurrent(nn.GRU(8, 6, bidirectional=True)), (9, 2, 8), 70, 2),
+        (Stepwise, (2, 7, 5), 80, 2),
+        (Iterated, (1, 4, 6, 6), 25, 1),
+        (Swapped, (1, 2, 8), 36, 1),
+    ],
+    ids=["LSTM", "deep LSTM", "GRU", "cells", "iterated", "swapped"],
+)
+def test_rounds_are_a_loop(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], most: int, loops: int, tmp_path: Path
+) -> None:
+    graph = captured(make(), *shape)
+    text = round_trip(graph, tmp_path)
+    assert len([line for line in text.splitlines() if line]) <= min(most, len(graph.nodes)), text
+    assert text.count("for i in range") == loops, text
+
+
+def test_as_many_lines_for_many_rounds_as_for_few(tmp_path: Path) -> None:
+    few, many = (round_trip(captured(Stepwise(), 1, n, 5), tmp_path) for n in (8, 20))
+    assert len(few.splitlines()) == len(many.splitlines())
+
+
+def test_a_weight_is_declared_once_where_several_steps_read_it(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.rand(1, 3, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x * self.gain) + self.gain
+
+    assert round_trip(captured(Twice(), 1, 3, 4, 4), tmp_path).count("param:") == 1
+
+
+HEAD = "input: {x: [1, 3, 8, 8]}\nbody:\n"
+
+
+def test_names_without_scopes_and_names_that_count() -> None:
+    """``:=`` names a value alone; ``y.*`` is y.0, y.1, … in order, however they came to be."""
+    text = HEAD + "  - for i in range(2, -1, -1):\n      - y.{i} := conv: {out: 2, kernel: 1, at: 'c{i}'}\n"
+    graph = parse(text.replace("conv: {out: 2", "conv(x): {out: i + 1") + "  - a := concat(y.*)\n  - relu(a)\n")
+    assert [n.scope for n in graph.nodes] == ["c2", "c1", "c0", "", ""]
+    assert [v.shape[1] for v in graph.nodes[3].inputs] == [1, 2, 3]
+    with pytest.raises(TextError, match=r"there is no 'z\.0'"):
+        parse(HEAD + "  - concat(z.*)\n")
+
+
+def test_layers_after_a_name_without_scope_share_their_weights() -> None:
+    graph = parse(HEAD + "  - for i in range(3):\n      - y := conv: {out: 3, kernel: 1}\n")
+    assert [v.name for v in graph.weights] == ["weight", "bias"] and len(graph.nodes) == 3
