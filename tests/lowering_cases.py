@@ -479,7 +479,11 @@ def space_to_depth(draw: Any, kind: Any) -> Case:
 def unfold(draw: Any, kind: Any) -> Case:
     shape = image(draw)
     pads, dilation = draw(pads2), draw(st.sampled_from([(1, 1), (2, 1)]))
-    op = kind(kernel_of(draw, shape[1:3], pads, dilation), draw(steps2), pads, dilation, "NHWC")
+    kernel = kernel_of(draw, shape[1:3], pads, dilation)
+    if draw(st.booleans()):  # windows of many places are cut out
+        shape = (draw(st.integers(1, 2)), draw(st.integers(11, 16)), draw(st.integers(6, 12)), draw(st.integers(1, 3)))
+        kernel = (draw(st.integers(5, 6)), draw(st.integers(6, 6)))
+    op = kind(kernel, draw(steps2), pads, dilation, "NHWC")
     return make(op, numbers(draw, shape))
 
 

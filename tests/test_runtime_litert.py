@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import select
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +17,7 @@ import pytest
 from instep.emit.tflite import write
 from instep.graph import Graph, Value, ops
 from instep.runtime import Job, TFLiteError, bench, run, run_jobs, run_many, tflite_info
+from instep.runtime.child import command, environment
 
 
 def small_net(path: Path) -> Path:
@@ -72,6 +79,32 @@ def test_reading_intermediates_behind_a_delegate_is_refused(net: Path) -> None:
 def test_a_hang_is_a_result_and_later_jobs_still_run(net: Path) -> None:
     result = run(net, [picture(0)], timeout=0.01)
     assert result.crashed and "did not finish" in result.message
+
+
+def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    # a job that waits for its input for ever
+    os.mkfifo(tmp_path / "input0.npy")
+    job = {"path": str(small_net(tmp_path / "net.tflite")), "engine": "builtin", "threads": 1, "keep_all": False}
+    plan = {"jobs": [job | {"handed": None, "sets": [["input0.npy"]]}], "address_space": 0}
+    (tmp_path / "jobs.json").write_text(json.dumps(plan))
+    end, held = os.pipe()  # at its end when no process holds it any more
+    code = (
+        "import subprocess, time\n"
+        f"subprocess.Popen({command('run', str(tmp_path), '0')!r}, stderr=subprocess.DEVNULL, pass_fds=[{held}])\n"
+        "time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment(), pass_fds=[held])
+    os.close(held)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "current").exists():
+            assert parent.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert select.select([end], [], [], 30)[0] and os.read(end, 1) == b""
+    os.close(end)
 
 
 def test_a_bad_file_does_not_take_the_others_with_it(net: Path, tmp_path: Path) -> None:

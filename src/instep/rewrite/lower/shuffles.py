@@ -11,6 +11,8 @@ __all__ = ["FEW_CHANNELS", "spread"]
 
 #: Up to so many channels a one-hot 1×1 convolution reorders faster than a transpose (docs/xnnpack-forms.md).
 FEW_CHANNELS = 24
+#: Windows of more places are cut out by slices: XNNPACK's depthwise kernels end at 25.
+MANY_PLACES = 25
 
 
 def _swap(b: Build, x: Value, outer: int, inner: int) -> Value:
@@ -50,16 +52,47 @@ def space_to_depth(b: Build) -> bool:
 
 @decomposes(ops.Unfold2d)
 def unfold2d(b: Build) -> bool:
-    """A depthwise convolution with one-hot kernels: output channel c·KH·KW + i·KW + j is place (i, j) of channel c."""
+    """Channel c·KH·KW + i·KW + j of a window is place (i, j) of channel c.
+
+    Windows side by side are a space-to-depth; small ones a depthwise convolution with one-hot kernels, whose cost grows
+    with the square of the places; large ones are cut out, the rows of all of them first, then the columns.
+    """
     op = b.node.op
     if op.layout != "NHWC":
         return False
     channels = b.x.shape[3]
     kh, kw = op.kernel
+    if kh * kw > MANY_PLACES:
+        return _cut(b)
     kernels = np.tile(np.eye(kh * kw).reshape(kh * kw, kh, kw, 1), (channels, 1, 1, 1))
     conv = ops.Conv2d(op.stride, op.padding, op.dilation, channels, "NHWC")
     places = b.add(conv, b.x, b.constant(kernels, "places"))
     return b.done(ops.Reshape(b.node.output.shape), places)
+
+
+def _cut(b: Build) -> bool:
+    """The windows by slices: along each axis one for each window, or one for each place where those are fewer."""
+    op, (n, *sizes, channels) = b.node.op, b.x.shape
+    x = b.pad(b.x, ((0, 0), *op.padding, (0, 0)))
+    split: list[int] = [n]
+    windows, places = [], []  # the axes of what all slices make
+    rows = zip(sizes, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    for axis, (size, k, s, d, pads) in enumerate(rows, 1):
+        count = (size + sum(pads) - d * (k - 1) - 1) // s + 1
+        if count <= k:
+            cuts = [(i * s, i * s + d * (k - 1) + 1, d) for i in range(count)]
+            windows.append(len(split))
+            places.append(len(split) + 1)
+            split += [count, k]
+        else:
+            cuts = [(i * d, i * d + s * (count - 1) + 1, s) for i in range(k)]
+            places.append(len(split))
+            windows.append(len(split) + 1)
+            split += [k, count]
+        parts = [b.slice(x, axis, start, stop, step) for start, stop, step in cuts]
+        x = parts[0] if len(parts) == 1 else b.add(ops.Concat(axis), *parts)
+    moved = b.add(ops.Permute((0, *windows, 5, *places)), b.reshape(x, (*split, channels)))
+    return b.done(ops.Reshape(b.node.output.shape), moved)
 
 
 @decomposes(ops.Fold2d)
