@@ -8,6 +8,7 @@ from typing import Any
 
 from instep.graph.core import Graph, Value
 from instep.graph.text.fold import Folded, fold, titles_of
+from instep.graph.text.inline import inlined
 from instep.graph.text.naming import Shape, shape_of
 from instep.graph.text.outline import layout_of, outline
 from instep.graph.text.plain_layers import enter_operators
@@ -48,10 +49,12 @@ def _shape(graph: Graph) -> Shape:
 
 
 def _text(graph: Graph, shape: Shape, weights: str) -> str:
-    main, structs = fold(shape, derive=True, sizes=True, titles=titles_of(graph))
+    main, structs = inlined(*fold(shape, derive=True, sizes=True, titles=titles_of(graph)))
     lines = ["instep: 1"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))
+    if facts.get("source") == facts["name"]:
+        del facts["source"]
     if "from" in graph.meta:  # what a text calls its source; the graph's own is the text
         facts["source"] = graph.meta["from"]
     lines += [f"{k}: {flow(facts[k])}" for k in FACTS if k in facts]
@@ -99,10 +102,14 @@ def _input(value: Value) -> str:
     return shape if value.dtype == "float32" else f'"{value.dtype}{shape}"'
 
 
+def _default(struct: Folded, name: str) -> str:
+    return f" = {flow(struct.defaults[name])}" if name in struct.defaults else ""
+
+
 def _struct(struct: Folded) -> list[str]:
     lines = [f"  {struct.name}:"]
     if struct.args:
-        pairs = [f"{name}: {kind}" for name, kind in struct.args.items()]
+        pairs = [f"{name}: {kind}{_default(struct, name)}" for name, kind in struct.args.items()]
         line = f"    args: {{{', '.join(pairs)}}}"
         lines += [line] if len(line) <= WIDTH else ["    args:", *(f"      {p}" for p in pairs)]
     if struct.shape.inputs != ("x",):

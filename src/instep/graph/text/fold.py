@@ -12,6 +12,7 @@ from typing import Any
 from instep.graph.core import Graph
 from instep.graph.text.naming import Item, Shape
 from instep.graph.text.outline import End
+from instep.graph.text.table import LAYERS
 
 __all__ = ["Folded", "Name", "fold", "titles_of"]
 
@@ -36,6 +37,10 @@ class Folded:
     calls: dict[int, tuple[Folded, dict[str, Any]]] = field(default_factory=dict)
     #: the fields of leaves, by the item's place
     fields: dict[int, dict[str, Any]] = field(default_factory=dict)
+    #: what a loop does in each round, by the item's place, where it is no struct
+    bodies: dict[int, Folded] = field(default_factory=dict)
+    #: what arguments are where a call does not say: the defaults of the layers' fields
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 #: Arguments by instance: which value each argument has for one shape.
@@ -119,7 +124,7 @@ def _struct(
     taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names}
     taken |= {*shapes[0].inputs, *shapes[0].reserved, *("i" for i in shapes[0].items if i.rounds)}
 
-    def settle(field_name: str, column: list[Any], stem: str = "") -> Any:
+    def settle(field_name: str, column: list[Any], stem: str = "", usual: Any = None) -> Any:
         if all(isinstance(v, End) for v in column):
             return None
         texts = [json.dumps(v) for v in column]
@@ -141,6 +146,8 @@ def _struct(
             if size:
                 columns_of[argument] = column
             made.args[argument] = _type(column)
+            if usual is not None and usual in column and all(type(v) is type(usual) for v in column):
+                made.defaults[argument] = usual
             known[vector] = Name(argument)
             for shape, value in zip(shapes, column, strict=True):
                 values[id(shape)][argument] = value
@@ -157,7 +164,10 @@ def _struct(
         twins = [s.items[place] for s in shapes]
         columns = {f: [t.fields[f] for t in twins] for f in item.fields}
         if item.child is None:
-            made.fields[place] = {f: settle(f, column, item.stem) for f, column in columns.items()}
+            usual = {f.name: f.default for f in LAYERS[item.kind].fields} if sizes else {}
+            made.fields[place] = {
+                f: settle(f, column, item.stem, _usual(usual.get(f))) for f, column in columns.items()
+            }
             continue
         inner, given = done[item.child.key]
         made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
@@ -165,9 +175,16 @@ def _struct(
             series = {a: [_series([given[id(r)][a] for r in t.rounds], t.down) for t in twins] for a in inner.args}
             arguments = {a: _counted(settle, a, column) for a, column in series.items()}
         else:
-            arguments = {a: settle(a, [given[_id(t)][a] for t in twins], item.stem) for a in inner.args}
+            arguments = {
+                a: settle(a, [given[_id(t)][a] for t in twins], item.stem, inner.defaults.get(a)) for a in inner.args
+            }
         made.calls[place] = (inner, arguments)
     return made, values
+
+
+def _usual(default: Any) -> Any:
+    """A layer's default as one that an argument can have."""
+    return default if isinstance(default, bool | int | float) else None
 
 
 def _series(values: list[Any], down: bool) -> tuple[Any, Any]:

@@ -72,9 +72,9 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
     kind = item.kind
     if place in struct.calls:
         inner, arguments = struct.calls[place]
-        kind, shown = inner.name, dict(arguments)
+        kind, shown = inner.name, _asked(inner, arguments)
     else:
-        shown = _shown(kind, fields)
+        shown = {} if item.rounds else _shown(kind, fields)
     at = struct.fields[place]["at"]
     here = at == "." and bool(item.names)
     if at is not None and not here:
@@ -82,10 +82,12 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
     key = key_text(item.names, kind, item.inputs, ":=" if here else "=")
     if not item.rounds:
         return step_lines(key, shown, indent)
+    body = struct.bodies.get(place)
+    lines = step_lines(key, shown, indent + "    ") if body is None else struct_text(body, indent + "    ")
     count = struct.fields[place]["count"]
     stop = f"{count} - 1" if isinstance(count, Name) else f"{count - 1}"
     head = f"range({stop}, -1, -1)" if item.down else f"range({count})"
-    return [f"{indent}- for i in {head}:", *step_lines(key, shown, indent + "    ")]
+    return [f"{indent}- for i in {head}:", *lines]
 
 
 def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
@@ -101,6 +103,12 @@ def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     return [f"{indent}- {key}:", *(f"{indent}    {flow(k)}: {flow(v)}" for k, v in shown.items())]
+
+
+def _asked(inner: Folded, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that are not as they would be anyway."""
+    usual = inner.defaults
+    return {a: v for a, v in arguments.items() if isinstance(v, Name) or a not in usual or not _same(v, usual[a])}
 
 
 def _shown(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +181,8 @@ def _loop(struct: Folded, place: int, run: int, indent: str) -> list[str]:
     if inputs is not None:
         lines.append(f"{indent}- identity({inputs[0]})")
     varying = [a for a in calls[0] if len({json.dumps(c[a]) for c in calls}) > 1]
-    shown = {a: (Name(a) if a in varying else v) for a, v in calls[0].items()}
+    inner = struct.calls[place][0]
+    shown = _asked(inner, {a: (Name(a) if a in varying else v) for a, v in calls[0].items()})
     head = ", ".join(["i", *varying])
     if varying:
         table = f"{stem.rstrip('.').replace('.', '_') or callee.lower()}_table"
