@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from instep.graph import Value, ops
@@ -74,25 +76,21 @@ def _cut(b: Build) -> bool:
     """The windows by slices: along each axis one for each window, or one for each place where those are fewer."""
     op, (n, *sizes, channels) = b.node.op, b.x.shape
     x = b.pad(b.x, ((0, 0), *op.padding, (0, 0)))
-    split: list[int] = [n]
-    windows, places = [], []  # the axes of what all slices make
     rows = zip(sizes, op.kernel, op.stride, op.dilation, op.padding, strict=True)
-    for axis, (size, k, s, d, pads) in enumerate(rows, 1):
-        count = (size + sum(pads) - d * (k - 1) - 1) // s + 1
-        if count <= k:
-            cuts = [(i * s, i * s + d * (k - 1) + 1, d) for i in range(count)]
-            windows.append(len(split))
-            places.append(len(split) + 1)
-            split += [count, k]
-        else:
-            cuts = [(i * d, i * d + s * (count - 1) + 1, s) for i in range(k)]
-            places.append(len(split))
-            windows.append(len(split) + 1)
-            split += [k, count]
-        parts = [b.slice(x, axis, start, stop, step) for start, stop, step in cuts]
+    counts = [(size + sum(pads) - d * (k - 1) - 1) // s + 1 for size, k, s, d, pads in rows]
+    for axis, (count, k, s, d) in enumerate(zip(counts, op.kernel, op.stride, op.dilation, strict=True), 1):
+        whole, each = (count, k) if count <= k else (k, count)
+        far, near = (s, d) if count <= k else (d, s)
+        parts = [b.slice(x, axis, i * far, i * far + near * (each - 1) + 1, near) for i in range(whole)]
         x = parts[0] if len(parts) == 1 else b.add(ops.Concat(axis), *parts)
-    moved = b.add(ops.Permute((0, *windows, 5, *places)), b.reshape(x, (*split, channels)))
-    return b.done(ops.Reshape(b.node.output.shape), moved)
+        if count > k:  # windows before places
+            before, behind = x.shape[:axis], x.shape[axis + 1 :]
+            split = b.reshape(x, (math.prod(before), k, count, math.prod(behind)))
+            x = b.reshape(b.add(ops.Permute((0, 2, 1, 3)), split), (*before, count * k, *behind))
+    (oh, ow), (kh, kw) = counts, op.kernel
+    x = b.add(ops.Permute((0, 2, 1, 3)), b.reshape(x, (n * oh, kh, ow, kw * channels)))
+    x = b.add(ops.Permute((0, 2, 1)), b.reshape(x, (n * oh * ow, kh * kw, channels)))
+    return b.done(ops.Reshape(b.node.output.shape), x)
 
 
 @decomposes(ops.Fold2d)
