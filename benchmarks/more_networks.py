@@ -150,6 +150,7 @@ def pytorchcv() -> Iterator[Entry]:
     """Classifiers, segmenters and pose estimators of pytorchcv."""
 
     def make(name: str, side: int) -> torch.nn.Module:
+        prepare_torchvision()
         library: Any = importlib.import_module("pytorchcv.model_provider")
         sized = {} if side == 224 else {"in_size": (side, side)}
         return library.get_model(name, pretrained=False, **sized)
