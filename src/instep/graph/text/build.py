@@ -89,6 +89,8 @@ class Builder:
         self.constants: dict[str, np.ndarray] = {}
         #: constants in the order of the text
         self.inline: list[Value] = []
+        #: numbers that layers multiply by or add, by what they are and their dtype
+        self.numbers: dict[tuple[str, str], Value] = {}
         #: the factor of L2 by weight
         self.decay: dict[str, float] = {}
         #: the struct that each scope is one of
@@ -441,7 +443,7 @@ class _Place:
             self.fail(f"a value of shape {str(list(shape))[:80]}; numbers in a text are {MAX_CONSTANT} at most")
         try:
             made = np.asarray(numbers, dtype=dtype)
-            made = made if shape is None else np.ascontiguousarray(np.broadcast_to(made, shape))
+            made = made if shape is None else np.array(np.broadcast_to(made, shape), order="C")
         except (ValueError, TypeError, OverflowError) as error:
             self.fail(f"value is no array of {dtype}: {error}")
         full = _joined(self.scope, name)
@@ -459,6 +461,12 @@ class _Place:
         value = self.builder.graph.constant(made, full)
         self.builder.inline.append(value)
         return value
+
+    def number(self, number: float, dtype: str) -> Value:
+        key = (repr(number), dtype)
+        if key not in self.builder.numbers:
+            self.builder.numbers[key] = self.constant((number, dtype, ()), "by")
+        return self.builder.numbers[key]
 
     def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
         return self.nodes(op, *inputs, part=part)[0]

@@ -178,6 +178,8 @@ class _Namer:
             self.take(child, shape)
         elif step.kind == "param" and fields["value"] is not None:
             shape.constants += step.gives
+        elif isinstance(step.source, Leaf):
+            shape.constants += step.source.constants
         shape.items.append(Item(chosen, step.kind, reads, fields, child))
         if chosen:
             body.local.update(zip(step.gives, chosen, strict=False))
@@ -316,7 +318,7 @@ class _Namer:
         needed = step.weighted or count > 1 or bool(step.suffix) or any(v in wanted for v in step.gives)
         if not needed:
             return None, ()
-        stem = step.suffix or ("part" if step.kind == "split" else snake(step.kind) or "part")
+        stem = step.suffix or ("part" if step.kind in ("split", "unbind") else snake(step.kind) or "part")
         if not step.suffix and not any(v in wanted for v in step.gives) and count <= 1:
             return ".", ()
         first = (body.prefer.get(step.gives[0]) if step.gives else None) or _word(stem, used)

@@ -42,6 +42,8 @@ class Leaf:
     weights: list[Value] = field(default_factory=list)
     #: the scope of the one step that reads a constant of further up
     inner: str = field(default="", kw_only=True)
+    #: numbers that are among its fields
+    constants: list[Value] = field(default_factory=list, kw_only=True)
 
 
 @dataclass
@@ -91,10 +93,12 @@ def outline(graph: Graph) -> Block:
     place = 0
     while place < len(graph.nodes):
         parts = _parts(graph.nodes, place)
-        nodes = graph.nodes[place : place + parts]
-        for leaf in maker.split(nodes) if parts > 1 else maker.of(nodes[0]):
+        picks = 2 * _picks(graph.nodes, place, maker.users) if parts == 1 else 0
+        nodes = graph.nodes[place : place + max(parts, picks)]
+        made = maker.picked(nodes) if picks else maker.split(nodes) if parts > 1 else maker.of(nodes[0])
+        for leaf in made:
             leaves.insert(_before(leaves, leaf), leaf)
-        place += parts
+        place += len(nodes)
     # weights that no operator reads: they are outputs, or lie there unused
     for value in graph.weights:
         if not maker.users[value] or value in graph.outputs:
@@ -181,6 +185,46 @@ def _parts(nodes: Sequence[Node], place: int) -> int:
     return 1
 
 
+#: Most parts that are said as one step with a name for each.
+MOST_PARTS = 8
+
+
+def _picks(nodes: Sequence[Node], place: int, users: Mapping[Value, Sequence[Node]]) -> int:
+    """How many pairs of nodes from ``place`` on take a place of an axis each, without the axis: one, or all places."""
+    first = _pick(nodes, place, users)
+    if first is None:
+        return 0
+    axis, index = first
+    whole = nodes[place].inputs
+    places = whole[0].shape[axis]
+    if index or not 2 <= places <= MOST_PARTS:
+        return 1
+    for number in range(1, places):
+        at = place + 2 * number
+        same = at < len(nodes) and nodes[at].inputs == whole and nodes[at].scope == nodes[place].scope
+        if not same or _pick(nodes, at, users) != (axis, number):
+            return 1
+    return places
+
+
+def _pick(nodes: Sequence[Node], place: int, users: Mapping[Value, Sequence[Node]]) -> tuple[int, int] | None:
+    """The axis and the place on it that a slice and a reshape take: x[:, i]."""
+    if place + 1 >= len(nodes):
+        return None
+    cut, view = nodes[place], nodes[place + 1]
+    op: Any = cut.op
+    if type(op) is not ops.Slice or type(view.op) is not ops.Reshape or view.inputs != cut.outputs:
+        return None
+    if len(users[cut.output]) > 1 or view.scope != cut.scope:
+        return None
+    shape = cut.inputs[0].shape
+    axes = [a for a, n in enumerate(shape) if (op.starts[a], op.stops[a], op.steps[a]) != (0, n, 1)]
+    if len(axes) != 1 or op.stops[axes[0]] != op.starts[axes[0]] + 1 or op.steps[axes[0]] != 1:
+        return None
+    axis = axes[0]
+    return (axis, op.starts[axis]) if view.output.shape == (*shape[:axis], *shape[axis + 1 :]) else None
+
+
 class _Leaves:
     """Turns nodes into leaves; weights that no layer claims become params."""
 
@@ -189,6 +233,7 @@ class _Leaves:
         self.layout = layout_of(graph)
         self.users = graph.users()
         self.producers = graph.producers()
+        self.numbers = _scalars(graph, self.users)
         self.skipped: dict[Node, Node] = {}
         for node in graph.nodes:
             if isinstance(node.op, ops.Prelu) and (view := self._slope_view(node)) is not None:
@@ -197,6 +242,8 @@ class _Leaves:
     def of(self, node: Node) -> list[Leaf]:
         if node in self.skipped:
             return []
+        if len(node.inputs) == 2 and node.inputs[1] in self.numbers:
+            return self.scaled(node)
         known = self._layer(node)
         if known is not None:
             kind, read, fields, weights = known
@@ -219,6 +266,25 @@ class _Leaves:
         fields = {"sizes": None if len(set(sizes)) == 1 else sizes, "axis": None if usual else axis}
         outputs = [n.output for n in nodes]
         return [*self.params([x], first.scope), Leaf("split", [x], outputs, fields, first.scope)]
+
+    def picked(self, nodes: Sequence[Node]) -> list[Leaf]:
+        """A place of an axis, or all of them one after the other, as one layer."""
+        x, scope = nodes[0].inputs[0], nodes[0].scope
+        op: Any = nodes[0].op
+        small = nodes[0].output.shape
+        axis = next(a for a, n in enumerate(x.shape) if small[a] != n)
+        outputs = [n.output for n in nodes[1::2]]
+        fields = {"axis": axis} if len(outputs) > 1 else {"axis": axis, "index": op.starts[axis]}
+        kind = "unbind" if len(outputs) > 1 else "select"
+        return [*self.params([x], scope), Leaf(kind, [x], outputs, fields, scope)]
+
+    def scaled(self, node: Node) -> list[Leaf]:
+        """A product or a sum with a number."""
+        x, number = node.inputs
+        by = float(str(self.graph.weights[number][()]))
+        kind = "scale" if isinstance(node.op, ops.Mul) else "shift"
+        leaf = Leaf(kind, [x], node.outputs, {"by": by}, node.scope, constants=[number])
+        return [*self.params([x], node.scope), leaf]
 
     def params(self, read: Sequence[Value], scope: str) -> list[Leaf]:
         """A leaf for each constant among ``read``; what several nodes read is said again at each of them."""
@@ -322,6 +388,22 @@ class _Leaves:
         slope = view.inputs[0]
         shared = slope.shape == (1,) and node.inputs[0].shape[1] != 1
         return "prelu", node.inputs[:1], {"shared": shared}, [slope]
+
+
+def _scalars(graph: Graph, users: Mapping[Value, Sequence[Node]]) -> set[Value]:
+    """The numbers that values are multiplied by or added to, and that are read by nothing else: one of each."""
+    found: dict[float, list[Value]] = {}
+    for value, array in graph.weights.items():
+        if array.shape or array.dtype != np.float32 or "/" not in value.name or not np.isfinite(array):
+            continue
+        good = [
+            isinstance(n.op, ops.Add | ops.Mul) and not n.op.activation and n.inputs[1] is value
+            and n.inputs[0] is not value and n.inputs[0].dtype == "float32" for n in users[value]
+        ]  # fmt: skip
+        found.setdefault(float(array), []).append(value)
+        if not good or not all(good) or value in graph.outputs or (np.signbit(array) and not array):
+            found[float(array)] += [value, value]  # others of this number are told apart from it
+    return {values[0] for values in found.values() if len(values) == 1}
 
 
 def _pair(pair: Sequence[int]) -> Any:

@@ -218,6 +218,31 @@ def slice_(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     return _cut(at, x, axis, start, stop, step)
 
 
+def _picked(at: Place, x: Value, axis: int, index: int) -> Value:
+    part = _cut(at, x, axis, index, index + 1)
+    return at.node(ops.Reshape((*x.shape[:axis], *x.shape[axis + 1 :])), part)
+
+
+@layer("select", Field("axis", INT), Field("index", INT))
+def select(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
+    """One place of an axis, without the axis: x[:, index] with ``axis: 1``."""
+    (x,) = xs
+    if not x.rank or not -x.shape[f.axis % x.rank] <= f.index < x.shape[f.axis % x.rank]:
+        at.fail(f"there is no place {f.index} on axis {f.axis} of {list(x.shape)}")
+    axis = f.axis % x.rank
+    return _picked(at, x, axis, f.index % x.shape[axis])
+
+
+@layer("unbind", Field("axis", INT, 0))
+def unbind(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
+    """All places of an axis, each without the axis: q, k, v = unbind(qkv)."""
+    (x,) = xs
+    if not x.rank:
+        at.fail("a value of rank 0 has no axis")
+    axis = f.axis % x.rank
+    return [_picked(at, x, axis, i) for i in range(x.shape[axis])]
+
+
 @layer("pad", Field("padding", PADDING), Field("mode", choice("constant", "reflect", "replicate", "circular"),
        "constant"), Field("value", FLOAT, 0.0), LAYOUT)  # fmt: skip
 def pad(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
@@ -250,7 +275,7 @@ def flatten(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 def _scalar(name: str, kind: Any, doc: str) -> None:
     @layer(name, Field("by", FLOAT))
     def build(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
-        return at.node(kind(), xs[0], at.constant((f.by, xs[0].dtype, ()), "by"))
+        return at.node(kind(), xs[0], at.number(f.by, xs[0].dtype))
 
     LAYERS[name] = Layer(name, LAYERS[name].fields, build, (1, 1), doc)
 

@@ -50,6 +50,10 @@ class Place(Protocol):
         """Numbers that are no parameter."""
         ...
 
+    def number(self, number: float, dtype: str) -> Value:
+        """A number that is no parameter; the same number is the same constant throughout a network."""
+        ...
+
     def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
         """Append an operator of one output."""
         ...
