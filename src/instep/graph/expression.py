@@ -60,6 +60,15 @@ _KNOWN = (
 _FAILURES = (TypeError, ValueError, IndexError, KeyError, ZeroDivisionError, OverflowError, ArithmeticError)
 
 
+#: What a text calls so is the same in its expressions.
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+class _Words(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(_WORDS[node.id]) if node.id in _WORDS else node
+
+
 class Expression:
     """One parsed expression. ``names`` are the free names it reads, ``fields`` the (name, field) pairs it reads."""
 
@@ -70,6 +79,8 @@ class Expression:
             raise ExpressionError(f"expression of {len(self.text)} letters; at most {MAX_TEXT} are read")
         try:
             tree = ast.parse(self.text, mode="eval")
+            if any(word in self.text for word in _WORDS):
+                tree = _Words().visit(tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ExpressionError(f"{self.text[:80]!r} is no expression: {_reason(error)}") from None
         self.body = tree.body

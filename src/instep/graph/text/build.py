@@ -16,7 +16,7 @@ from instep.graph.core import Graph, GraphError, Value
 from instep.graph.expression import ExpressionError
 from instep.graph.operator import Operator
 from instep.graph.text.errors import TextError, fail
-from instep.graph.text.fields import MAX_SIZE, REQUIRED, Field, Kind
+from instep.graph.text.fields import MAX_SIZE, REQUIRED, WORD, Field, Kind
 from instep.graph.text.initial import Initial
 from instep.graph.text.steps import CALL, FOR, LET, Call, Step, expression, read_body, read_call
 from instep.graph.text.structs import Struct, Unit
@@ -205,7 +205,13 @@ class Builder:
             try:
                 return kind.read(got)
             except (ValueError, TypeError, OverflowError):
-                pass
+                if (
+                    kind is WORD
+                    and isinstance(tree, Scalar)
+                    and isinstance(tree.value, str)
+                    and _BARE.fullmatch(tree.value)
+                ):
+                    return tree.value  # a value has the name of the word
         fail(file, tree.line, f"{what} must be {kind.what}, got {_shown(tree, got)}{reason}")
 
     def fields(

@@ -121,6 +121,7 @@ def _struct(
     values: _Values = {id(s): {} for s in shapes}
     known: dict[str, Name] = {}
     columns_of: dict[str, list[Any]] = {}
+    windows: dict[str, list[Any]] = {}
     taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names}
     taken |= {*shapes[0].inputs, *shapes[0].reserved, *("i" for i in shapes[0].items if i.rounds)}
 
@@ -135,16 +136,16 @@ def _struct(
         if sizes and _alike(column):
             one = "size" if field_name == "shape" else field_name.removesuffix("s")
             return [settle(one, list(part), stem) for part in zip(*column, strict=True)]
-        vector = json.dumps(texts)
-        size = not sizes or _SIZED.fullmatch(field_name) is not None
+        family = _family(field_name) if sizes else ""
+        vector = f"{family} {json.dumps(texts)}"
+        size = family in ("", "size")
         if vector not in known and derive and size and (found := _derived(column, columns_of)):
             known[vector] = found
-        if vector not in known and sizes and field_name == "stop" and (found := _behind(column, columns_of)):
+        if vector not in known and sizes and (found := _related(family, field_name, column, columns_of | windows)):
             known[vector] = found
         if vector not in known:
             argument = _argument(field_name, made.args, taken, stem)
-            if size:
-                columns_of[argument] = column
+            (columns_of if size else windows)[argument] = column
             made.args[argument] = _type(column)
             if usual is not None and usual in column and all(type(v) is type(usual) for v in column):
                 made.defaults[argument] = usual
@@ -156,7 +157,9 @@ def _struct(
     if min(lengths) < max(lengths):
         kind = shapes[0].items[min(lengths)].kind
         made.optional = min(lengths)
-        made.switch = str(settle("residual" if kind == "add" else "tail", [n == max(lengths) for n in lengths]))
+        column = [n == max(lengths) for n in lengths]
+        usual = sum(column) * 2 > len(column) if sizes else None
+        made.switch = str(settle("residual" if kind == "add" else "tail", column, usual=usual))
     for place, item in enumerate(shapes[0].items):
         if place == made.optional:
             made.fields |= {p: i.fields for p, i in enumerate(shapes[0].items) if p >= place}
@@ -219,8 +222,31 @@ def _id(item: Item) -> int:
     return id(item.child)
 
 
-#: Fields, and arguments named after them, that are sizes.
-_SIZED = re.compile(r"(\w+_)?(out|size|sizes|groups|start|stop)(_\d+)*")
+#: Fields, and arguments named after them, that may be one argument where they are equal.
+_FAMILIES = {"size": ("out", "size", "groups", "start", "stop", "count"), "window": ("kernel", "stride")}
+
+
+def _family(field_name: str) -> str:
+    """What a field, or an argument named after one, is about."""
+    word = re.sub(r"(_\d+)+$", "", field_name).rpartition("_")[2]
+    return next((family for family, words in _FAMILIES.items() if word in words), word)
+
+
+def _related(family: str, field_name: str, column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
+    """A stop that lies as far behind the start everywhere; padding that keeps the size under an odd kernel."""
+    if not all(type(v) is int for v in column):
+        return None
+    for argument, other in reversed(columns_of.items()):
+        numbers = all(type(v) is int for v in other)
+        if family == "padding" and numbers and re.match(r"(.*_)?kernel(_\d+)*$", argument):
+            if all(p == k // 2 and k % 2 for p, k in zip(column, other, strict=True)):
+                return Name(f"{argument} // 2")
+        elif field_name == "stop" and numbers and argument.rstrip("_0123456789").endswith("start"):
+            apart = {b - a for a, b in zip(other, column, strict=True)}
+            if len(apart) == 1 and (n := apart.pop()) > 0:
+                return Name(f"{argument} + {n}")
+            return None
+    return None
 
 
 def _alike(column: list[Any]) -> bool:
@@ -229,17 +255,6 @@ def _alike(column: list[Any]) -> bool:
         return False
     parts = [list(p) for p in zip(*column, strict=True)]
     return all(all(type(v) is int for v in p) or _alike(p) for p in parts)
-
-
-def _behind(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
-    """A stop that lies as far behind the start everywhere."""
-    for argument, other in reversed(columns_of.items()):
-        if argument.rstrip("_0123456789").endswith("start"):
-            apart = {b - a for a, b in zip(other, column, strict=True)}
-            if len(apart) == 1 and (n := apart.pop()) > 0:
-                return Name(f"{argument} + {n}")
-            return None
-    return None
 
 
 def _derived(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:

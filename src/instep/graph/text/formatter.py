@@ -98,6 +98,10 @@ class _Writer:
             self.line(short, key.line, indent)
             return
         self.line(f"{before}:", key.line, indent)
+        below = f"{inner}{_flow(value)}"
+        if dash and not tall and not spans and len(below) <= WIDTH:
+            self.lines.append(below)
+            return
         self.inside(value, inner if not (steps and not dash) else indent + "  ", key.value == "structs")
 
     def inside(self, value: Tree, indent: str, gaps: bool = False) -> None:
@@ -149,7 +153,8 @@ def _key(key: Scalar) -> str:
     plain = text.replace(" := ", " = ", 1)
     simple = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]{}]*", plain) and not text.endswith(" ")
     braces = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]]*", plain)
-    return text if simple or braces else flow(text)
+    table = re.fullmatch(r"(for|if|elif) [^:#\"'{}]*", text)
+    return text if simple or braces or table else flow(text)
 
 
 def _flow(tree: Tree) -> str:

@@ -11,11 +11,12 @@ from instep.graph.expression import Expression, ExpressionError
 from instep.graph.text.fold import Folded, Name
 from instep.graph.text.naming import Item
 from instep.graph.text.table import LAYERS
+from instep.graph.text.writing import struct_text
 
 __all__ = ["inlined"]
 
 #: Most steps of a round that is said within its loop, and of a struct that is said where it is called.
-ROUND, STEPS = 24, 16
+ROUND, STEPS = 24, 24
 #: Most of them where they are layers, not structs in turn.
 LEAVES = 6
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -30,8 +31,13 @@ def inlined(main: Folded, structs: list[Folded]) -> tuple[Folded, list[Folded]]:
     """The same network with fewer structs: ``structs`` come inner ones first, and are changed in place."""
     kept = []
     for struct in structs:
-        uses = [(f, place) for f in (*structs, main) for place, (inner, _) in f.calls.items() if inner is struct]
-        if len(uses) != 1 or not _put(struct, *uses[0]):
+        everywhere = (*structs, main, *(b for f in (*structs, main) for b in f.bodies.values()))
+        uses = [(f, place) for f in everywhere for place, (inner, _) in f.calls.items() if inner is struct]
+        if len(uses) > 1 and not _short(struct, len(uses)):
+            kept.append(struct)
+            continue
+        # those behind first: what is put in moves what lies behind it
+        if not all([_put(struct, *use) for use in sorted(uses, key=lambda u: -u[1])]):
             kept.append(struct)
     return main, kept
 
@@ -54,6 +60,14 @@ def _put(struct: Folded, caller: Folded, place: int) -> bool:
     except _NotHereError:
         return False
     return True
+
+
+def _short(struct: Folded, uses: int) -> bool:
+    """Whether a struct of calls alone takes no more lines where it is called than of its own."""
+    if any(i.child is None or i.rounds for i in struct.shape.items):
+        return False
+    lines = len(struct_text(struct, "      "))
+    return uses * lines <= lines + bool(struct.args) + uses + 4
 
 
 def _worth(struct: Folded) -> bool:
@@ -122,13 +136,35 @@ class _Move:
             given = self.arguments.get(match[0], Name(match[0]))
             return f"({given})" if " " in str(given) else str(given)
 
-        text = _WORD.sub(put, value)
+        text = _simpler(_WORD.sub(put, value))
         if _WORD.search(text):
             return Name(text)
         try:
             return Expression(text).evaluate({})
         except ExpressionError:
             raise _NotHereError from None
+
+
+_PRODUCT = re.compile(r"(\d+) \* \((\d+) \* (\w+)\)")
+_PART = re.compile(r"\((\d+) \* (\w+)\) // (\d+)")
+_WHOLE = re.compile(r"(\d+) \* \((\w+) // (\d+)\)")
+
+
+def _simpler(text: str) -> str:
+    """A multiple of a multiple, or of a part, as one of what it is of: parts of arguments are whole."""
+    if match := _PRODUCT.fullmatch(text):
+        return f"{int(match[1]) * int(match[2])} * {match[3]}"
+    if match := _PART.fullmatch(text):
+        return _ratio(match[2], int(match[1]), int(match[3])) or text
+    if match := _WHOLE.fullmatch(text):
+        return _ratio(match[2], int(match[1]), int(match[3])) or text
+    return text
+
+
+def _ratio(name: str, up: int, down: int) -> str:
+    if up % down == 0:
+        return name if up == down else f"{up // down} * {name}"
+    return f"{name} // {down // up}" if down % up == 0 else ""
 
 
 class _Round(_Move):

@@ -12,8 +12,12 @@ from instep.graph.text.outline import CARRIED, KEPT, Block, Leaf, Loop
 from instep.graph.text.repeat import repeated
 from instep.graph.text.table import LAYERS, snake
 
-__all__ = ["Item", "Shape", "shape_of"]
+__all__ = ["PLAIN_ACTS", "Item", "Shape", "shape_of"]
 
+#: Activations without numbers: blocks that differ in them are one struct with an argument.
+PLAIN_ACTS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_swish", "hard_sigmoid", "mish", "selu")
+#: What results are called that are no scopes; else as the layer is.
+_STEMS = {"split": "part", "unbind": "part"} | dict.fromkeys(PLAIN_ACTS, "act")
 _GOOD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -166,6 +170,8 @@ class _Namer:
         at, chosen = self.names(step, body)
         reads = self.reads(step, body.previous, body)
         fields = dict(step.source.fields) if isinstance(step.source, Leaf) else {}
+        if step.kind in PLAIN_ACTS and not fields:
+            fields["kind"] = step.kind
         again = self.shares(step) and not body.shared
         if at is None and again:
             at = step.suffix or "."
@@ -318,7 +324,7 @@ class _Namer:
         needed = step.weighted or count > 1 or bool(step.suffix) or any(v in wanted for v in step.gives)
         if not needed:
             return None, ()
-        stem = step.suffix or ("part" if step.kind in ("split", "unbind") else snake(step.kind) or "part")
+        stem = step.suffix or _STEMS.get(step.kind) or snake(step.kind) or "part"
         if not step.suffix and not any(v in wanted for v in step.gives) and count <= 1:
             return ".", ()
         first = (body.prefer.get(step.gives[0]) if step.gives else None) or _word(stem, used)
@@ -364,7 +370,8 @@ class _Namer:
             given = tuple(f.name for f in declared if f.name in item.fields)
             marks = tuple(item.fields.get(f) is None for f in ("at", "value", "shape"))
             inner = item.child.key if item.child is not None else None
-            items.append((item.names, item.kind, item.inputs, given, marks, item.down, inner))
+            kind = "act" if item.kind in PLAIN_ACTS and "kind" in item.fields else item.kind
+            items.append((item.names, kind, item.inputs, given, marks, item.down, inner))
         return (shape.inputs, shape.outputs, tuple(items))
 
 

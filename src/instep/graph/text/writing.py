@@ -57,12 +57,10 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
             lines.append(f"{indent}- if {struct.switch}:")
             indent += "    "
         run = _run(struct, place)
-        if run > 1:
-            lines += _loop(struct, place, run, indent)
-            place += run
-            continue
-        lines += _step(struct, place, indent)
-        place += 1
+        steps = [line for p in range(place, place + run) for line in _step(struct, p, indent)]
+        loop = _loop(struct, place, run, indent, len(steps)) if run > 1 else []
+        lines += loop or steps
+        place += run
     return lines
 
 
@@ -74,6 +72,7 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
         inner, arguments = struct.calls[place]
         kind, shown = inner.name, _asked(inner, arguments)
     else:
+        kind = "act" if isinstance(fields.get("kind"), Name) else kind
         shown = {} if item.rounds else _shown(kind, fields)
     at = struct.fields[place]["at"]
     here = at == "." and bool(item.names)
@@ -102,6 +101,9 @@ def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
     line = f"{indent}- {key}: {flow(shown)}"
     if len(line) <= WIDTH:
         return [line]
+    below = f"{indent}    {flow(shown)}"
+    if len(below) <= WIDTH:
+        return [f"{indent}- {key}:", below]
     return [f"{indent}- {key}:", *(f"{indent}    {flow(k)}: {flow(v)}" for k, v in shown.items())]
 
 
@@ -171,7 +173,8 @@ def _numeric(value: Any) -> bool:
     return isinstance(value, bool | int | float | Name)
 
 
-def _loop(struct: Folded, place: int, run: int, indent: str) -> list[str]:
+def _loop(struct: Folded, place: int, run: int, indent: str, most: int) -> list[str]:
+    """A run as a loop, over a table where arguments differ; nothing where that takes about as many lines."""
     counted = _countable(struct, place)
     assert counted is not None
     stem, number, callee = counted
@@ -184,13 +187,21 @@ def _loop(struct: Folded, place: int, run: int, indent: str) -> list[str]:
     inner = struct.calls[place][0]
     shown = _asked(inner, {a: (Name(a) if a in varying else v) for a, v in calls[0].items()})
     head = ", ".join(["i", *varying])
-    if varying:
+    read = {w for v in shown.values() if isinstance(v, Name) and v not in varying for w in re.findall(r"\w+", v)}
+    if read & {"i", *varying}:
+        return []  # what the loop calls so is something else here
+    rows = [[number + k, *(c[a] for a in varying)] for k, c in enumerate(calls)]
+    short = f"{indent}- for {head} in {flow(rows)}:"
+    if varying and len(short) <= WIDTH:
+        lines.append(short)
+    elif varying:
         table = f"{stem.rstrip('.').replace('.', '_') or callee.lower()}_table"
         table = table if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table) else f"{callee.lower()}_table"
         lines += [f"{indent}- let:", f"{indent}    {table}:  # i, {', '.join(varying)}"]
-        lines += [f"{indent}      - {flow([number + k, *(c[a] for a in varying)])}" for k, c in enumerate(calls)]
+        lines += [f"{indent}      - {flow(row)}" for row in rows]
         lines.append(f"{indent}- for {head} in {table}:")
     else:
         lines.append(f"{indent}- for i in range({number}, {number + run}):" if number else
                      f"{indent}- for i in range({run}):")  # fmt: skip
-    return lines + step_lines(f"{stem}{{i}} = {callee}", shown, indent + "    ")
+    lines += step_lines(f"{stem}{{i}} = {callee}", shown, indent + "    ")
+    return lines if 2 * len(lines) <= most or (len(lines) < most and not varying) else []
