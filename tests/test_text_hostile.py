@@ -37,6 +37,10 @@ HOSTILE = {
     "billion laughs": LAUGHS,
     "merge keys": "a: &a {x: 1}\nb: {<<: *a}\n",
     "tags": HEAD + "  - !!python/object/apply:os.system [ls]\n",
+    "everything again and again": HEAD + "  - for i in range(3000):\n      - y.{i} := relu\n"
+    + "  - for i in range(9000):\n      - concat(y.*)\n",
+    "an endless unbind": "input: {x: [1, 100000000, 4]}\nbody:\n  - unbind: {axis: 1}\n",
+    "words in a tower": HEAD + "  - conv: {out: '" + "(" * 900 + "true" + ")" * 900 + "', kernel: 1}\n",
     "many parts": "a: [" + "1," * 1_000_000 + "1]\n",
     "long": "#" * 5_000_000,
     "loops in loops": HEAD + _loops(4, "relu"),

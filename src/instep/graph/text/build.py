@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from instep.graph.core import Graph, GraphError, Value
+from instep.graph.core import Graph, Value
 from instep.graph.expression import ExpressionError
-from instep.graph.operator import Operator
-from instep.graph.text.errors import TextError, fail
-from instep.graph.text.fields import MAX_SIZE, REQUIRED, WORD, Field, Kind
-from instep.graph.text.initial import Initial
+from instep.graph.text.errors import fail
+from instep.graph.text.fields import REQUIRED, WORD, Field, Kind
+from instep.graph.text.place import LayerPlace, Weight, joined
 from instep.graph.text.steps import CALL, FOR, LET, Call, Step, expression, read_body, read_call
 from instep.graph.text.structs import Struct, Unit
-from instep.graph.text.table import LAYERS, snake
+from instep.graph.text.table import LAYERS
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
-__all__ = ["Builder", "Frame", "Weight"]
+__all__ = ["Builder", "Frame"]
 
-#: Most steps and operators of one network, most steps of all its expressions, deepest structs, most parameters.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-MAX_STEPS, MAX_WORK, MAX_CALLS, MAX_PARAMETERS, MAX_RANK = 12_000, 100_000, 24, 2**28, 16
-#: Most numbers of a constant, longest piece of a text that a message quotes.
-MAX_CONSTANT, QUOTED = 65_536, 100
-
-
-@dataclass(frozen=True)
-class Weight:
-    """How a weight starts."""
-
-    initial: Initial
-    fans: tuple[int, int]
+#: Most steps and operators of one network, most steps of all its expressions, deepest structs.
+MAX_STEPS, MAX_WORK, MAX_CALLS = 12_000, 100_000, 24
+#: Longest piece of a text that a message quotes.
+QUOTED = 100
 
 
 @dataclass
@@ -289,7 +279,7 @@ class Builder:
         else:
             assert layer is not None
             found = self.fields(given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}))
-            place = _Place(self, frame, scope, call, who, step.line, shared=inner.shared)
+            place = LayerPlace(self, frame, scope, call, who, step.line, shared=inner.shared)
             made = layer.build(place, inputs, SimpleNamespace(**found))
             results = made if isinstance(made, list) else [made]
         if len(call.names) > 1 and len(call.names) != len(results):
@@ -304,7 +294,7 @@ class Builder:
 
     def _scope(self, explicit: Tree | None, frame: Frame, named: str, file: str) -> str:
         if explicit is None:
-            return _joined(frame.scope, named)
+            return joined(frame.scope, named)
         if not isinstance(explicit, Scalar) or explicit.value is None or isinstance(explicit.value, bool):
             fail(file, explicit.line, "'at' is a scope such as body.0, or . for the struct's own")
         text = str(explicit.value)
@@ -318,7 +308,7 @@ class Builder:
             return text[1:]
         if text.startswith("./"):
             return frame.scope + text[1:]
-        return frame.scope if text == "." else _joined(frame.scope, text)
+        return frame.scope if text == "." else joined(frame.scope, text)
 
     def _inputs(self, call: Call, struct: Struct | None, frame: Frame, who: str, line: int) -> list[Value]:
         file = frame.unit.file
@@ -395,108 +385,6 @@ class _Lazy(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.frame.values) + len(self.frame.numbers)
-
-
-class _Place:
-    """Where one layer is built (see ``table.Place``)."""
-
-    def __init__(
-        self, builder: Builder, frame: Frame, scope: str, call: Call, who: str, line: int, *, shared: bool
-    ) -> None:
-        self.builder, self.frame, self.scope, self.line = builder, frame, scope, line
-        self.who, self.shared = who, shared
-        self.layout = frame.unit.layout
-        self.wanted = max(len(call.names), 1)
-        self.origin = f"{os.path.basename(frame.unit.file)}:{line}"
-
-    def fail(self, why: str) -> NoReturn:
-        fail(self.frame.unit.file, self.line, f"{self.who}: {why}")
-
-    def weight(
-        self,
-        name: str,
-        shape: Sequence[int],
-        initial: Initial,
-        fans: tuple[int, int] = (1, 1),
-        dtype: str = "float32",
-        *,
-        decay: float | None = None,
-    ) -> Value:
-        full = _joined(self.scope, name)
-        known = self.builder.weights.get(full)
-        if known is not None:
-            if not self.shared:
-                self.fail(f"a second layer of this name; give it another, or share the weights with at: {self.scope}")
-            if known[0].shape != tuple(shape) or known[0].dtype != dtype:
-                self.fail(f"shares '{full}', which is {list(known[0].shape)}, but needs {list(shape)}")
-            return known[0]
-        self.builder.spend(1)
-        self.builder.parameters += math.prod(shape)
-        if self.builder.parameters > MAX_PARAMETERS:
-            self.fail(f"the network would have more than {MAX_PARAMETERS} parameters")
-        value = Value(full, shape, dtype)
-        self.builder.taken[full] = self.builder.taken.get(full, 0) + 1
-        self.builder.weights[full] = (value, Weight(initial, fans))
-        if decay is not None and decay < 0:
-            self.fail(f"decay must be 0 or more, got {decay}")
-        if decay:
-            self.builder.decay[full] = decay
-        return value
-
-    def constant(self, array: Any, name: str) -> Value:
-        numbers, dtype, shape = array
-        if shape is not None and not 0 <= math.prod(shape) <= MAX_CONSTANT:
-            self.fail(f"a value of shape {str(list(shape))[:80]}; numbers in a text are {MAX_CONSTANT} at most")
-        try:
-            made = np.asarray(numbers, dtype=dtype)
-            made = made if shape is None else np.array(np.broadcast_to(made, shape), order="C")
-        except (ValueError, TypeError, OverflowError) as error:
-            self.fail(f"value is no array of {dtype}: {error}")
-        full = _joined(self.scope, name)
-        known = self.builder.constants.get(full)
-        if self.shared and known is not None and known.dtype == made.dtype and np.array_equal(known, made):
-            return next(v for v in self.builder.inline if v.name == full)
-        if name:
-            full = self.builder.unique(f"{self.scope}/{name}" if self.scope else f"/{name}")
-        elif full in self.builder.weights or full in self.builder.constants:
-            self.fail("a second weight of this name")
-        else:
-            self.builder.taken[full] = 1
-        self.builder.parameters += made.size
-        self.builder.constants[full] = made
-        value = self.builder.graph.constant(made, full)
-        self.builder.inline.append(value)
-        return value
-
-    def number(self, number: float, dtype: str) -> Value:
-        key = (repr(number), dtype)
-        if key not in self.builder.numbers:
-            self.builder.numbers[key] = self.constant((number, dtype, ()), "by")
-        return self.builder.numbers[key]
-
-    def node(self, op: Operator, *inputs: Value, part: str = "") -> Value:
-        return self.nodes(op, *inputs, part=part)[0]
-
-    def nodes(self, op: Operator, *inputs: Value, part: str = "") -> list[Value]:
-        self.builder.spend(1 + len(inputs) // 8)
-        try:
-            specs = op.infer(*(v.spec for v in inputs))
-        except (ValueError, IndexError, TypeError, ZeroDivisionError, GraphError) as error:
-            if isinstance(error, TextError):
-                raise
-            self.fail(str(error))
-        for spec in specs:
-            if len(spec.shape) > MAX_RANK or any(not 0 <= d <= MAX_SIZE for d in spec.shape):
-                self.fail(f"gives a value of shape {str(list(spec.shape))[:80]}")
-        part = part or snake(op.name)
-        stem = f"{self.scope}/{part}" if self.scope else part
-        names = [self.builder.unique(stem + (f".{i}" if i else "")) for i in range(len(specs))]
-        node = self.builder.graph.add(op, inputs, scope=self.scope, origin=self.origin, names=names)
-        return node.outputs
-
-
-def _joined(scope: str, name: str) -> str:
-    return f"{scope}.{name}" if scope and name else scope or name
 
 
 def _shown(tree: Tree, got: Any) -> str:

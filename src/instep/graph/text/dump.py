@@ -9,8 +9,8 @@ from typing import Any
 from instep.graph.core import Graph, Value
 from instep.graph.text.fold import Folded, fold, titles_of
 from instep.graph.text.inline import inlined
+from instep.graph.text.leaves import layout_of, outline
 from instep.graph.text.naming import Shape, shape_of
-from instep.graph.text.outline import layout_of, outline
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS
