@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import instep
 from instep.graph import Graph
+from instep.graph.reference import GraphReference
 from instep.graph.text import TextError, parse
 from test_text_roundtrip import round_trip
 
@@ -124,3 +126,53 @@ def test_names_without_scopes_and_names_that_count() -> None:
 def test_layers_after_a_name_without_scope_share_their_weights() -> None:
     graph = parse(HEAD + "  - for i in range(3):\n      - y := conv: {out: 3, kernel: 1}\n")
     assert [v.name for v in graph.weights] == ["weight", "bias"] and len(graph.nodes) == 3
+
+
+def test_steps_without_fields_may_stand_on_one_line() -> None:
+    short, long = (parse(HEAD + b) for b in ("  - a = relu; b = sigmoid(a); add(_, a)\n",
+                                             "  - a = relu\n  - b = sigmoid(a)\n  - add(_, a)\n"))  # fmt: skip
+    assert [(n.op, n.scope, [v.name for v in n.inputs]) for n in short.nodes] == [
+        (n.op, n.scope, [v.name for v in n.inputs]) for n in long.nodes
+    ]
+    for text in ("  - relu;\n", "  - relu; ; relu\n"):
+        with pytest.raises(TextError, match="semicolon"):
+            parse(HEAD + text)
+
+
+def test_places_of_an_axis() -> None:
+    graph = parse("input: {qkv: [3, 2, 5]}\nbody:\n  - q, k, v = unbind\n  - a = select(v): {axis: 1, index: -1}\n")
+    x = np.arange(30.0).reshape(3, 2, 5)
+    assert np.array_equal(graph_values(graph, x), x[2][:, -1])
+    with pytest.raises(TextError, match="no place 5"):
+        parse(HEAD + "  - select: {axis: 1, index: 5}\n")
+
+
+def graph_values(graph: Graph, x: np.ndarray) -> np.ndarray:
+    return GraphReference(graph).run([x], dtype="float64")[graph.outputs[0].name]
+
+
+def test_a_number_is_one_constant_wherever_it_stands() -> None:
+    graph = parse(HEAD + "  - scale: {by: 0.5}\n  - shift: {by: 0.5}\n  - scale: {by: 2}\n")
+    assert [a.tolist() for a in graph.weights.values()] == [0.5, 2.0] and all(v.shape == () for v in graph.weights)
+
+
+def test_a_word_stays_a_word_beside_a_value_of_its_name() -> None:
+    text = "structs:\n  Act:\n    args: {kind: str}\n    body:\n      - act: {kind: kind}\n" + HEAD
+    assert len(parse(text + "  - relu = sigmoid; Act: {kind: relu}\n".replace("; ", "\n  - ")).nodes) == 2
+
+
+def test_weights_of_two_blocks_without_names_of_their_own(tmp_path: Path) -> None:
+    """What stands in a struct of one use keeps its scope where it is said: names, weights and order stay."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.ModuleDict({"deep": nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3))})
+            self.scale = nn.Parameter(torch.rand(3, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.inner["deep"](x) * self.scale * 0.25
+            return torch.cat([y, x + 0.25], 1)
+
+    text = round_trip(captured(Net(), 1, 3, 4, 4), tmp_path)
+    assert "structs:" not in text and "inner.deep.0 = conv" in text and text.count("0.25") == 2

@@ -16,7 +16,7 @@ from instep.graph.expression import ExpressionError
 from instep.graph.text.errors import fail
 from instep.graph.text.fields import REQUIRED, WORD, Field, Kind
 from instep.graph.text.place import LayerPlace, Weight, joined
-from instep.graph.text.steps import CALL, FOR, LET, Call, Step, expression, read_body, read_call
+from instep.graph.text.steps import CALL, CHAIN, FOR, LET, Call, Step, expression, read_body, read_call, read_chain
 from instep.graph.text.structs import Struct, Unit
 from instep.graph.text.table import LAYERS
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
@@ -109,6 +109,10 @@ class Builder:
             self.spend(1)
             if step.what == CALL:
                 self.call(step, frame)
+            elif step.what == CHAIN:
+                for link in read_chain(step, frame.unit.file):
+                    self.spend(1)
+                    self.call(link, frame)
             elif step.what == FOR:
                 self.loop(step, frame)
             elif step.what == LET:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from instep.graph.expression import Expression, ExpressionError, fill
 from instep.graph.text.errors import fail
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
-__all__ = ["Call", "Step", "expression", "read_body", "read_call"]
+__all__ = ["Call", "Step", "expression", "read_body", "read_call", "read_chain"]
 
 _CALL = re.compile(
     r"(?:(?P<names>[^=():]+?)\s*(?P<sign>:?=)\s*)?(?P<kind>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\((?P<inputs>[^()]*)\))?"
@@ -24,7 +24,7 @@ _FOR = re.compile(
 _IF = re.compile(r"(?P<word>if|elif)\s+(?P<test>.+)", re.S)
 
 #: What a step can be besides a call; the schema knows these patterns too.
-FOR, IF, ELSE, LET, CALL = "for", "if", "else", "let", "call"
+FOR, IF, ELSE, LET, CALL, CHAIN = "for", "if", "else", "let", "call", "chain"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_body(tree: Tree | None, file: str, line: int, what: str) -> list[Step]:
 
 def _step(item: Tree, file: str) -> Step:
     if isinstance(item, Scalar) and isinstance(item.value, str):
-        return Step(CALL, item.value, None, item.line)
+        return Step(CHAIN if ";" in item.value else CALL, item.value, None, item.line)
     if not isinstance(item, Pairs) or len(item.pairs) != 1:
         fail(file, item.line, "a step is one key and its fields: '- name = layer(input): {field: value}'")
     (key, value), text = item.pairs[0], str(item.pairs[0][0].value).strip()
@@ -79,6 +79,14 @@ def _step(item: Tree, file: str) -> Step:
     if text == "let":
         return Step(LET, text, value, key.line)
     return Step(CALL, text, value, key.line)
+
+
+def read_chain(step: Step, file: str) -> Iterator[Step]:
+    """The steps of ``bn = batch_norm; act = relu``, one after the other."""
+    for text in step.key.split(";"):
+        if not text.strip():
+            fail(file, step.line, f"'{step.key[:80]}': nothing stands between two semicolons, or behind the last")
+        yield Step(CALL, text.strip(), None, step.line)
 
 
 def read_call(step: Step, values: Mapping[str, Any], file: str, spend: Callable[[int], None]) -> Call:

@@ -18,6 +18,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_ ./()*+%=<>\-]*")
 _NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[-+]?[0-9.]*[0-9][0-9._]*(e[-+0-9]+)?|0[xo].*|.*\s")
 #: From how many steps on a run of them is written as a loop.
 LOOP = 3
+#: Longest line of steps that have no fields and read what the one before gave: bn = batch_norm; act = relu.
+CHAIN = 100
 
 
 def flow(value: Any) -> str:
@@ -36,7 +38,7 @@ def flow(value: Any) -> str:
 def block(value: Any) -> str:
     """A value on a line of its own, where commas need no quotes."""
     if isinstance(value, str) and value[:1] not in "{[,":
-        bare = re.sub(r"[,{}\[\]]", "", value).replace(" := ", " = ", 1)
+        bare = re.sub(r"[,;{}\[\]]", "", value).replace(" := ", " = ", 1)
         return value if flow(bare) == bare else flow(value)
     return flow(value)
 
@@ -52,19 +54,53 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
     lines: list[str] = []
     place = 0
     items = struct.shape.items
+    chained = False
     while place < len(items):
         if place == struct.optional:
             lines.append(f"{indent}- if {struct.switch}:")
             indent += "    "
+            chained = False
         run = _run(struct, place)
+        if run == 1 and (link := _link(struct, place)):
+            joined = f"{lines[-1]}; {link}" if chained and items[place].inputs is None else ""
+            if joined and len(joined) <= CHAIN:
+                lines[-1] = joined
+            else:
+                lines += step_lines(link, {}, indent)
+            chained = True
+            place += 1
+            continue
         steps = [line for p in range(place, place + run) for line in _step(struct, p, indent)]
         loop = _loop(struct, place, run, indent, len(steps)) if run > 1 else []
         lines += loop or steps
+        chained = False
         place += run
     return lines
 
 
+def _link(struct: Folded, place: int) -> str:
+    """A step that has no fields to show, which may stand on one line with others; "" for any other."""
+    if struct.shape.items[place].rounds:
+        return ""
+    key, shown = _said(struct, place)
+    return key if not shown and key[0] not in "{[" and len(key) < CHAIN else ""
+
+
 def _step(struct: Folded, place: int, indent: str) -> list[str]:
+    item = struct.shape.items[place]
+    key, shown = _said(struct, place)
+    if not item.rounds:
+        return step_lines(key, shown, indent)
+    body = struct.bodies.get(place)
+    lines = step_lines(key, shown, indent + "    ") if body is None else struct_text(body, indent + "    ")
+    count = struct.fields[place]["count"]
+    stop = f"{count} - 1" if isinstance(count, Name) else f"{count - 1}"
+    head = f"range({stop}, -1, -1)" if item.down else f"range({count})"
+    return [f"{indent}- for i in {head}:", *lines]
+
+
+def _said(struct: Folded, place: int) -> tuple[str, dict[str, Any]]:
+    """A step's key, and the fields that it has to show."""
     item = struct.shape.items[place]
     fields = {k: v for k, v in struct.fields[place].items() if k != "at"}
     kind = item.kind
@@ -78,15 +114,7 @@ def _step(struct: Folded, place: int, indent: str) -> list[str]:
     here = at == "." and bool(item.names)
     if at is not None and not here:
         shown["at"] = f"{{{at}}}" if isinstance(at, Name) else at
-    key = key_text(item.names, kind, item.inputs, ":=" if here else "=")
-    if not item.rounds:
-        return step_lines(key, shown, indent)
-    body = struct.bodies.get(place)
-    lines = step_lines(key, shown, indent + "    ") if body is None else struct_text(body, indent + "    ")
-    count = struct.fields[place]["count"]
-    stop = f"{count} - 1" if isinstance(count, Name) else f"{count - 1}"
-    head = f"range({stop}, -1, -1)" if item.down else f"range({count})"
-    return [f"{indent}- for i in {head}:", *lines]
+    return key_text(item.names, kind, item.inputs, ":=" if here else "="), shown
 
 
 def step_lines(key: str, shown: dict[str, Any], indent: str) -> list[str]:
