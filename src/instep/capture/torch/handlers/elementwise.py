@@ -16,8 +16,8 @@ __all__: list[str] = []
 Operand = Value | Scalar
 
 UNARY: dict[str, type[Operator]] = {
-    "abs": ops.Abs, "ceil": ops.Ceil, "cos": ops.Cos, "erf": ops.Erf, "special_erf": ops.Erf, "exp": ops.Exp,
-    "floor": ops.Floor, "log": ops.Log, "neg": ops.Neg, "reciprocal": ops.Reciprocal, "round.default": ops.Round,
+    "abs": ops.Abs, "cos": ops.Cos, "erf": ops.Erf, "special_erf": ops.Erf, "exp": ops.Exp,
+    "log": ops.Log, "neg": ops.Neg, "reciprocal": ops.Reciprocal,
     "rsqrt": ops.Rsqrt, "sigmoid": ops.Sigmoid, "special_expit": ops.Sigmoid, "sign": ops.Sign, "sgn": ops.Sign,
     "sin": ops.Sin, "sqrt": ops.Sqrt, "square": ops.Square, "tanh": ops.Tanh, "negative": ops.Neg,
     "absolute": ops.Abs,
@@ -105,12 +105,33 @@ def div(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = None) ->
     if rounding_mode == "floor":
         return b(ops.FloorDiv(), b.operand(x, dtype), b.operand(y, dtype))
     if rounding_mode == "trunc":
-        real = dtype if dtype.startswith("float") else "float32"
-        return b.cast(_trunc(b, b(ops.Div(), b.operand(x, real), b.operand(y, real))), dtype)
+        x, y = b.operand(x, dtype), b.operand(y, dtype)
+        if _real(x):
+            return _trunc(b, b(ops.Div(), x, y))
+        sign = b(ops.Mul(), b(ops.Sign(), x), b(ops.Sign(), y))
+        return b(ops.Mul(), sign, b(ops.FloorDiv(), b(ops.Abs(), x), b(ops.Abs(), y)))
     return b(ops.Div(), b.operand(x, dtype), b.operand(y, dtype))
 
 
+def _real(x: Value) -> bool:
+    return x.dtype.startswith("float")
+
+
+def _whole(kind: type[Operator]) -> Any:
+    """Rounding, which integers need none of: TFLite's operators take floats alone."""
+
+    def handler(b: Builder, x: Value) -> Value:
+        return b(kind(), x) if _real(x) else x
+
+    return handler
+
+
+HANDLERS.update({"floor": _whole(ops.Floor), "ceil": _whole(ops.Ceil), "round.default": _whole(ops.Round)})
+
+
 def _trunc(b: Builder, x: Value) -> Value:
+    if not _real(x):
+        return x
     return b(ops.Mul(), b(ops.Sign(), x), b(ops.Floor(), b(ops.Abs(), x)))
 
 
@@ -128,6 +149,8 @@ def frac(b: Builder, x: Value) -> Value:
 def fmod(b: Builder, x: Operand, y: Operand) -> Value:
     dtype = b.dtype()
     x, y = b.operand(x, dtype), b.operand(y, dtype)
+    if not _real(x):
+        return b(ops.Mul(), b(ops.Sign(), x), b(ops.FloorMod(), b(ops.Abs(), x), b(ops.Abs(), y)))
     return b(ops.Sub(), x, b(ops.Mul(), _trunc(b, b(ops.Div(), x, y)), y))
 
 
