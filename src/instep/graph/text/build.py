@@ -310,8 +310,6 @@ class Builder:
             fail(file, explicit.line, str(error))
         if text.startswith("/"):
             return text[1:]
-        if text.startswith("./"):
-            return frame.scope + text[1:]
         return frame.scope if text == "." else joined(frame.scope, text)
 
     def _inputs(self, call: Call, struct: Struct | None, frame: Frame, who: str, line: int) -> list[Value]:

@@ -37,7 +37,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     text = _text(graph, shape, beside.name if graph.weights else "")
     written = [target]
     if graph.weights:
-        save_weights(graph, beside, list(dict.fromkeys(shape.constants)))
+        save_weights(graph, beside, list(dict.fromkeys(shape.constants)), shape.renamed)
         written.append(beside)
     write_text(target, text)
     return written

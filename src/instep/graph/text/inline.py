@@ -323,8 +323,6 @@ class _Part(_Move):
             return None if item.names else self.scope
         if at == ".":
             return self.scope
-        if at.startswith("./"):
-            return self.scope + at[1:]
         return at if at.startswith("/") else f"{self.scope}.{at}"
 
     def place_in(self, steps: list[tuple[Item, dict[str, Any], Any, Folded | None]]) -> None:

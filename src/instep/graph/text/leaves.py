@@ -200,7 +200,7 @@ class _Leaves:
             elif plain:
                 fields |= {"value": numbers(array), "shape": list(value.shape) if array.size == 0 else None}
             home, inner = scope, ""
-            if not plain and len(self.users[value]) == 1 and "." in value.name:
+            if not plain and len(self.users[value]) == 1 and "." in value.name and "/" not in value.name:
                 above = shared([scope, value.name.rpartition(".")[0]])
                 home, inner = (above, scope) if above != scope else (scope, "")
             found.append(Leaf("param", [], [value], fields, home, [value], inner=inner))

@@ -49,6 +49,8 @@ class Shape:
     key: Any = None
     #: constants that the text says in numbers, in order
     constants: list[Value] = field(default_factory=list)
+    #: constants that have another name in the text, by that
+    renamed: dict[str, Value] = field(default_factory=dict)
     height: int = 0
     #: names that no argument may have
     reserved: frozenset[str] = frozenset()
@@ -78,6 +80,7 @@ def shape_of(block: Block, graph: Graph) -> Shape:
     starts = repeated(block, graph.outputs)
     namer = _Namer(readers, starts)
     namer.declared.update(graph.weights)
+    namer.taken = {v.name for v in graph.weights}
     _declare(block, namer.bodies)
     for leaf in block.leaves():
         for value in leaf.inputs:
@@ -138,6 +141,7 @@ class _Namer:
         #: constants of the network, and what is read beside each value where it is first read
         self.declared: set[Value] = set()
         self.orders: dict[Value, list[Value]] = {}
+        self.taken: set[str] = set()
         #: in how many bodies each constant is declared
         self.bodies: dict[Value, int] = {}
 
@@ -194,6 +198,7 @@ class _Namer:
 
     def take(self, child: Shape, shape: Shape) -> None:
         shape.constants += child.constants
+        shape.renamed |= child.renamed
         shape.height = max(shape.height, child.height + 1)
 
     # -- loops ---------------------------------------------------------------------------------------------------
@@ -338,12 +343,17 @@ class _Namer:
         if step.source.fields["value"] is not None:
             several = self.bodies.get(step.gives[0], 0) > 1
             return (_braced("/" + full) if several else None), (_word("c", used),)
+        if "/" in full and self.bodies.get(step.gives[0], 0) == 1:
+            # no parameter: what it is called is of no account, and would keep blocks apart that are equal otherwise
+            name = body.prefer.get(step.gives[0]) or _word("c", used)
+            said = f"{scope}.{name}" if scope else name
+            if said not in self.taken:
+                body.shape.renamed[said] = step.gives[0]
+                return None, (name,)
         inner = _suffix(full, scope) if not scope or full.startswith(scope + ".") else ""
-        beside = full[len(scope) + 1 :] if scope and full.startswith(scope + "/") else ""
         # a name of its own would keep blocks apart that are equal otherwise
-        name = body.prefer.get(step.gives[0]) or _word(inner or _unnumbered(beside) or "w", used)
-        place = inner or (f"./{beside}" if beside else "/" + full)
-        return None if name == inner else _braced(place), (name,)
+        name = body.prefer.get(step.gives[0]) or _word(inner or "w", used)
+        return None if name == inner else _braced(inner or "/" + full), (name,)
 
     def reads(self, step: _Step, previous: list[Value], body: _Body) -> tuple[str, ...] | None:
         if not step.reads:
@@ -373,11 +383,6 @@ class _Namer:
             kind = "act" if item.kind in PLAIN_ACTS and "kind" in item.fields else item.kind
             items.append((item.names, kind, item.inputs, given, marks, item.down, inner))
         return (shape.inputs, shape.outputs, tuple(items))
-
-
-def _unnumbered(word: str) -> str:
-    """``word`` without numbers at its end: they tell values of a whole network apart, and equal blocks with them."""
-    return re.sub(r"(_\d+)+$", "", word)
 
 
 def _starred(names: list[str], stars: dict[str, int]) -> tuple[str, ...]:

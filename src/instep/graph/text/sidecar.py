@@ -22,8 +22,16 @@ KEY = "instep.text"
 MAX_KNOWN = 200_000
 
 
-def save_weights(graph: Graph, path: str | os.PathLike[str], constants: Sequence[Value] = ()) -> None:
-    """Write the weights of ``graph``, whole or not at all. ``constants`` are in the text, in this order."""
+def save_weights(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    constants: Sequence[Value] = (),
+    renamed: Mapping[str, Value] | None = None,
+) -> None:
+    """Write the weights of ``graph``, whole or not at all.
+
+    ``constants`` are in the text, in this order; ``renamed`` are those that the text calls otherwise, by that name.
+    """
     from safetensors.numpy import save as pack
 
     target = Path(path)
@@ -33,10 +41,12 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], constants: Sequence
         "constants": [v.name for v in constants],
         "inputs": graph.input_names,
         "outputs": graph.output_names,
+        "renamed": {name: v.name for name, v in (renamed or {}).items()},
     }
     said = set(constants)
+    called = {v: name for name, v in (renamed or {}).items()}
     data = pack(
-        {v.name: np.array(a, order="C") for v, a in graph.weights.items() if v not in said},
+        {called.get(v, v.name): np.array(a, order="C") for v, a in graph.weights.items() if v not in said},
         metadata={KEY: json.dumps(names, separators=(",", ":"))},
     )
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
@@ -116,10 +126,14 @@ def restore(graph: Graph, names: Mapping[str, Any], constants: Sequence[Value]) 
     """
     values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs), *constants]
     kept = [*_words(names.get("values")), *_words(names.get("constants"))]
-    others = {v.name for v in graph.weights} - {v.name for v in constants}
-    if len(kept) != len(values) or len(set(kept) | others) != len(kept) + len(others):
+    said = set(constants)
+    renamed = names.get("renamed")
+    renamed = {str(k): str(v) for k, v in renamed.items()} if isinstance(renamed, dict) else {}
+    others = {v: renamed.get(v.name, v.name) for v in graph.weights if v not in said}
+    every = [*kept, *others.values()]
+    if len(kept) != len(values) or len(set(every)) != len(every):
         return
-    for value, name in zip(values, kept, strict=True):
+    for value, name in [*zip(values, kept, strict=True), *others.items()]:
         value.name = name
     order = _words(names.get("weights"))
     by_name = {v.name: v for v in graph.weights}
