@@ -80,7 +80,8 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
 
 def _link(struct: Folded, place: int) -> str:
     """A step that has no fields to show, which may stand on one line with others; "" for any other."""
-    if struct.shape.items[place].rounds:
+    item = struct.shape.items[place]
+    if item.rounds or len(item.names) > 1:
         return ""
     key, shown = _said(struct, place)
     return key if not shown and key[0] not in "{[" and len(key) < CHAIN else ""
