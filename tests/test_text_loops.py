@@ -176,3 +176,24 @@ def test_weights_of_two_blocks_without_names_of_their_own(tmp_path: Path) -> Non
 
     text = round_trip(captured(Net(), 1, 3, 4, 4), tmp_path)
     assert "structs:" not in text and "inner.deep.0 = conv" in text and text.count("0.25") == 2
+
+
+def test_what_a_struct_of_one_use_reads_has_a_name_where_it_is_said(tmp_path: Path) -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) * gate
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.inner(x.tanh(), x.sigmoid()))
+
+    text = round_trip(captured(Net(), 1, 3, 4, 4), tmp_path)
+    assert "structs:" not in text and "inner.conv = conv" in text

@@ -181,6 +181,8 @@ class _Round(_Move):
                 items[last].names = (self.fresh("y"),)
                 fields[last]["at"] = fields[last]["at"] or "."
             outputs = items[last].names[:1]
+        if "_" in (call.inputs or ()):
+            raise _NotHereError
         self.known = dict(zip(shape.inputs, call.inputs or (), strict=True))
         copies: list[tuple[str, str]] = []
         for name, outer in zip(outputs, call.names, strict=True):
@@ -259,19 +261,26 @@ class _Part(_Move):
     def previous(self) -> None:
         """What the struct's inputs are called in the caller."""
         call, names = self.call, self.struct.shape.inputs
-        if call.inputs is not None:
-            self.known |= dict(zip(names, call.inputs, strict=True))
+        given = call.inputs or ("_",)
+        if call.inputs is None and not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
             return
-        if not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
-            return
-        before = [p for p in range(self.place) if self.caller.shape.items[p].kind != "param"]
+        self.known |= {
+            n: self.before() if g == "_" else g for n, g in zip(names, given, strict=call.inputs is not None)
+        }
+
+    def before(self) -> str:
+        """The name of what the step before the call gives; it gets one where it has none."""
+        caller = self.caller
+        before = [p for p in range(self.place) if caller.shape.items[p].kind != "param"]
         if not before:
-            self.known[names[0]] = self.caller.shape.inputs[0]
-            return
-        item = self.caller.shape.items[before[-1]]
+            return caller.shape.inputs[0]
+        item = caller.shape.items[before[-1]]
+        if not item.names and item.child is None and not self.weighted(item):
+            item.names = (self.fresh(item.kind),)
+            caller.fields[before[-1]]["at"] = caller.fields[before[-1]]["at"] or "."
         if not item.names or item.rounds or re.search(r"\d$", item.names[0]):
             raise _NotHereError
-        self.known[names[0]] = item.names[0]
+        return item.names[0]
 
     def all_items(self, folded: Folded) -> list[Item]:
         inner = [i for b in folded.bodies.values() for i in self.all_items(b)]
