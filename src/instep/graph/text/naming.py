@@ -18,6 +18,8 @@ __all__ = ["PLAIN_ACTS", "Item", "Shape", "shape_of"]
 PLAIN_ACTS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_swish", "hard_sigmoid", "mish", "selu")
 #: What results are called that are no scopes; else as the layer is.
 _STEMS = {"split": "part", "unbind": "part"} | dict.fromkeys(PLAIN_ACTS, "act")
+#: What torch.export calls constants that are no module's, counted over the network.
+_LIFTED = re.compile(r"(.*\.)?lifted_tensor_\d+")
 _GOOD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -343,7 +345,7 @@ class _Namer:
         if step.source.fields["value"] is not None:
             several = self.bodies.get(step.gives[0], 0) > 1
             return (_braced("/" + full) if several else None), (_word("c", used),)
-        if "/" in full and self.bodies.get(step.gives[0], 0) == 1:
+        if ("/" in full or _LIFTED.fullmatch(full)) and self.bodies.get(step.gives[0], 0) == 1:
             # no parameter: what it is called is of no account, and would keep blocks apart that are equal otherwise
             name = body.prefer.get(step.gives[0]) or _word("c", used)
             said = f"{scope}.{name}" if scope else name
