@@ -197,3 +197,13 @@ def test_what_a_struct_of_one_use_reads_has_a_name_where_it_is_said(tmp_path: Pa
 
     text = round_trip(captured(Net(), 1, 3, 4, 4), tmp_path)
     assert "structs:" not in text and "inner.conv = conv" in text
+
+
+def test_blocks_with_and_without_an_activation_and_with_another(tmp_path: Path) -> None:
+    """What a block may lack at its end folds in with a switch where it is the same everywhere, and only there."""
+
+    def block(*acts: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), *acts)
+
+    body = nn.Sequential(block(nn.ReLU()), block(), block(nn.SiLU()), block(nn.ReLU()), block())
+    round_trip(captured(body, 1, 4, 16, 16), tmp_path)

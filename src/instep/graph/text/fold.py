@@ -98,6 +98,10 @@ def _merge(root: Shape, classes: dict[Any, list[Shape]]) -> dict[Any, Any]:
             count = len(short[2])
             fits = 2 <= count < len(tail) <= count + 2 and short[:2] == long[:2] and short[2] == long[2][:count]
             plain = all(i.child is None and i.kind in _TAILS and i.fields.get("at") is None for i in tail[count:])
+            # what may be there or not is the same wherever it is there
+            plain = plain and all(
+                s.items[p].fields == tail[p].fields for s in classes[long] for p in range(count, len(tail))
+            )
             once = short not in found and short not in found.values() and long not in found
             if fits and plain and once and long[1] is None and root.key not in (short, long):
                 if long in found.values():
