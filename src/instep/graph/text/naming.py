@@ -332,8 +332,6 @@ class _Namer:
         if not needed:
             return None, ()
         stem = step.suffix or _STEMS.get(step.kind) or snake(step.kind) or "part"
-        if not step.suffix and not any(v in wanted for v in step.gives) and count <= 1:
-            return ".", ()
         first = (body.prefer.get(step.gives[0]) if step.gives else None) or _word(stem, used)
         at = None if step.suffix and first == step.suffix and count <= 1 else _at(step.suffix)
         return at, (first, *(_word(stem, used) for _ in range(count - 1)))
