@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import instep
 from capture_helpers import Function, agree, tolerance
+from instep.runtime import run
 
 torch.set_num_threads(1)
 X = (2, 4, 9, 10)  # an ordinary image batch
@@ -479,3 +483,21 @@ EINSUMS = {
 @pytest.mark.parametrize("equation", EINSUMS)
 def test_einsum(equation: str) -> None:
     agree(Function(lambda *tensors: torch.einsum(equation, *tensors)), list(EINSUMS[equation]))
+
+
+class Places(nn.Module):
+    """Rows and columns of the highest values, as detectors compute them from flat indices."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        places = x.flatten(1).topk(6, dim=1)[1] - 40
+        rows = torch.div(places, 9, rounding_mode="trunc")
+        return torch.fmod(places, 9).float(), rows.floor().float(), torch.fmod(places, -5).float(), (places % 9).float()
+
+
+def test_whole_numbers_are_divided_in_the_file_as_in_pytorch(tmp_path: Path) -> None:
+    path = tmp_path / "places.tflite"
+    instep.convert(Places(), path, inputs=[(1, 2, 6, 9)], verify=False)
+    x = np.random.default_rng(0).permutation(108).reshape(1, 2, 6, 9).astype(np.float32)
+    outputs = run(path, [x.transpose(0, 2, 3, 1)]).outputs
+    for ours, theirs in zip(outputs, Places()(torch.from_numpy(x)), strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy())
