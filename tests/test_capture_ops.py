@@ -498,6 +498,6 @@ def test_whole_numbers_are_divided_in_the_file_as_in_pytorch(tmp_path: Path) -> 
     path = tmp_path / "places.tflite"
     instep.convert(Places(), path, inputs=[(1, 2, 6, 9)], verify=False)
     x = np.random.default_rng(0).permutation(108).reshape(1, 2, 6, 9).astype(np.float32)
-    outputs = run(path, [x.transpose(0, 2, 3, 1)]).outputs
+    outputs = run(path, [x]).outputs
     for ours, theirs in zip(outputs, Places()(torch.from_numpy(x)), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
