@@ -18,7 +18,7 @@ from instep.graph.ops.images import (
     split_shape,
     to_nchw,
     to_nhwc,
-    window,
+    window_counts,
 )
 
 __all__ = ["Conv2d", "Conv3d", "ConvTranspose2d"]
@@ -51,9 +51,7 @@ class Conv2d(Operator):
         o, per_group = weight.shape[0], weight.shape[1 if self.layout == "NCHW" else 3]
         if per_group * self.groups != c or o % self.groups:
             raise ValueError(f"weight {list(weight.shape)} with groups={self.groups} does not fit {c} input channels")
-        kh, kw = self.kernel(weight.shape)
-        oh = window(h, kh, self.stride[0], self.dilation[0], self.padding[0])
-        ow = window(w, kw, self.stride[1], self.dilation[1], self.padding[1])
+        oh, ow = window_counts((h, w), self.kernel(weight.shape), self.stride, self.dilation, self.padding)
         return (Spec(join_shape(n, o, oh, ow, self.layout), x.dtype),)
 
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -168,10 +166,7 @@ class Conv3d(Operator):
             raise ValueError(f"needs a rank-5 input, got {list(x.shape)}")
         first = self.layout == "NCHW"
         sizes, kernel = (x.shape[2:], weight.shape[2:]) if first else (x.shape[1:4], weight.shape[1:4])
-        out = [
-            window(n, k, s, d, p)
-            for n, k, s, d, p in zip(sizes, kernel, self.stride, self.dilation, self.padding, strict=True)
-        ]
+        out = window_counts(sizes, kernel, self.stride, self.dilation, self.padding)
         o = weight.shape[0]
         return (Spec((x.shape[0], o, *out) if first else (x.shape[0], *out, o), x.dtype),)
 

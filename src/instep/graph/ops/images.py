@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 __all__ = [
-    "NO_PAD", "Pads2d", "from_nchw", "from_nhwc", "join_shape", "split_shape", "to_nchw", "to_nhwc", "window",
-    "windows",
+    "NO_PAD", "Pads2d", "from_nchw", "from_nhwc", "join_shape", "split_shape", "to_nchw", "to_nhwc",
+    "window_counts", "windows",
 ]  # fmt: skip
 
 Pads2d = tuple[tuple[int, int], tuple[int, int]]
@@ -46,11 +48,20 @@ def join_shape(n: int, c: int, h: int, w: int, layout: str) -> tuple[int, ...]:
     return (n, c, h, w) if layout == "NCHW" else (n, h, w, c)
 
 
-def window(size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> int:
-    out = (size + sum(pads) - dilation * (kernel - 1) - 1) // stride + 1
-    if out < 1:
-        raise ValueError(f"a window of {kernel} (dilation {dilation}) does not fit {size} with pads {list(pads)}")
-    return out
+def window_counts(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> tuple[int, ...]:
+    """How many windows fit along each axis. Raises ValueError where none does."""
+    counts = []
+    for size, k, s, d, pads in zip(sizes, kernel, stride, dilation, padding, strict=True):
+        counts.append((size + sum(pads) - d * (k - 1) - 1) // s + 1)
+        if counts[-1] < 1:
+            raise ValueError(f"a window of {k} (dilation {d}) does not fit {size} with pads {list(pads)}")
+    return tuple(counts)
 
 
 def windows(

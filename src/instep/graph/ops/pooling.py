@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from instep.graph.operator import Operator, Spec, activate, operator
-from instep.graph.ops.images import NO_PAD, Pads2d, from_nchw, join_shape, split_shape, to_nchw, window, windows
+from instep.graph.ops.images import NO_PAD, Pads2d, from_nchw, join_shape, split_shape, to_nchw, window_counts, windows
 
 __all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "MaxPool2d"]
 
@@ -22,8 +22,7 @@ class _Pool(Operator):
 
     def _out(self, x: Spec, dilation: tuple[int, int], pads: Pads2d) -> tuple[Spec, ...]:
         n, c, h, w = split_shape(x.shape, self.layout)
-        oh = window(h, self.kernel[0], self.stride[0], dilation[0], pads[0])
-        ow = window(w, self.kernel[1], self.stride[1], dilation[1], pads[1])
+        oh, ow = window_counts((h, w), self.kernel, self.stride, dilation, pads)
         return (Spec(join_shape(n, c, oh, ow, self.layout), x.dtype),)
 
     def arithmetic(self, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from instep.graph.operator import Operator, Spec, operator
-from instep.graph.ops.images import NO_PAD, Pads2d, from_nchw, join_shape, split_shape, to_nchw, window, windows
+from instep.graph.ops.images import NO_PAD, Pads2d, from_nchw, join_shape, split_shape, to_nchw, window_counts, windows
 
 __all__ = ["Fold2d", "Unfold2d"]
 
@@ -23,9 +23,8 @@ class Unfold2d(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs
-        n, c, h, w = split_shape(x.shape, self.layout)
-        oh = window(h, self.kernel[0], self.stride[0], self.dilation[0], self.padding[0])
-        ow = window(w, self.kernel[1], self.stride[1], self.dilation[1], self.padding[1])
+        n, c, *sizes = split_shape(x.shape, self.layout)
+        oh, ow = window_counts(sizes, self.kernel, self.stride, self.dilation, self.padding)
         a, b = c * self.kernel[0] * self.kernel[1], oh * ow
         return (Spec((n, a, b) if self.layout == "NCHW" else (n, b, a), x.dtype),)
 
@@ -54,10 +53,8 @@ class Fold2d(Operator):
 
     def windows(self) -> tuple[int, int]:
         """(OH, OW), the number of windows per axis."""
-        return (
-            window(self.output_size[0], self.kernel[0], self.stride[0], self.dilation[0], self.padding[0]),
-            window(self.output_size[1], self.kernel[1], self.stride[1], self.dilation[1], self.padding[1]),
-        )
+        oh, ow = window_counts(self.output_size, self.kernel, self.stride, self.dilation, self.padding)
+        return oh, ow
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from instep.graph import Value, ops
+from instep.graph.ops.images import window_counts
 from instep.rewrite.lower.table import Build, decomposes
 
 __all__ = ["FEW_CHANNELS", "spread"]
@@ -76,8 +77,7 @@ def _cut(b: Build) -> bool:
     """The windows by slices: along each axis one for each window, or one for each place where those are fewer."""
     op, (n, *sizes, channels) = b.node.op, b.x.shape
     x = b.pad(b.x, ((0, 0), *op.padding, (0, 0)))
-    rows = zip(sizes, op.kernel, op.stride, op.dilation, op.padding, strict=True)
-    counts = [(size + sum(pads) - d * (k - 1) - 1) // s + 1 for size, k, s, d, pads in rows]
+    counts = window_counts(sizes, op.kernel, op.stride, op.dilation, op.padding)
     for axis, (count, k, s, d) in enumerate(zip(counts, op.kernel, op.stride, op.dilation, strict=True), 1):
         whole, each = (count, k) if count <= k else (k, count)
         far, near = (s, d) if count <= k else (d, s)
