@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from benchmarks import report, runner
+from benchmarks.networks import Network
 
 __all__ = ["main"]
 
@@ -17,6 +18,15 @@ MIB = 2**20
 def ok(result: dict[str, Any], limit: float = 1e-3) -> bool:
     """Converted, and the file's outputs agree with PyTorch within ``limit`` of the largest value."""
     return "error" not in result and result["difference"] <= limit
+
+
+def both(network: Network, options: argparse.Namespace) -> dict[str, Any]:
+    """One network converted by Instep and by the peer."""
+    ours = runner.convert("instep", network, options)
+    peer: dict[str, Any] = {"error": "not run"}
+    if not options.no_peer:
+        peer = runner.convert("litert-torch", network, options, fresh=options.fresh)
+    return {"suite": network.suite, "network": network.name, "instep": ours, "litert-torch": peer}
 
 
 def row(name: str, ours: dict[str, Any], peer: dict[str, Any]) -> list[Any]:
@@ -56,12 +66,12 @@ def summary(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[list[Any
     over("seconds, worst", lambda d: f"{max(r['seconds']['total'] for r in d):.2f}")
     over("peak memory, median MiB", lambda d: f"{statistics.median(r['peak_memory'] for r in d) / MIB:.0f}")
     over("peak memory, worst MiB", lambda d: f"{max(r['peak_memory'] for r in d) / MIB:.0f}")
-    both = [(a, b) for a, b in pairs if not runner.failed(a) and not runner.failed(b)]
-    if both:
-        ratios = [b["seconds"]["total"] / a["seconds"]["total"] for a, b in both]
+    beside = [(a, b) for a, b in pairs if not runner.failed(a) and not runner.failed(b)]
+    if beside:
+        ratios = [b["seconds"]["total"] / a["seconds"]["total"] for a, b in beside]
         lines.append(["times faster than litert-torch, median", f"{statistics.median(ratios):.1f}×", None])
         lines.append(["times faster than litert-torch, least", f"{min(ratios):.1f}×", None])
-        more = sum(a["peak_memory"] > b["peak_memory"] for a, b in both)
+        more = sum(a["peak_memory"] > b["peak_memory"] for a, b in beside)
         lines.append(["networks that take more memory than litert-torch", more, None])
     return lines
 
@@ -73,15 +83,12 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help="Instep alone")
     options = parser.parse_args()
     rows, pairs, figures = [], [], []
-    for network in runner.chosen(options):
-        ours = runner.convert("instep", network, options)
-        peer: dict[str, Any] = {"error": "not run"}
-        if not options.no_peer:
-            peer = runner.convert("litert-torch", network, options, fresh=options.fresh)
-        print(f"{network.name}: {runner.summary(ours)} | {runner.summary(peer)}", file=sys.stderr, flush=True)
-        rows.append(row(network.name, ours, peer))
+    for result in runner.results(options, both, lambda r: ok(r["instep"])):
+        ours, peer = result["instep"], result["litert-torch"]
+        print(f"{result['network']}: {runner.summary(ours)} | {runner.summary(peer)}", file=sys.stderr, flush=True)
+        rows.append(row(result["network"], ours, peer))
         pairs.append((ours, peer))
-        figures.append({"suite": network.suite, "network": network.name, "instep": ours, "litert-torch": peer})
+        figures.append(result)
     cached = any(peer.get("cached") for _, peer in pairs)
     note = "litert-torch's column is from the cache of an earlier run." if cached else "Both in the same run, in turn."
     text = "\n\n".join(

@@ -353,7 +353,8 @@ def heeding_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing_and_says_130(model: Any, asked: signal.Signals) -> None:
     slow = "\ndef slow():\n    open('begun', 'w').close()\n    time.sleep(60)\n"
     (model.folder / "slow.py").write_text("import time\n" + NETWORK + slow)
     command = [sys.executable, "-m", "instep", "convert", "slow.py:slow", "--input", "1,3,8,8", "-o", "a.tflite"]
@@ -364,7 +365,7 @@ def test_ctrl_c_leaves_nothing_and_says_130(model: Any) -> None:
     until = time.monotonic() + 60
     while not (model.folder / "begun").exists() and time.monotonic() < until:
         time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(asked)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert "Traceback" not in said

@@ -81,23 +81,25 @@ def test_a_hang_is_a_result_and_later_jobs_still_run(net: Path) -> None:
     assert result.crashed and "did not finish" in result.message
 
 
-def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_a_child_ends_with_a_parent_that_is_killed_and_tidies_up(tmp_path: Path) -> None:
     # a job that waits for its input for ever
-    os.mkfifo(tmp_path / "input0.npy")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "input0.npy")
     job = {"path": str(small_net(tmp_path / "net.tflite")), "engine": "builtin", "threads": 1, "keep_all": False}
     plan = {"jobs": [job | {"handed": None, "sets": [["input0.npy"]]}], "address_space": 0}
-    (tmp_path / "jobs.json").write_text(json.dumps(plan))
+    (folder / "jobs.json").write_text(json.dumps(plan))
     end, held = os.pipe()  # at its end when no process holds it any more
     code = (
         "import subprocess, time\n"
-        f"subprocess.Popen({command('run', str(tmp_path), '0')!r}, stderr=subprocess.DEVNULL, pass_fds=[{held}])\n"
+        f"subprocess.Popen({command('run', str(folder), '0')!r}, stderr=subprocess.DEVNULL, pass_fds=[{held}])\n"
         "time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment(), pass_fds=[held])
     os.close(held)
     try:
         until = time.monotonic() + 60
-        while not (tmp_path / "current").exists():
+        while not (folder / "current").exists():
             assert parent.poll() is None and time.monotonic() < until
             time.sleep(0.02)
     finally:
@@ -105,6 +107,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.wait()
     assert select.select([end], [], [], 30)[0] and os.read(end, 1) == b""
     os.close(end)
+    assert not folder.exists()
 
 
 def test_a_bad_file_does_not_take_the_others_with_it(net: Path, tmp_path: Path) -> None:

@@ -41,10 +41,11 @@ def importing() -> Iterator[None]:
 def one_command() -> Iterator[None]:
     """This process runs one command and ends.
 
-    A Ctrl-C is remembered beside being raised: ``stop_if_asked`` raises it again where somebody swallowed it. At the
-    end the whole heap is set aside: the interpreter would collect it again and again as it shuts down, a sixth of the
-    processor time of a small conversion, and free nothing that the system does not take back anyway. Functions of
-    ``atexit`` and open files end as ever.
+    A Ctrl-C is remembered beside being raised: ``stop_if_asked`` raises it again where somebody swallowed it. SIGTERM,
+    which ``kill`` and a job's time limit send, is taken as a Ctrl-C: it leaves as little behind. At the end the whole
+    heap is set aside: the interpreter would collect it again and again as it shuts down, a sixth of the processor time
+    of a small conversion, and free nothing that the system does not take back anyway. Functions of ``atexit`` and open
+    files end as ever.
     """
     global _one_command, _asked
     _one_command, _asked = True, False
@@ -55,7 +56,7 @@ def one_command() -> Iterator[None]:
         raise KeyboardInterrupt
 
     try:
-        with _handling(stop):
+        with _handling(stop), _handling(stop, signal.SIGTERM):
             yield
     finally:
         _one_command = False
@@ -102,16 +103,17 @@ def _interrupt_waits() -> Iterator[None]:
 
 
 @contextmanager
-def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """``handler`` takes Ctrl-C inside, unless somebody else's does or nobody is to (a signal ignored stays ignored).
-    Outside the main thread nothing changes: signals are handled there alone."""
-    before = signal.getsignal(signal.SIGINT)
-    ours = before is signal.default_int_handler or getattr(before, "__module__", "") == __name__
+def _handling(handler: Callable[[int, Any], None], number: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """``handler`` takes Ctrl-C (the signal ``number``) inside, unless somebody else's does or nobody is to (a signal
+    ignored stays ignored). Outside the main thread nothing changes: signals are handled there alone."""
+    before = signal.getsignal(number)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    ours = before is usual or getattr(before, "__module__", "") == __name__
     if not ours or threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -120,20 +121,24 @@ def bench(path: str, engine: str, threads: int) -> None:
         print(elapsed / count * 1e3, spent / count * 1e3, file=answers, flush=True)
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed asks nobody to stop: this process ends within a second of it, whatever it computes."""
+def _end_with_parent(folder: Path | None) -> None:
+    """A parent that is killed asks nobody to stop or to tidy up: within a second of it this process ends, whatever it
+    computes, and takes ``folder``, which the two of them shared, along.
+    """
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def main(arguments: list[str]) -> None:
-    _end_with_parent()
+    _end_with_parent(Path(arguments[1]) if arguments[0] == "run" else None)
     if arguments[0] == "run":
         run(Path(arguments[1]), int(arguments[2]))
     else:
