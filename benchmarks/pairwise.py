@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from instep.graph import Graph, Spec
+from instep.graph import Graph, SourceView, Spec
 from instep.verify import Verdict
 from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping as Views
@@ -97,6 +97,8 @@ def every_pair(
 ) -> dict[str, dict[str, Verdict]]:
     """form → what it is held against ("source", or a form further on) → the verdict on its outputs."""
     shapes = {v.name: v.shape for v in graph.outputs}
+    for form in forms.values():
+        form.mapping = _of_outputs(form.mapping, source, graph, sets[0])
 
     def held(reference: Reference, form: Ran) -> Verdict:
         return judge(reference, form, sets, graph=graph, draws=draws, seed=seed, explain=False, only=set())
@@ -105,6 +107,32 @@ def every_pair(
     for one, other in itertools.combinations(forms, 2):
         found[one][other] = held(_InPlace(source, forms[one], sets, shapes), forms[other])
     return found
+
+
+def _of_outputs(mapping: Views, source: Reference, graph: Graph, given: InputSet) -> Views:
+    """``mapping`` with every output shown as the graph's own output.
+
+    A file may say that it shows an earlier value, which holds an output's numbers in another order; what another form
+    is held against knows outputs alone. ValueError when no order of the axes makes the one of the other.
+    """
+    names = {v.name for v in graph.outputs}
+    earlier = [v.name for v in mapping.outputs if v is not None and v.name not in names]
+    if not earlier:
+        return mapping
+    truth = source.run(list(given.arrays), dtype="float64", keep=[*earlier, *names])
+    views = [
+        v if v is None or v.name in names else _shown_as(graph.outputs[i].name, v, truth)
+        for i, v in enumerate(mapping.outputs)
+    ]
+    return Views({}, mapping.inputs, views)
+
+
+def _shown_as(name: str, view: SourceView, truth: Arrays) -> SourceView:
+    shown, output = view.apply(truth[view.name]).ravel(), truth[name]
+    for perm in itertools.permutations(range(output.ndim)):
+        if np.array_equal(output.transpose(perm).ravel(), shown):
+            return SourceView(name, perm, view.shape)
+    raise ValueError(f"no order of the axes makes {name} of {view.name}")
 
 
 def worst(classes: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from benchmarks.pairwise import Ran, Remembered, every_pair, worst
 from benchmarks.zoo_child import as_trained
 
@@ -51,6 +52,27 @@ def test_a_fault_of_one_form_stands_out_in_its_pairs_alone() -> None:
     assert {classes[k] for k in classes.keys() - good} == {"out of step"}
     # ten verdicts, and the source ran as often as for one
     assert reference.runs - before == sum(2 + (2 if s.edge else draws if n < 2 else 1) for n, s in enumerate(sets))
+
+
+def test_a_file_that_shows_an_earlier_value_is_held_against_the_others_too() -> None:
+    graph = parse("input: {x: [1, 3, 6, 5]}\nbody:\n  - conv: {out: 4, kernel: 3}\n  - permute: {perm: [0, 2, 3, 1]}\n")
+    reference = GraphReference(graph)
+    sets, draws = inputs_of(reference, graph)
+    (x,), (y,) = graph.inputs, graph.outputs
+    before = graph.nodes[0].output
+    exact = [reference.run(list(s.arrays), dtype="float32")[y.name] for s in sets]
+    inputs = [SourceView.whole(x.name, x.shape)]
+    forms = {
+        "code": Ran("torch", Mapping({}, inputs, [SourceView.whole(y.name, y.shape)]), [[a] for a in exact]),
+        "file": Ran("jax", Mapping({}, inputs, [SourceView(before.name, (0, 2, 3, 1), y.shape)]), [[a] for a in exact]),
+    }
+    found = every_pair(reference, forms, sets, graph=graph, draws=draws)
+    assert found["code"]["file"].verdict == "in step" and found["file"]["source"].verdict == "in step"
+    forms["file"].mapping = Mapping({}, inputs, [SourceView(before.name, (0, 1, 2, 3), y.shape)])
+    assert every_pair(reference, forms, sets, graph=graph, draws=draws)["code"]["file"].verdict == "out of step"
+    forms["file"].mapping = Mapping({}, inputs, [SourceView.whole(x.name, x.shape)])
+    with pytest.raises(ValueError, match="no order of the axes"):
+        every_pair(reference, forms, sets, graph=graph, draws=draws)
 
 
 def test_the_worst_of_verdicts() -> None:
