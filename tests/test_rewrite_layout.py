@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from instep.graph import SourceView, ops
 from instep.rewrite import driver
 from instep.rewrite.layout import assign_layout
-from instep.rewrite.mincut import Labelling
+from instep.rewrite.layout.mincut import Labelling
 from instep.rewrite.pipelines import to_channels_first, to_channels_last
 from instep.rewrite.rank import flatten_gathers, lower_rank
 from instep.rewrite.views import canonicalise_views, hoist_slices, shorten_views

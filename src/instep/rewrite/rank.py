@@ -10,7 +10,7 @@ from instep.graph import Node, Value, ops
 from instep.graph.operator import Operator
 from instep.rewrite.driver import rewrite
 from instep.rewrite.edit import Editor
-from instep.rewrite.layout_rules import ONE_AXIS, tensor_inputs
+from instep.rewrite.layout.rules import ONE_AXIS, tensor_inputs
 
 __all__ = ["flatten_gathers", "lower_rank"]
 

@@ -9,8 +9,8 @@ from instep.graph.operator import Operator
 from instep.rewrite.view_algebra import reshape_groups
 
 __all__ = [
-    "axis_penalty", "channels_first", "channels_last", "compose_reshape", "inverse", "is_uniform", "last_two_swapped",
-    "moved", "reduced_perm", "tensor_inputs",
+    "Perm", "axis_penalty", "channels_first", "channels_last", "compose_reshape", "inverse", "is_uniform",
+    "last_two_swapped", "moved", "reduced_perm", "tensor_inputs",
 ]  # fmt: skip
 
 Perm = tuple[int, ...]
