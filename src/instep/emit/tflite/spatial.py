@@ -72,8 +72,7 @@ def conv2d(w: Writer, node: Node) -> None:
     if depthwise:
         options.depthMultiplier = out_channels // op.groups
         # [C·M, KH, KW, 1] → [1, KH, KW, C·M]; output channel c·M + m in both.
-        array = w.array(weight, node)
-        filters = w.view(weight, "depthwise", array.transpose(3, 1, 2, 0))
+        filters = w.turned(weight, "depthwise", (3, 1, 2, 0))
         version = 2 if op.dilation != (1, 1) else 1
     else:
         filters = w.tensor(weight)
@@ -106,7 +105,7 @@ def conv_transpose2d(w: Writer, node: Node) -> None:
     _, kh, kw, channels = weight.shape
     options = fused(_strides(schema.TransposeConvOptionsT(), op), op)
     # [I, H, W, O] → [O, H, W, I]
-    filters = w.view(weight, "ohwi", w.array(weight, node).transpose(3, 1, 2, 0))
+    filters = w.turned(weight, "ohwi", (3, 1, 2, 0))
     offset = bias(w, node, channels)
 
     def put(shape: tuple[int, ...], out: int, padding: int) -> None:

@@ -98,6 +98,19 @@ class Writer:
             self._views[at] = self._constant(array, value.name)
         return self._views[at]
 
+    def turned(self, value: Value, key: str, perm: tuple[int, ...]) -> int:
+        """``value`` with its axes in the order ``perm``: a constant is stored so (once per ``key``), a computed one is
+        transposed in the file."""
+        array = self.graph.array(value)
+        if array is not None:
+            return self.view(value, key, array.transpose(perm))
+        at = (value, key)
+        if at not in self._views:
+            result = self.declare(self.fresh(f"{value.name}.{key}"), [value.shape[p] for p in perm], value.dtype)
+            self.op("TRANSPOSE", [self.tensor(value), self.constant(perm, "perm")], [result], schema.TransposeOptionsT())
+            self._views[at] = result
+        return self._views[at]
+
     # -- tensors and buffers -----------------------------------------------------------------------------------
     def fresh(self, stem: str) -> str:
         """A tensor name nothing else has."""

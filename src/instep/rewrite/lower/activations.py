@@ -11,6 +11,9 @@ from instep.rewrite.lower.table import Build, decomposes
 
 __all__: list[str] = []
 
+#: From here on exp(-x) is less than half the last place of 1 in float32.
+DEEP = 17.0
+
 
 @decomposes(ops.Silu)
 def silu(b: Build) -> bool:
@@ -34,11 +37,15 @@ def mish(b: Build) -> bool:
 
 @decomposes(ops.Softplus)
 def softplus(b: Build) -> bool:
-    """max(x, 0) + log(1 + exp(-|x|)): nothing overflows, and beyond the threshold the logarithm is 0 in float32."""
-    beta = b.node.op.beta
+    """max(x, 0) + log(1 + exp(-|x|)): nothing overflows. Beyond a threshold of DEEP the logarithm is 0 in float32; a
+    smaller one is asked for."""
+    beta, threshold = b.node.op.beta, b.node.op.threshold
     x = b.x if beta == 1 else b.add(ops.Mul(), b.x, b.constant(beta, "beta"))
     tail = b.add(ops.Exp(), b.add(ops.Neg(), b.add(ops.Abs(), x)))
     log = b.add(ops.Log(), b.add(ops.Add(), tail, b.constant(1.0, "one")))
+    if threshold < DEEP:
+        beyond = b.add(ops.Greater(), x, b.constant(threshold, "threshold"))
+        log = b.add(ops.Where(), beyond, b.constant(0.0, "zero"), log)
     if beta == 1:
         return b.done(ops.Add(), b.add(ops.Relu(), x), log)
     return b.done(ops.Mul(), b.add(ops.Add(), b.add(ops.Relu(), x), log), b.constant(1 / beta, "inverse"))

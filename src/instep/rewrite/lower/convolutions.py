@@ -140,11 +140,13 @@ def conv_transpose2d(b: Build) -> bool:
     one, behind a pixel shuffle: half the time of TRANSPOSE_CONV. With groups the zero-stuffed input is convolved."""
     op = b.node.op
     weight = b.array(1)
-    if op.layout != "NHWC" or weight is None:
+    if op.layout != "NHWC":
         return False
+    if weight is None:
+        return (op.groups > 1 or op.dilation != (1, 1)) and _stuffed(b, _turned(b))
     if op.groups == 1 and op.stride != (1, 1):
         return (b.may("deconvolution-phases") and _phases(b, weight)) or _undilated(b, weight)
-    return _stuffed(b, weight)
+    return _stuffed(b, b.constant(np.ascontiguousarray(_flipped(weight, op.groups)), "flipped"))
 
 
 @dataclass(frozen=True)
@@ -224,20 +226,33 @@ def _undilated(b: Build, weight: np.ndarray) -> bool:
     return b.done(op.with_(dilation=(1, 1)), b.x, wide, *b.node.inputs[2:])
 
 
-def _stuffed(b: Build, weight: np.ndarray) -> bool:
-    op = b.node.op
+def _flipped(weight: np.ndarray, groups: int) -> np.ndarray:
+    """The kernel [C, KH, KW, O/g] of a transposed convolution as a convolution's [O, KH, KW, C/g]."""
     c, kh, kw, per_group = weight.shape
-    # [C, KH, KW, O/g] → [O, KH, KW, C/g], kernel flipped
-    grouped = weight[:, ::-1, ::-1].reshape(op.groups, c // op.groups, kh, kw, per_group)
-    flipped = grouped.transpose(0, 4, 2, 3, 1).reshape(op.groups * per_group, kh, kw, c // op.groups)
+    grouped = weight[:, ::-1, ::-1].reshape(groups, c // groups, kh, kw, per_group)
+    return grouped.transpose(0, 4, 2, 3, 1).reshape(groups * per_group, kh, kw, c // groups)
+
+
+def _turned(b: Build) -> Value:
+    """``_flipped`` of a kernel that is computed."""
+    weight, groups = b.node.inputs[1], b.node.op.groups
+    c, kh, kw, per_group = weight.shape
+    flipped = b.add(ops.Flip((1, 2)), weight)
+    grouped = b.reshape(flipped, (groups, c // groups, kh * kw, per_group))
+    return b.reshape(b.add(ops.Permute((0, 3, 2, 1)), grouped), (groups * per_group, kh, kw, c // groups))
+
+
+def _stuffed(b: Build, kernel: Value) -> bool:
+    """The zero-stuffed input under the flipped ``kernel``."""
+    op = b.node.op
     stuffed = zero_stuffed(b, b.x, op.stride)
     pads = []
     for axis in range(2):
-        span = op.dilation[axis] * ((kh, kw)[axis] - 1)
+        span = op.dilation[axis] * (kernel.shape[1 + axis] - 1)
         before, after = op.padding[axis]
         # The stuffing already holds stride - 1 of the zeros behind the last row.
         pads.append((span - before, span - after + op.output_padding[axis] - (op.stride[axis] - 1)))
     stuffed = _trimmed(b, stuffed, pads)
     padding = tuple((max(p, 0), max(q, 0)) for p, q in pads)
     conv = ops.Conv2d((1, 1), padding, op.dilation, op.groups, "NHWC", op.activation)  # type: ignore[arg-type]
-    return b.done(conv, stuffed, b.constant(np.ascontiguousarray(flipped), "flipped"), *b.node.inputs[2:])
+    return b.done(conv, stuffed, kernel, *b.node.inputs[2:])
