@@ -16,15 +16,15 @@ __all__ = ["Builder", "dtype_name", "numpy_of"]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """numpy's name of a torch dtype. bfloat16, which numpy lacks, is carried as float32."""
+    """numpy's name of a torch dtype. bfloat16, which numpy lacks, and float64, which no file has, are float32."""
     name = str(dtype).removeprefix("torch.")
-    return "float32" if name == "bfloat16" else name
+    return "float32" if name in ("bfloat16", "float64") else name
 
 
 def numpy_of(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor's memory as numpy, not copied (bfloat16 becomes float32)."""
+    """The tensor's memory as numpy, not copied (bfloat16 and float64 become float32)."""
     tensor = tensor.detach().resolve_conj().resolve_neg()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float64) else tensor).cpu().numpy()
 
 
 class Builder(Building):

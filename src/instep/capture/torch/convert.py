@@ -12,6 +12,7 @@ from instep.capture.torch import handlers
 from instep.capture.torch.builder import Builder, dtype_name, numpy_of
 from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, refuse_random, steps_in
 from instep.capture.torch.registry import Complex, Missing, Places, Unsupported, find
+from instep.capture.torch.spelled import spelled
 from instep.graph import Graph, GraphError, SourceView, Value
 from instep.graph.operator import Spec
 
@@ -34,6 +35,8 @@ class _Converter:
         self.graph = Graph()
         self.build = Builder(self.graph, program)
         self.made: dict[Step, Any] = {}
+        #: parts of steps that have no handler
+        self.inner: set[Step] = set()
         self.sources: dict[str, tuple[Step, int | None]] = {}
 
     def run(self) -> tuple[Graph, dict[str, tuple[Step, int | None]]]:
@@ -100,11 +103,7 @@ class _Converter:
             return self.read(step.args[0])[step.args[1]]
         handler = find(step.target)
         if handler is None:
-            refuse_random(step)
-            raise CaptureError(
-                f"{step.place} uses the operator {step.target}, which Instep does not know; replace it in the network "
-                "or register a handler for it (docs/add-an-operator.md)"
-            )
+            return self.spell(step)
         build = self.build
         args = map_steps(step.args, self.read)
         kwargs = map_steps(step.kwargs, self.read)
@@ -127,6 +126,30 @@ class _Converter:
                     "write it with real and imaginary parts"
                 ) from error
             raise CaptureError(f"{step.place}: {step.target} could not be captured: {error}") from error
+        return self.settled(step, result, count)
+
+    def spell(self, step: Step) -> Any:
+        """A step without handler, by PyTorch's own decomposition. Its parts are no values of the source."""
+        refuse_random(step)
+        count = len(self.graph.nodes)
+        found = spelled(step)
+        why = ""
+        try:
+            for part in found.steps if found is not None else ():
+                if part.depends == INPUT:
+                    self.inner.add(part)
+                    self.made[part] = self.translate(part)
+            if found is not None:
+                return self.settled(step, map_steps(found.result, self.read), count)
+        except CaptureError as error:
+            why = f" ({error})"
+        raise CaptureError(
+            f"{step.place} uses the operator {step.target}, which Instep does not know{why}; replace it in the network "
+            "or register a handler for it (docs/add-an-operator.md)"
+        )
+
+    def settled(self, step: Step, result: Any, count: int) -> Any:
+        """What a step gave, checked and named; ``count``: how many nodes the graph had before it."""
         fresh = {id(v) for n in self.graph.nodes[count:] for v in n.outputs}
         if isinstance(result, (list, tuple)):
             vals = step.val if isinstance(step.val, (list, tuple)) else [None] * len(result)
@@ -147,7 +170,7 @@ class _Converter:
                 raise CaptureError(
                     f"{step.place}: capturing {step.target} gave {list(value.shape)}, PyTorch says {list(want.shape)}"
                 )
-        if value in self.graph.weights or id(value) not in fresh or value.source is not None:
+        if value in self.graph.weights or id(value) not in fresh or value.source is not None or step in self.inner:
             return value
         name = build.stem if item is None else f"{build.stem}.{item}"
         build.names.discard(value.name)

@@ -107,7 +107,8 @@ class Writer:
         at = (value, key)
         if at not in self._views:
             result = self.declare(self.fresh(f"{value.name}.{key}"), [value.shape[p] for p in perm], value.dtype)
-            self.op("TRANSPOSE", [self.tensor(value), self.constant(perm, "perm")], [result], schema.TransposeOptionsT())
+            inputs = [self.tensor(value), self.constant(perm, "perm")]
+            self.op("TRANSPOSE", inputs, [result], schema.TransposeOptionsT())
             self._views[at] = result
         return self._views[at]
 

@@ -8,7 +8,7 @@ __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
     "elementwise", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm", "attention", "reduce",
-    "recurrent", "fourier",
+    "recurrent", "fourier", "scan", "transcendental",
 )  # fmt: skip
 
 

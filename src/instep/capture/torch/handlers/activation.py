@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from instep.capture.torch.builder import Builder, Scalar
-from instep.capture.torch.registry import HANDLERS, handles
+from instep.capture.torch.registry import HANDLERS, Missing, handles
 from instep.graph import Operator, Value, ops
 
 __all__: list[str] = []
@@ -123,6 +123,11 @@ def softsign(b: Builder, x: Value) -> Value:
 @handles("log_sigmoid", "logsigmoid")
 def log_sigmoid(b: Builder, x: Value) -> Value:
     return b(ops.Neg(), b(ops.Softplus(threshold=math.inf), b(ops.Neg(), x)))
+
+
+@handles("log_sigmoid_forward")
+def log_sigmoid_forward(b: Builder, x: Value) -> tuple[Value, Missing]:
+    return log_sigmoid(b, x), Missing("what log_sigmoid keeps for its gradient")
 
 
 @handles("logit", "special_logit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,20 +167,29 @@ def diagonal_scatter(b: Builder, x: Value, source: Value, offset: int = 0, dim1:
 
 def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulate: bool = False) -> Value:
     """x with its row-major ``places`` set to (or, accumulating, increased by) ``values`` of the same shape."""
-    order = np.full(x.size, -1, np.int64)
     flat = places.reshape(-1)
-    order[flat] = np.arange(flat.size)  # the last writer wins, as on one thread
-    if accumulate and len(np.unique(flat)) != flat.size:
-        raise b.fail("index_put with accumulate=True writes one place twice")
     values = b.reshape(b.expand(values, places.shape), (-1,))
     base = b.reshape(x, (-1,))
     if accumulate:
-        zero = b.full((1,), 0, x.dtype)
-        order = np.where(order < 0, flat.size, order)
-        moved = b(ops.Gather(0), b.concat([values, zero], 0), b.constant(order, "index"))
-        return b.reshape(b(ops.Add(), base, moved), x.shape)
+        some = b.concat([values, b.full((1,), 0, x.dtype)], 0)
+        for order in _rounds(flat, x.size):
+            base = b(ops.Add(), base, b(ops.Gather(0), some, b.constant(order, "index")))
+        return b.reshape(base, x.shape)
+    order = np.full(x.size, -1, np.int64)
+    order[flat] = np.arange(flat.size)  # the last writer wins, as on one thread
     order = np.where(order < 0, np.arange(x.size), x.size + order)
     return b.reshape(b(ops.Gather(0), b.concat([base, values], 0), b.constant(order, "index")), x.shape)
+
+
+def _rounds(flat: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """For each of ``size`` places which entry of ``flat`` names it (``flat.size``: none); places that several entries
+    name get them in as many rounds."""
+    left = np.arange(flat.size)
+    while left.size:
+        order = np.full(size, flat.size, np.int64)
+        order[flat[left]] = left
+        yield order
+        left = np.setdiff1d(left, order, assume_unique=True)
 
 
 @handles("index_put", "_unsafe_index_put")

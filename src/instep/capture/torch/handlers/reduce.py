@@ -1,4 +1,4 @@
-"""Reductions, norms, statistics, ranking and running sums."""
+"""Reductions, norms, statistics and ranking."""
 
 from __future__ import annotations
 
@@ -70,11 +70,6 @@ def arg(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> 
 @handles("aminmax")
 def aminmax(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, Value]:
     return _reduce(b, ops.ReduceMin, x, dim, keepdim), _reduce(b, ops.ReduceMax, x, dim, keepdim)
-
-
-@handles("cumsum")
-def cumsum(b: Builder, x: Value, dim: int, **_: Any) -> Value:
-    return b(ops.CumSum(dim % x.rank), b.cast(x, b.dtype())) if x.rank else x
 
 
 @handles("topk")

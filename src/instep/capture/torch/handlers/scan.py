@@ -1,0 +1,68 @@
+"""Running results along an axis: cumsum, cumprod, cummax, cummin, logcumsumexp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from instep.capture.torch.builder import Builder
+from instep.capture.torch.registry import Missing, handles
+from instep.graph import Value, ops
+
+__all__: list[str] = []
+
+
+@handles("cumsum")
+def cumsum(b: Builder, x: Value, dim: int, **_: Any) -> Value:
+    return b(ops.CumSum(dim % x.rank), b.cast(x, b.dtype())) if x.rank else x
+
+
+@handles("cumprod")
+def cumprod(b: Builder, x: Value, dim: int, **_: Any) -> Value:
+    return _scan(b, b.cast(x, b.dtype()), dim, lambda p, q: b(ops.Mul(), p, q), 1)
+
+
+@handles("cummax")
+def cummax(b: Builder, x: Value, dim: int) -> tuple[Value, Missing]:
+    found = _scan(b, x, dim, lambda p, q: b(ops.Maximum(), p, q), _limits(x)[0])
+    return found, Missing("the places of running maxima (only the maxima are captured)")
+
+
+@handles("cummin")
+def cummin(b: Builder, x: Value, dim: int) -> tuple[Value, Missing]:
+    found = _scan(b, x, dim, lambda p, q: b(ops.Minimum(), p, q), _limits(x)[1])
+    return found, Missing("the places of running minima (only the minima are captured)")
+
+
+@handles("logcumsumexp")
+def logcumsumexp(b: Builder, x: Value, dim: int) -> Value:
+    """log Σ exp, each pair about its own maximum: nothing overflows."""
+
+    def both(p: Value, q: Value) -> Value:
+        top = b(ops.Maximum(), p, q)
+        terms = [b(ops.Exp(), b(ops.Sub(), v, top)) for v in (p, q)]
+        return b(ops.Add(), top, b(ops.Log(), b(ops.Add(), *terms)))
+
+    return _scan(b, x, dim, both, _limits(x)[0])
+
+
+def _limits(x: Value) -> tuple[float, float]:
+    """(lowest, highest) finite number of x's dtype."""
+    known = np.finfo(x.dtype) if np.dtype(x.dtype).kind == "f" else np.iinfo(x.dtype)
+    return np.asarray(known.min).item(), np.asarray(known.max).item()
+
+
+def _scan(b: Builder, x: Value, dim: int, combine: Callable[[Value, Value], Value], neutral: float) -> Value:
+    """All prefixes of x along ``dim`` combined, in log₂ n steps (Hillis and Steele, CACM 29(12), 1986)."""
+    if not x.rank:
+        return x
+    axis = dim % x.rank
+    length = x.shape[axis]
+    for k in range(math.ceil(math.log2(max(1, length)))):
+        step = 1 << k
+        ahead = b.full((*x.shape[:axis], step, *x.shape[axis + 1 :]), neutral, x.dtype)
+        x = combine(x, b.concat([ahead, b.slice(x, axis, 0, length - step)], axis))
+    return x
