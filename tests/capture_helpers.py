@@ -85,6 +85,8 @@ ROUNDED = {
     "log2",
     "log10",
     "exp2",
+    "sinc",
+    "deg2rad",
     "round2",
     "avg_divisor",
     "avg_volume_divisor",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 import instep
 from capture_helpers import Function, agree, tolerance
+from instep.capture import CaptureError
 from instep.runtime import run
 
 torch.set_num_threads(1)
@@ -186,7 +187,42 @@ PROMOTIONS = {
     "half": lambda i, f: f.half().float(),
     "cumsum_bool": lambda i, f: (f > 0).cumsum(-1),
     "eq_int": lambda i, f: (i == 2).float() - f,
+    "double_island": lambda i, f: (f.double() * 1.5 + i).float(),
 }
+
+
+#: Operators that are read by PyTorch's own decomposition, and those of prefixes.
+SPELLED = {
+    "sinc": torch.sinc,
+    "deg2rad": torch.deg2rad,
+    "logaddexp": lambda x: torch.logaddexp(x, x.roll(1, 1)),
+    "xlogy": lambda x: torch.xlogy(x.abs(), x.abs() + 1),
+    "block_diag": lambda x: torch.block_diag(x[0, 0], x[0, 1]),
+    "renorm": lambda x: torch.renorm(x, 2, 1, 1.0),
+    "trace": lambda x: torch.trace(x[0, 0]),
+    "isin": lambda x: torch.isin(x.round(), torch.tensor([0.0, 1.0])),
+    "cartesian_prod": lambda x: torch.cartesian_prod(x[0, 0, 0], x[0, 0, 1]),
+    "cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, torch.sigmoid(x * 2)),
+    "index_add": lambda x: torch.zeros_like(x).index_add(1, torch.tensor([0, 0, 1, 0]), x),
+    "put_twice": lambda x: x.index_put((torch.tensor([0, 0, 1]),), x[[0, 1, 1]] * 2, accumulate=True),
+    "cumprod": lambda x: torch.cumprod(torch.sigmoid(x), 2),
+    "cummax": lambda x: torch.cummax(x, 3)[0],
+    "cummin": lambda x: torch.cummin(x, -2)[0],
+    "logcumsumexp": lambda x: torch.logcumsumexp(x * 9, 1),
+    "asinh": torch.asinh,
+    "acosh": lambda x: torch.acosh(x.abs() + 1.25),
+    "atanh": lambda x: torch.atanh(torch.tanh(x)),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_functions_that_are_composed(name: str) -> None:
+    agree(Function(SPELLED[name]), [X], rtol=tolerance(name))
+
+
+def test_an_operator_without_other_words_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know"):
+        instep.capture(Function(lambda x: torch.linalg.inv(x[..., :4, :4])), inputs=[torch.zeros(X)])
 
 
 @pytest.mark.parametrize("name", PROMOTIONS)

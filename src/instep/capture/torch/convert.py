@@ -140,6 +140,7 @@ class _Converter:
                     self.inner.add(part)
                     self.made[part] = self.translate(part)
             if found is not None:
+                self.build.begin(step)
                 return self.settled(step, map_steps(found.result, self.read), count)
         except CaptureError as error:
             why = f" ({error})"
