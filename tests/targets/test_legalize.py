@@ -56,6 +56,14 @@ def grouped(groups: int, channels: int, out: int, activation: str = "") -> Calla
     return build
 
 
+def grouped_computed() -> Graph:
+    """A convolution of three groups whose kernel depends on the picture."""
+    s = Sketch((1, 5, 8, 6))
+    x = s.graph.inputs[0]
+    kernel = s(ops.Reshape((6, 3, 5, 2)), s(ops.Slice((0, 0, 0, 0), (1, 5, 6, 6), (1, 1, 1, 1)), x))
+    return s.end(s(ops.Conv2d((1, 1), ((1, 1), (2, 2)), groups=3, layout="NHWC"), x, kernel, weights(6)))
+
+
 def conv(kernel: int, stride: int, pads: tuple[int, int], dilation: int = 1, size: int = 33) -> Callable[[], Graph]:
     def build() -> Graph:
         s = Sketch((1, size, size + 2, 3))
@@ -137,6 +145,7 @@ FOURFOLD = ops.Resize2d((16, 24), "nearest", "asymmetric", layout="NHWC")
 CASES = [
     ("litert-gpu", "GPU-CONV-GROUPS", grouped(4, 12, 8)),
     ("litert-gpu", "GPU-CONV-GROUPS", grouped(2, 6, 10, "relu")),
+    ("litert-gpu", "GPU-CONV-WEIGHTS", grouped_computed),
     ("portable-4d", "PORTABLE-CONV", grouped(3, 6, 9, "relu6")),
     ("portable-4d", "PORTABLE-STRIDE", conv(7, 4, (2, 3))),
     ("portable-4d", "PORTABLE-STRIDE", conv(4, 4, (0, 0), size=32)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from instep.graph import Graph, Node, Operator, Value
 
 __all__ = ["Editor"]
+
+#: "x.slice.slice" and "x.slice.1.slice": what is made of a value that was made so.
+_REPEATED = re.compile(r"(\.[a-z_]+)(?:(?:\.\d+)?\1)+$")
 
 
 class Editor:
@@ -52,7 +56,8 @@ class Editor:
 
     # -- changing ----------------------------------------------------------------------------------------------
     def fresh(self, stem: str) -> str:
-        """A name nothing else has, beginning with ``stem``."""
+        """A name nothing else has, beginning with ``stem``, in which a last word that repeats stands once."""
+        stem = _REPEATED.sub(r"\1", stem)
         name, i = stem, 1
         while name in self._names:
             name, i = f"{stem}.{i}", i + 1

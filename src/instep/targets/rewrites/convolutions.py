@@ -61,15 +61,16 @@ def merge_groups(b: Build, target: Target) -> bool:
 @clearing("a grouped convolution computes each group by itself; zeros between the groups add nothing")
 def split_groups(b: Build, target: Target) -> bool:
     op, weight, bias = b.node.op, b.array(1), b.array(2)
-    if not isinstance(op, ops.Conv2d) or op.layout != "NHWC" or op.groups == 1 or weight is None:
+    if not isinstance(op, ops.Conv2d) or op.layout != "NHWC" or op.groups == 1:
         return False
-    out, _, _, per_group = weight.shape
+    out, _, _, per_group = b.node.inputs[1].shape
     if len(b.node.inputs) > 2 and bias is None:
         return False
     each = out // op.groups
     moved = (b.x.nbytes + b.node.output.nbytes) if target.has("SLICE", "CONCATENATION") else 1 << 60
-    macs = b.node.output.size * weight[0].size
-    parts = parts_of_groups(macs, op.groups, (per_group, each), moved)
+    macs = b.node.output.size * math.prod(b.node.inputs[1].shape[1:])
+    # a kernel that is computed is cut, one that is known may be filled up with zeros too
+    parts = op.groups if weight is None else parts_of_groups(macs, op.groups, (per_group, each), moved)
     merged = op.groups // parts
     source, padded = b.x, op
     if parts > 1 and not _is_same(b):
@@ -77,18 +78,28 @@ def split_groups(b: Build, target: Target) -> bool:
         source, padded = b.pad(b.x, ((0, 0), *op.padding, (0, 0))), op.with_(padding=((0, 0), (0, 0)))
     results = []
     for p in range(parts):
-        kernel = np.zeros((merged * each, *weight.shape[1:3], merged * per_group), weight.dtype)
-        for g in range(merged):
-            rows = slice((p * merged + g) * each, (p * merged + g + 1) * each)
-            kernel[g * each : (g + 1) * each, :, :, g * per_group : (g + 1) * per_group] = weight[rows]
-        x = b.slice(source, 3, p * merged * per_group, (p + 1) * merged * per_group)
-        inputs = [x, b.constant(kernel, "group")]
+        first, last = p * merged * each, (p + 1) * merged * each
+        if weight is None:
+            kernel = b.slice(b.node.inputs[1], 0, first, last)
+        else:
+            kernel = b.constant(_side_by_side(weight[first:last], merged), "group")
+        inputs = [b.slice(source, 3, p * merged * per_group, (p + 1) * merged * per_group), kernel]
         if bias is not None:
-            inputs.append(b.constant(bias[p * merged * each : (p + 1) * merged * each], "bias"))
+            inputs.append(b.constant(bias[first:last], "bias"))
         if parts == 1:
             return b.done(op.with_(groups=1), *inputs)
         results.append(b.add(padded.with_(groups=1), *inputs))
     return b.done(ops.Concat(3), *results)
+
+
+def _side_by_side(weight: np.ndarray, groups: int) -> np.ndarray:
+    """The kernel [O, KH, KW, I/g] of ``groups`` groups as that of one group, zero between them."""
+    each, per_group = weight.shape[0] // groups, weight.shape[3]
+    kernel = np.zeros((*weight.shape[:3], groups * per_group), weight.dtype)
+    for g in range(groups):
+        rows = slice(g * each, (g + 1) * each)
+        kernel[rows, :, :, g * per_group : (g + 1) * per_group] = weight[rows]
+    return kernel
 
 
 def _is_same(b: Build) -> bool:
