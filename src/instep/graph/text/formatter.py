@@ -150,7 +150,7 @@ def _stands(value: Tree) -> bool:
 
 def _key(key: Scalar) -> str:
     text = str(key.value)
-    plain = text.replace(" := ", " = ", 1)
+    plain = text.replace(" := ", " = ")
     simple = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]{}]*", plain) and not text.endswith(" ")
     braces = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]]*", plain)
     table = re.fullmatch(r"(for|if|elif) [^:#\"'{}]*", text)

@@ -18,8 +18,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_ ./()*+%=<>\-]*")
 _NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[-+]?[0-9.]*[0-9][0-9._]*(e[-+0-9]+)?|0[xo].*|.*\s")
 #: From how many steps on a run of them is written as a loop.
 LOOP = 3
-#: Longest line of steps that have no fields and read what the one before gave: bn = batch_norm; act = relu.
-CHAIN = 100
+#: Longest line of steps that have no fields: bn = batch_norm; act = relu. Shorter where one says what it reads.
+CHAIN, CHAIN_OF_CALLS = 100, 80
 
 
 def flow(value: Any) -> str:
@@ -38,7 +38,7 @@ def flow(value: Any) -> str:
 def block(value: Any) -> str:
     """A value on a line of its own, where commas need no quotes."""
     if isinstance(value, str) and value[:1] not in "{[,":
-        bare = re.sub(r"[,;{}\[\]]", "", value).replace(" := ", " = ", 1)
+        bare = re.sub(r"[,;{}\[\]]", "", value).replace(" := ", " = ")
         return value if flow(bare) == bare else flow(value)
     return flow(value)
 
@@ -62,9 +62,9 @@ def struct_text(struct: Folded, indent: str) -> list[str]:
             chained = False
         run = _run(struct, place)
         if run == 1 and (link := _link(struct, place)):
-            joined = f"{lines[-1]}; {link}" if chained and items[place].inputs is None else ""
-            if joined and len(joined) <= CHAIN:
-                lines[-1] = joined
+            most = CHAIN if items[place].inputs is None else CHAIN_OF_CALLS
+            if chained and len(lines[-1]) + len(f"; {link}") <= most:
+                lines[-1] += f"; {link}"
             else:
                 lines += step_lines(link, {}, indent)
             chained = True
