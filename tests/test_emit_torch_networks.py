@@ -168,6 +168,8 @@ def test_code_keeps_the_names_and_the_numbers_of_the_source(name: str, tmp_path:
     model, ours, graph, x = pair(name)
     expected = {n.replace("lambda.", "lambda_.") for n in named(model)}
     assert named(ours) == expected
+    trained = {n.replace("lambda.", "lambda_.") for n, _ in model.named_parameters()}
+    assert {n for n, _ in ours.named_parameters()} == trained
     is_clean(source(graph), tmp_path / "network.py")
     wide = x.double() if x.is_floating_point() else x
     with torch.no_grad():

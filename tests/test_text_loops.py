@@ -93,6 +93,26 @@ def test_rounds_are_a_loop(
     assert text.count("for i in range") == loops, text
 
 
+class Normed(nn.Module):
+    """Layers whose kernels are computed, of which no step reads what the one before gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = ((4, 8), (8, 8), (8, 8))
+        convs = (nn.Conv1d(i, o, 3, padding=2 << k, dilation=1 << k) for k, (i, o) in enumerate(sizes))
+        self.layers = nn.ModuleList(nn.utils.parametrizations.weight_norm(c) for c in convs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for k, layer in enumerate(self.layers):
+            x = torch.relu(layer(x)[:, :, : -2 << k])
+        return x
+
+
+def test_layers_whose_kernels_are_computed(tmp_path: Path) -> None:
+    text = round_trip(captured(Normed(), 1, 4, 32), tmp_path)
+    assert text.count(".original1") == 3, text
+
+
 def test_as_many_lines_for_many_rounds_as_for_few(tmp_path: Path) -> None:
     few, many = (round_trip(captured(Stepwise(), 1, n, 5), tmp_path) for n in (8, 20))
     assert len(few.splitlines()) == len(many.splitlines())

@@ -10,9 +10,14 @@ import numpy as np
 
 from instep.graph import Graph, Node, Operator, Value, ops
 
-__all__ = ["Building", "Scalar"]
+__all__ = ["Building", "Scalar", "no_parameter"]
 
 Scalar = int | float | bool
+
+
+def no_parameter(name: str) -> str:
+    """``name`` as that of a constant: what has no scope before a slash is a parameter of the network."""
+    return name if "/" in name else f"constant/{name}"
 
 
 class Building:
@@ -27,10 +32,10 @@ class Building:
         self._scalars: dict[tuple[Any, ...], Value] = {}
 
     def unique(self, name: str) -> str:
-        """``name``, or ``name.1`` and so on when a value has it already."""
+        """``name``, or ``name_1`` and so on when a value has it already."""
         unique, i = name, 1
         while unique in self.names:
-            unique, i = f"{name}.{i}", i + 1
+            unique, i = f"{name}_{i}", i + 1
         self.names.add(unique)
         return unique
 
@@ -47,7 +52,7 @@ class Building:
 
     def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
         """A new constant that belongs to the operation at hand."""
-        return self.graph.constant(np.ascontiguousarray(array), self.unique(f"{self.stem}.{hint}"))
+        return self.graph.constant(np.ascontiguousarray(array), self.unique(no_parameter(f"{self.stem}.{hint}")))
 
     def scalar(self, number: Scalar, dtype: str) -> Value:
         """A 0-d constant; equal ones are one Value."""

@@ -14,6 +14,7 @@ from instep.capture.torch.reference import TorchReference
 from instep.capture.torch.source import load
 from instep.capture.torch.tracing import paused_garbage_collection
 from instep.capture.torch.weights import load_weights
+from instep.graph import Graph, ops
 
 __all__ = ["capture_torch"]
 
@@ -38,7 +39,16 @@ def capture_torch(
     graph.meta["source"] = loaded.name
     if blocks := blocks_of(exported.graph.nodes):
         graph.meta["blocks"] = blocks
+    if buffers := _buffers(exported, graph):
+        graph.meta["buffers"] = buffers
     notes += program.notes
     reference = TorchReference(program, sources, outputs)
     seconds = {"load": middle - start, "export": done - middle, "convert": time.perf_counter() - done}
     return Captured(graph, reference, notes, loaded.name, seconds)
+
+
+def _buffers(exported: Any, graph: Graph) -> list[str]:
+    """The weights that the network keeps and does not train, but for what batch norms have."""
+    kept = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "BUFFER"}
+    read = {v for n in graph.nodes if not isinstance(n.op, ops.BatchNorm) for v in n.inputs}
+    return [v.name for v in graph.weights if v in read and v.name in kept]

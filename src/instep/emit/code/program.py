@@ -146,6 +146,8 @@ class _Shaper:
     def __init__(self, outline: Outline, graph: Graph) -> None:
         self.outline = outline
         self.graph = graph
+        #: weights that the source keeps and does not train
+        self.buffers = frozenset(graph.meta.get("buffers", ()))
         self.readers: dict[Value, int] = {}
         self.weights: dict[Path, Weight] = {}
         for leaf in outline.root.leaves():
@@ -214,7 +216,7 @@ class _Shaper:
 
     def constant(self, value: Value, path: Path, at: int) -> CodeItem:
         array = self.graph.weights[value]
-        trained = array.dtype.kind == "f" and "/" not in value.name
+        trained = array.dtype.kind == "f" and "/" not in value.name and value.name not in self.buffers
         if plain(value, array):
             fields: dict[str, Any] = {"value": _numbers(array)}
         else:

@@ -261,7 +261,7 @@ class _Part(_Move):
     def previous(self) -> None:
         """What the struct's inputs are called in the caller."""
         call, names = self.call, self.struct.shape.inputs
-        given = call.inputs or ("_",)
+        given = ("_",) if call.inputs is None else call.inputs
         if call.inputs is None and not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
             return
         self.known |= {
