@@ -220,6 +220,12 @@ def test_functions_that_are_composed(name: str) -> None:
     agree(Function(SPELLED[name]), [X], rtol=tolerance(name))
 
 
+def test_a_network_in_float64_is_told_to_be_float32() -> None:
+    for given, said in ((torch.zeros(X), "float64 weights"), (torch.zeros(X, dtype=torch.float64), "input .* float64")):
+        with pytest.raises(CaptureError, match=said + r".*call \.float\(\)"):
+            instep.capture(nn.Conv2d(4, 3, 3).double(), inputs=[given])
+
+
 def test_an_operator_without_other_words_is_named() -> None:
     with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know"):
         instep.capture(Function(lambda x: torch.linalg.inv(x[..., :4, :4])), inputs=[torch.zeros(X)])

@@ -149,6 +149,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
      "the control flow or a shape depends on the data of a tensor (an `if`, `.item()`, `nonzero` or a bool-mask index "
      "on a computed value); decide it before capture or use torch.where"),
     (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
+    (r"\b[Dd]ouble\b", "the network has float64 weights, and files hold float32; call .float() on it"),
     (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
      r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors|"
      r"Output size is too small|same reduction dim",

@@ -95,6 +95,9 @@ class _Flattener:
                 return None
             if any(not isinstance(d, int) for d in val.shape):
                 raise CaptureError(f"input '{node.name}' has the dynamic shape {list(val.shape)}; give a fixed shape")
+            if val.dtype == torch.float64:
+                what = f"input '{node.name}' is float64, and files hold float32"
+                raise CaptureError(f"{what}; call .float() on the network and on what it is given")
             step = Step("input", self._unique(node.name), val=val, depends=INPUT)
             self.inputs.append(step)
             return step
