@@ -19,7 +19,7 @@ _NOT_PLAIN = re.compile(r"(?i)null|true|false|~|[-+]?\.inf|\.nan|[-+]?[0-9.]*[0-
 #: From how many steps on a run of them is written as a loop.
 LOOP = 3
 #: Longest line of steps that have no fields: bn = batch_norm; act = relu. Shorter where one says what it reads.
-CHAIN, CHAIN_OF_CALLS = 100, 80
+CHAIN, CHAIN_OF_CALLS = 100, 90
 
 
 def flow(value: Any) -> str:
