@@ -10,14 +10,9 @@ import numpy as np
 
 from instep.graph import Graph, Node, Operator, Value, ops
 
-__all__ = ["Building", "Scalar", "no_parameter"]
+__all__ = ["Building", "Scalar"]
 
 Scalar = int | float | bool
-
-
-def no_parameter(name: str) -> str:
-    """``name`` as that of a constant: what has no scope before a slash is a parameter of the network."""
-    return name if "/" in name else f"constant/{name}"
 
 
 class Building:
@@ -52,7 +47,7 @@ class Building:
 
     def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
         """A new constant that belongs to the operation at hand."""
-        return self.graph.constant(np.ascontiguousarray(array), self.unique(no_parameter(f"{self.stem}.{hint}")))
+        return self.graph.constant(np.ascontiguousarray(array), self.unique(f"{self.stem}.{hint}"))
 
     def scalar(self, number: Scalar, dtype: str) -> Value:
         """A 0-d constant; equal ones are one Value."""

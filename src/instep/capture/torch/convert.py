@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from instep.capture.base import CaptureError
-from instep.capture.building import no_parameter
 from instep.capture.torch import handlers
 from instep.capture.torch.builder import Builder, dtype_name, numpy_of
 from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, refuse_random, steps_in
@@ -84,7 +83,7 @@ class _Converter:
             raise
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise CaptureError(f"{step.place}: PyTorch cannot evaluate the constant {step.target}: {error}") from None
-        stem = no_parameter(f"{step.scope}/{step.name}" if step.scope else step.name)
+        stem = f"{step.scope}/{step.name}" if step.scope else step.name
         if isinstance(result, torch.Tensor):
             return self.held(result, stem)
         if isinstance(result, (list, tuple)) and all(isinstance(r, torch.Tensor) for r in result):

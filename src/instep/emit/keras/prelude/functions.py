@@ -87,7 +87,9 @@ def convolve(x, kernel, groups, **options):
     """Convolution in groups; Keras' operation takes one group alone where the kernel is computed."""
     if groups == 1:
         return ops.conv(x, kernel, **options)
-    if groups == x.shape[-1] and len(x.shape) == 4:
+    strides = options.get("strides", 1)
+    even = isinstance(strides, int) or len(set(strides)) == 1  # all that TensorFlow's depthwise convolution takes
+    if groups == x.shape[-1] and len(x.shape) == 4 and even:
         depthwise = ops.reshape(kernel, (*kernel.shape[:2], groups, kernel.shape[-1] // groups))
         return ops.depthwise_conv(x, depthwise, **options)
     pairs = zip(ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True)
