@@ -226,6 +226,12 @@ def test_a_network_in_float64_is_told_to_be_float32() -> None:
             instep.capture(nn.Conv2d(4, 3, 3).double(), inputs=[given])
 
 
+def test_one_place_is_added_to_so_many_times_only() -> None:
+    many = torch.zeros(70, dtype=torch.long)
+    with pytest.raises(CaptureError, match="writes one place 70 times"):
+        instep.capture(Function(lambda x: torch.zeros(5).index_add(0, many, x)), inputs=[torch.zeros(70)])
+
+
 def test_an_operator_without_other_words_is_named() -> None:
     with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know"):
         instep.capture(Function(lambda x: torch.linalg.inv(x[..., :4, :4])), inputs=[torch.zeros(X)])

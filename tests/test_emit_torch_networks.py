@@ -111,6 +111,18 @@ class Dense(nn.Module):
         return found[-1], torch.cat(found, 1).mean((2, 3))
 
 
+class Counted(nn.Module):
+    """Constants of forward() itself, several of one name: none of them is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        ahead = torch.cumprod(torch.sigmoid(self.head(x)), 1)
+        return torch.cat([ahead, torch.ones(1, 4) * 2.0 ** torch.arange(4)])
+
+
 class Tied(nn.Module):
     """One array in two layers, a layer called twice, a parameter that a function reads, a name that Python has."""
 
@@ -193,6 +205,14 @@ def test_code_trains_as_the_source_does() -> None:
     # the running statistics moved alike
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, dict(model.named_buffers())[name])
+
+
+def test_constants_of_forward_are_not_trained() -> None:
+    torch.manual_seed(0)
+    model, x = Counted().eval(), torch.rand(2, 12)
+    ours = build(capture(model, inputs=x).graph)
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in model.named_parameters()]
+    torch.testing.assert_close(ours(x), model(x))
 
 
 def test_one_array_in_two_layers_stays_one() -> None:

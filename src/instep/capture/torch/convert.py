@@ -126,30 +126,28 @@ class _Converter:
                     "write it with real and imaginary parts"
                 ) from error
             raise CaptureError(f"{step.place}: {step.target} could not be captured: {error}") from error
-        return self.settled(step, result, count)
+        return self.accept(step, result, count)
 
     def spell(self, step: Step) -> Any:
         """A step without handler, by PyTorch's own decomposition. Its parts are no values of the source."""
         refuse_random(step)
-        count = len(self.graph.nodes)
-        found = spelled(step)
-        why = ""
-        try:
-            for part in found.steps if found is not None else ():
-                if part.depends == INPUT:
-                    self.inner.add(part)
-                    self.made[part] = self.translate(part)
-            if found is not None:
+        count, found, why = len(self.graph.nodes), spelled(step), ""
+        if found is not None:
+            try:
+                for part in found.steps:
+                    if part.depends == INPUT:
+                        self.inner.add(part)
+                        self.made[part] = self.translate(part)
                 self.build.begin(step)
-                return self.settled(step, map_steps(found.result, self.read), count)
-        except CaptureError as error:
-            why = f" ({error})"
+                return self.accept(step, map_steps(found.result, self.read), count)
+            except CaptureError as error:
+                why = f" ({error})"
         raise CaptureError(
             f"{step.place} uses the operator {step.target}, which Instep does not know{why}; replace it in the network "
             "or register a handler for it (docs/add-an-operator.md)"
         )
 
-    def settled(self, step: Step, result: Any, count: int) -> Any:
+    def accept(self, step: Step, result: Any, count: int) -> Any:
         """What a step gave, checked and named; ``count``: how many nodes the graph had before it."""
         fresh = {id(v) for n in self.graph.nodes[count:] for v in n.outputs}
         if isinstance(result, (list, tuple)):

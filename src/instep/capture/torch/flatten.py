@@ -12,6 +12,7 @@ from torch.fx import GraphModule, Node
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.masked import Picked, Sameness, full_shape, is_each, is_pick, mask_shape
+from instep.capture.torch.memory import Memory, Slot, functional, shares
 from instep.capture.torch.places import place_of
 from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, refuse_random, steps_in
 from instep.capture.torch.sizes import DATA_DEPENDENT, Unknown, known_shape, leaves, settled
@@ -20,21 +21,6 @@ __all__ = ["flatten"]
 
 aten = torch.ops.aten
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "_guards_fn")
-
-
-class _Slot:
-    """What an fx node holds: a step, or a view of another slot's memory that may have to be taken again."""
-
-    __slots__ = ("children", "parent", "stale", "step", "view")
-
-    def __init__(self, step: Step, parent: _Slot | None = None, view: tuple[Any, tuple, dict] | None = None) -> None:
-        self.step = step
-        self.parent = parent
-        self.view = view  # (target, further args, kwargs): step = target(parent, *args, **kwargs)
-        self.children: list[_Slot] = []
-        self.stale = False
-        if parent is not None:
-            parent.children.append(self)
 
 
 def flatten(exported: Any) -> Program:
@@ -52,6 +38,7 @@ class _Flattener:
         self.tied: dict[Any, Step] = {}
         self.sameness = Sameness()
         self.constants = Program([], [], [])
+        self.memory = Memory(self._emit)
 
     def run(self) -> Program:
         exported = self.exported
@@ -62,7 +49,7 @@ class _Flattener:
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 step = self._placeholder(node, specs[node.name])
-                env[node] = _Slot(step) if step is not None else None
+                env[node] = Slot(step) if step is not None else None
         results = self._walk(module, env)
         outputs: list[tuple[str, Step]] = []
         names = self._output_names()
@@ -76,8 +63,8 @@ class _Flattener:
                 continue
             name = names[k] if k < len(names) else f"output_{k}"
             k += 1
-            if isinstance(slot, _Slot):
-                outputs.append((name, self._read(slot)))
+            if isinstance(slot, Slot):
+                outputs.append((name, self.memory.read(slot)))
             elif isinstance(slot, Picked):
                 raise CaptureError(DATA_DEPENDENT.format(place=f"output '{name}', from {slot.mask.place},"))
             else:
@@ -153,7 +140,7 @@ class _Flattener:
                 attribute = operator.attrgetter(str(node.target))(module)
                 if isinstance(attribute, torch.Tensor):
                     step = Step("weight", self._unique(str(node.target)), val=attribute, tensor=attribute.detach())
-                    env[node] = _Slot(step)
+                    env[node] = Slot(step)
                 else:
                     env[node] = attribute
             elif node.op == "output":
@@ -182,8 +169,8 @@ class _Flattener:
 
     def _steps(self, arg: Any) -> Any:
         """Slots → their current steps."""
-        if isinstance(arg, _Slot):
-            return self._read(arg)
+        if isinstance(arg, Slot):
+            return self.memory.read(arg)
         if isinstance(arg, Picked):
             return arg.all
         if type(arg) in (list, tuple):
@@ -211,7 +198,7 @@ class _Flattener:
         if not isinstance(target, torch._ops.OpOverload):
             known = all(isinstance(a, (bool, int, float)) for a in args)
             return target(*args, **kwargs) if known and not kwargs else Unknown(at.place)
-        if target is aten.sym_size.int and isinstance(args[0], _Slot) and known_shape(args[0].step.val):
+        if target is aten.sym_size.int and isinstance(args[0], Slot) and known_shape(args[0].step.val):
             return args[0].step.val.shape[args[1]]
         picked = [a for a in (*args, *kwargs.values()) if isinstance(a, Picked)]
         if picked or is_pick(target, args, at.val):
@@ -227,32 +214,32 @@ class _Flattener:
 
     def _slot(self, step: Step, target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         first = args[0] if args else None
-        if isinstance(first, _Slot) and isinstance(step.val, torch.Tensor) and _shares(step.val, first.step.val):
-            return _Slot(step, first, (target, self._steps(tuple(args[1:])), self._steps(kwargs)))
-        slot = _Slot(step)
-        if isinstance(first, _Slot) and isinstance(step.val, (list, tuple)):
+        if isinstance(first, Slot) and isinstance(step.val, torch.Tensor) and shares(step.val, first.step.val):
+            return Slot(step, first, (target, self._steps(tuple(args[1:])), self._steps(kwargs)))
+        slot = Slot(step)
+        if isinstance(first, Slot) and isinstance(step.val, (list, tuple)):
             slot.parent = first  # a list of views: its items find their memory through it
         return slot
 
-    def _item(self, node: Node, held: _Slot) -> _Slot:
+    def _item(self, node: Node, held: Slot) -> Slot:
         index: Any = node.args[1]
         scope, origin = place_of(node)
         val = node.meta.get("val")
         val = val if known_shape(val) else held.step.val[index]
-        step = self._emit(operator.getitem, (self._read(held), index), {}, node.name, val, scope, origin)
+        step = self._emit(operator.getitem, (self.memory.read(held), index), {}, node.name, val, scope, origin)
         parent = held.parent
-        if parent is None or not isinstance(val, torch.Tensor) or not _shares(val, parent.step.val):
-            return _Slot(step)
+        if parent is None or not isinstance(val, torch.Tensor) or not shares(val, parent.step.val):
+            return Slot(step)
         made = held.step
         name = str(made.target)
         if "unbind" in name:
             axis = made.args[1] if len(made.args) > 1 else made.kwargs.get("dim", 0)
-            return _Slot(step, parent, (aten.select.int, (axis, index), {}))
+            return Slot(step, parent, (aten.select.int, (axis, index), {}))
         if "chunk" in name or "split" in name:
             axis = made.args[2] if len(made.args) > 2 else made.kwargs.get("dim", 0)
             start = sum(v.shape[axis] for v in made.val[:index])
-            return _Slot(step, parent, (aten.slice.Tensor, (axis, start, start + val.shape[axis]), {}))
-        return _Slot(step, parent, (None, (), {}))
+            return Slot(step, parent, (aten.slice.Tensor, (axis, start, start + val.shape[axis]), {}))
+        return Slot(step, parent, (None, (), {}))
 
     def _emit(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Step:
         depends = max((s.depends for s in steps_in((args, kwargs))), default=FREE)
@@ -288,15 +275,15 @@ class _Flattener:
     def _masked(self, target: Any, args: Any, kwargs: Any, picked: list[Picked], at: Step) -> Any:
         """``x[mask]``, an element-wise operator on such values, or ``y[mask] = value`` (see ``masked``)."""
         if not picked:
-            return Picked(self._read(args[0]), tuple(None if i is None else self._read(i) for i in args[1]))
+            return Picked(self.memory.read(args[0]), tuple(None if i is None else self.memory.read(i) for i in args[1]))
         if target is aten.sym_size.int:
             return Unknown(at.place)
         pure = functional(target) if target._schema.is_mutable else None
         if str(pure or target).startswith("aten.index_put.") and args[2] is picked[0] and True not in args[3:]:
             step = self._put(args[0], args[1], picked[0], at)
             if pure is None:
-                return _Slot(step)
-            self._write(args[0], step)
+                return Slot(step)
+            self.memory.write(args[0], step)
             return args[0]
         others = [s.val for s in steps_in(self._steps([a for a in args if not isinstance(a, Picked)]))]
         shape = full_shape(picked, others) if is_each(target, pure) else None
@@ -310,12 +297,12 @@ class _Flattener:
             return args[0]
         return Picked(step, picked[0].indices)
 
-    def _put(self, slot: _Slot, indices: Sequence[Any], picked: Picked, at: Step) -> Step:
+    def _put(self, slot: Slot, indices: Sequence[Any], picked: Picked, at: Step) -> Step:
         """``slot`` with what ``picked`` holds where its mask is true; both must go by the same mask."""
-        own = [None if i is None else self._read(i) for i in indices]
+        own = [None if i is None else self.memory.read(i) for i in indices]
         if len(own) != len(picked.indices) or not self._same(own, picked.indices):
             raise CaptureError(DATA_DEPENDENT.format(place=at.place))
-        old = self._read(slot)
+        old = self.memory.read(slot)
         shape = mask_shape(picked, old.val.dim())
         flags = torch.empty(shape, dtype=torch.bool, device="meta")
         place = at.scope, at.origin
@@ -327,19 +314,19 @@ class _Flattener:
     def _same(self, a: Sequence[Step | None], b: Sequence[Step | None]) -> bool:
         return self.sameness.same(a, b, self.steps)
 
-    # -- memory --------------------------------------------------------------------------------------------------
+    # -- writes in place ----------------------------------------------------------------------------------------------
     def _mutate(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Any:
         pure = functional(target)
-        if pure is None or not isinstance(args[0], _Slot):
+        if pure is None or not isinstance(args[0], Slot):
             refuse_random(Step("call", name, target, scope=scope, origin=origin))
             raise CaptureError(
                 f"'{scope}' ({origin}) changes a tensor in place with {target}, which has no pure form; "
                 "use the out-of-place operator"
             )
-        slot: _Slot = args[0]
+        slot: Slot = args[0]
         if str(target) in ("aten.detach_.default", "aten.requires_grad_.default"):
             return slot
-        old = self._read(slot)
+        old = self.memory.read(slot)
         root = slot
         while root.parent is not None and root.view is not None:
             root = root.parent
@@ -351,47 +338,8 @@ class _Flattener:
             step.cast = old.val.dtype
             if step.val is None:
                 step.val = old.val
-        self._write(slot, step)
+        self.memory.write(slot, step)
         return slot
-
-    def _write(self, slot: _Slot, step: Step) -> None:
-        slot.step = step
-        slot.stale = False
-        self._spoil(slot, None)
-        while slot.parent is not None and slot.view is not None:
-            parent = slot.parent
-            before = self._read(parent)
-            args = _put_back(before, slot.step, slot.view)
-            if args is None:
-                raise CaptureError(
-                    f"{step.place} changes a view ({slot.view[0]}) of another tensor in place; "
-                    "use the out-of-place operator"
-                )
-            target, rest, kwargs = args
-            parent.step = self._emit(target, rest, kwargs, f"{step.name}_into", before.val, step.scope, step.origin)
-            parent.stale = False
-            self._spoil(parent, slot)
-            slot = parent
-
-    def _spoil(self, slot: _Slot, but: _Slot | None) -> None:
-        for child in slot.children:
-            if child is not but:
-                child.stale = True
-                self._spoil(child, None)
-
-    def _read(self, slot: _Slot) -> Step:
-        if slot.stale and slot.parent is not None and slot.view is not None:
-            target, args, kwargs = slot.view
-            old = slot.step
-            if target is None:
-                raise CaptureError(
-                    f"{old.place} is a view of a tensor that is changed in place; use the out-of-place operator"
-                )
-            slot.step = self._emit(
-                target, (self._read(slot.parent), *args), kwargs, f"{old.name}_again", old.val, old.scope, old.origin
-            )
-            slot.stale = False
-        return slot.step
 
     def _unique(self, name: str) -> str:
         unique, i = name, 1
@@ -399,54 +347,3 @@ class _Flattener:
             unique, i = f"{name}_{i}", i + 1
         self.names.add(unique)
         return unique
-
-
-def _shares(a: Any, b: Any) -> bool:
-    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
-        return False
-    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
-
-
-def functional(target: Any) -> Any:
-    """The out-of-place overload of an in-place ATen operator (``aten.add_.Tensor`` → ``aten.add.Tensor``), or None."""
-    namespace, name = target._schema.name.split("::")
-    if not name.endswith("_"):
-        return None
-    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
-    if packet is None:
-        return None
-    overload = target._overloadname
-    return getattr(packet, overload, None) if overload in packet.overloads() else None
-
-
-def _put_back(whole: Step, part: Step, view: tuple[Any, tuple, dict]) -> tuple[Any, tuple, dict] | None:
-    """The pure call that writes ``part`` = view(whole) back into ``whole``, or None when it is not known."""
-    target, args, kwargs = view
-    if target is None:
-        return None
-    name = target._schema.name.split("::")[1]
-    shape = list(whole.val.shape)
-    match name:
-        case "select":
-            return aten.select_scatter.default, (whole, part, *args), kwargs
-        case "slice":
-            return aten.slice_scatter.default, (whole, part, *args), kwargs
-        case "narrow":
-            axis, start, length = args
-            return aten.slice_scatter.default, (whole, part, axis, start, start + length), {}
-        case "transpose" | "swapaxes" | "swapdims":
-            return aten.transpose.int, (part, *args), kwargs
-        case "t":
-            return aten.t.default, (part,), {}
-        case "permute":
-            perm = [p % len(shape) for p in args[0]]
-            return aten.permute.default, (part, [perm.index(i) for i in range(len(perm))]), {}
-        case "view" | "reshape" | "flatten" | "unsqueeze" | "squeeze" | "_unsafe_view" | "unflatten" | "view_as":
-            return aten.reshape.default, (part, shape), {}
-        case "detach" | "alias" | "contiguous" | "to" | "lift_fresh" | "expand" | "expand_as" | "dropout" | "type_as":
-            if list(part.val.shape) != shape:
-                return None
-            return aten.alias.default, (part,), {}
-        case "diagonal":
-            return aten.diagonal_scatter.default, (whole, part, *args), kwargs
-    return None

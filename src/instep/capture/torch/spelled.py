@@ -50,7 +50,7 @@ def spelled(step: Step) -> Spelled | None:
             traced = make_fx(call)(*like)
     except Exception:
         return None  # the decomposition asks for what a trace cannot say; the caller names the operator
-    return _steps(traced.graph, traced, step, read)
+    return _steps(traced, step, read)
 
 
 def _definition(target: Any) -> Any:
@@ -65,7 +65,7 @@ def _definition(target: Any) -> Any:
     return target.decompose if target._can_decompose() else None
 
 
-def _steps(graph: torch.fx.Graph, traced: Any, whole: Step, read: list[Step]) -> Spelled | None:
+def _steps(traced: torch.fx.GraphModule, whole: Step, read: list[Step]) -> Spelled | None:
     held: dict[torch.fx.Node, Any] = {}
     given = iter(read)
     steps: list[Step] = []
@@ -79,7 +79,7 @@ def _steps(graph: torch.fx.Graph, traced: Any, whole: Step, read: list[Step]) ->
             return {k: resolve(v) for k, v in arg.items()}
         return arg
 
-    for node in graph.nodes:
+    for node in traced.graph.nodes:
         if node.op == "placeholder":
             held[node] = next(given)
         elif node.op == "output":

@@ -21,9 +21,7 @@ def reshape(w: Writer, node: Node) -> None:
 
 @lowers(ops.Permute)
 def permute(w: Writer, node: Node) -> None:
-    inputs = [w.tensor(node.inputs[0]), w.constant(node.op.perm, "perm")]
-    version = {5: 4, 6: 6}.get(node.output.rank, 1)
-    w.op("TRANSPOSE", inputs, [w.tensor(node.output)], schema.TransposeOptionsT(), version=version)
+    w.transpose(w.tensor(node.inputs[0]), node.op.perm, w.tensor(node.output))
 
 
 @lowers(ops.Slice)

@@ -107,8 +107,7 @@ class Writer:
         at = (value, key)
         if at not in self._views:
             result = self.declare(self.fresh(f"{value.name}.{key}"), [value.shape[p] for p in perm], value.dtype)
-            inputs = [self.tensor(value), self.constant(perm, "perm")]
-            self.op("TRANSPOSE", inputs, [result], schema.TransposeOptionsT())
+            self.transpose(self.tensor(value), perm, result)
             self._views[at] = result
         return self._views[at]
 
@@ -219,6 +218,12 @@ class Writer:
     def codes(self) -> list[tuple[int, int]]:
         """(BuiltinOperator, version) by operator code index."""
         return list(self._codes)
+
+    def transpose(self, source: int, perm: Sequence[int], result: int) -> None:
+        """Append a TRANSPOSE between two tensors."""
+        version = {5: 4, 6: 6}.get(len(perm), 1)
+        inputs = [source, self.constant(perm, "perm")]
+        self.op("TRANSPOSE", inputs, [result], schema.TransposeOptionsT(), version=version)
 
     # -- the file ----------------------------------------------------------------------------------------------
     def parts(self, metadata: dict[str, bytes]) -> Iterator[Any]:

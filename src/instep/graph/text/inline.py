@@ -302,19 +302,14 @@ class _Part(_Move):
         found = []
         items = folded.shape.items
         last = max((p for p, i in enumerate(items) if i.kind != "param"), default=-1)
+        read = {n for i in items for n in i.inputs or ()} | {*(self.struct.shape.outputs or ())}
         for place, item in enumerate(items):
             first = top and not any(i.kind != "param" for i in items[:place])
             at = self.at(item, folded.fields[place]["at"])
-            read = {n for i in items for n in i.inputs or ()} | {*(self.struct.shape.outputs or ())}
             # a name that nothing reads is for weights to stand in the struct's own scope, which is said now
-            idle = (
-                folded.fields[place]["at"] == "."
-                and top
-                and place != last
-                and not folded.bodies
-                and not read & {*item.names}
-            )
-            names = () if idle and len(item.names) == 1 else tuple(map(self.read, item.names))
+            here = folded.fields[place]["at"] == "." and top and place != last and not folded.bodies
+            idle = here and len(item.names) == 1 and item.names[0] not in read
+            names = () if idle else tuple(map(self.read, item.names))
             if not names and top and place == last and at == self.scope and not self.weighted(item):
                 names, at = (self.scope,), None
             fields = {k: self.settled(v) for k, v in folded.fields[place].items()} | {"at": at}

@@ -50,10 +50,7 @@ def merge_groups(b: Build, target: Target) -> bool:
     merged = next((m for m in fits if m * each % BUNDLE == 0 and m * per_group % BUNDLE == 0), None)
     if merged is None:
         return False
-    kernel = np.zeros((*weight.shape[:3], merged * per_group), weight.dtype)
-    for g in range(op.groups):
-        rows, at = slice(g * each, (g + 1) * each), g % merged * per_group
-        kernel[rows, :, :, at : at + per_group] = weight[rows]
+    kernel = np.concatenate([_side_by_side(part, merged) for part in np.split(weight, op.groups // merged)])
     inputs = [b.x, b.constant(kernel, "merged"), *b.node.inputs[2:]]
     return b.done(op.with_(groups=op.groups // merged), *inputs)
 

@@ -15,6 +15,9 @@ from instep.graph import Value, ops
 
 __all__: list[str] = []
 
+#: So often one place may be added to: each time is an operator over all places, with a constant of their number.
+ROUNDS = 64
+
 
 def _wrapped(b: Builder, index: Value, size: int) -> Value:
     """Indices made non-negative: at once when constant, by a remainder when they are computed."""
@@ -171,6 +174,9 @@ def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulat
     values = b.reshape(b.expand(values, places.shape), (-1,))
     base = b.reshape(x, (-1,))
     if accumulate:
+        most = int(np.bincount(flat).max(initial=0))
+        if most > ROUNDS:
+            raise b.fail(f"index_put with accumulate=True writes one place {most} times; up to {ROUNDS} are added up")
         some = b.concat([values, b.full((1,), 0, x.dtype)], 0)
         for order in _rounds(flat, x.size):
             base = b(ops.Add(), base, b(ops.Gather(0), some, b.constant(order, "index")))
