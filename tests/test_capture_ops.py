@@ -233,8 +233,9 @@ def test_one_place_is_added_to_so_many_times_only() -> None:
 
 
 def test_an_operator_without_other_words_is_named() -> None:
-    with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know"):
+    with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know") as told:
         instep.capture(Function(lambda x: torch.linalg.inv(x[..., :4, :4])), inputs=[torch.zeros(X)])
+    assert str(told.value).count("replace it in the network") == 1
 
 
 @pytest.mark.parametrize("name", PROMOTIONS)

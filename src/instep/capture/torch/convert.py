@@ -142,6 +142,8 @@ class _Converter:
                 return self.accept(step, map_steps(found.result, self.read), count)
             except CaptureError as error:
                 why = f" ({error})"
+        if step in self.inner:
+            raise CaptureError(f"{step.target} has no handler{why}")
         raise CaptureError(
             f"{step.place} uses the operator {step.target}, which Instep does not know{why}; replace it in the network "
             "or register a handler for it (docs/add-an-operator.md)"
