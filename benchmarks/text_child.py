@@ -35,6 +35,9 @@ def difference(a: Graph, b: Graph) -> str:
     for value, ours, theirs in zip(a.weights, a.weights.values(), b.weights.values(), strict=True):
         if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"):
             return f"the numbers of {value.name}"
+    kept = [set(g.meta.get("buffers", ())) for g in (a, b)]
+    if kept[0] != kept[1]:
+        return f"buffers: {', '.join(sorted(kept[0] ^ kept[1])[:5])}"
     return ""
 
 

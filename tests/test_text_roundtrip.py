@@ -12,6 +12,7 @@ from torch import nn
 import instep
 from instep.graph import Graph
 from instep.graph.text import dump, parse, save
+from instep.graph.text.errors import TextError
 from instep.graph.text.formatter import format_text
 from instep.zoo import path_of
 
@@ -28,6 +29,7 @@ def assert_equal(a: Graph, b: Graph) -> None:
     assert [(v.name, v.spec) for v in a.inputs] == [(v.name, v.spec) for v in b.inputs]
     assert [v.name for v in a.outputs] == [v.name for v in b.outputs]
     assert (a.input_names, a.output_names) == (b.input_names, b.output_names)
+    assert a.meta.get("buffers") == b.meta.get("buffers")
 
 
 def round_trip(graph: Graph, folder: Path) -> str:
@@ -69,6 +71,40 @@ class Branches(nn.Module):
         mixed = torch.cat([left * 0.1, right.clamp(-1, 2), b * self.gain], 1)[:, ::2]
         values, index = torch.topk(self.head(mixed), 2)
         return {"values": values, "index": index, "mixed": torch.where(mixed > 0, mixed, y * 2.5)}
+
+
+class Kept(nn.Module):
+    """Buffers: a kernel of its own layer, one beside a trained bias, and an array that is read as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = nn.Conv2d(4, 4, 3, groups=4, bias=False)
+        self.fixed = nn.Conv2d(4, 4, 1)
+        self.free = nn.Conv2d(4, 4, 1)
+        for layer in (self.blur, self.fixed):
+            kernel = layer.weight.data
+            del layer.weight
+            layer.register_buffer("weight", kernel)
+        self.register_buffer("mean", torch.randn(1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fixed(self.blur(self.free(x - self.mean))) + torch.tensor([[[[0.1]], [[0.2]], [[0.3]], [[0.4]]]])
+
+
+def test_buffers_stay_buffers(tmp_path: Path) -> None:
+    graph = instep.capture(Kept().eval(), inputs=[(1, 4, 8, 8)]).graph
+    assert {"blur.weight", "fixed.weight", "mean"} <= set(graph.meta["buffers"])
+    text = round_trip(graph, tmp_path)
+    assert "blur = conv: {out: 4, kernel: 3, groups: 4, bias: false, trained: false}" in text
+    assert "free = conv: {out: 4, kernel: 1}" in text
+    shared = """
+        input: {x: [1, 3, 8, 8]}
+        body:
+          - a = conv: {out: 3, kernel: 1, trained: false}
+          - b = conv: {out: 3, kernel: 1, at: a}
+    """
+    with pytest.raises(TextError, match=r"shares 'a\.weight', which is not trained; say the same here"):
+        parse(shared)
 
 
 def test_blocks_that_differ_in_numbers_and_in_a_residual_are_one_struct(tmp_path: Path) -> None:

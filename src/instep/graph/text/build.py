@@ -83,6 +83,8 @@ class Builder:
         self.numbers: dict[tuple[str, str], Value] = {}
         #: the factor of L2 by weight
         self.decay: dict[str, float] = {}
+        #: the weights that are kept and not trained
+        self.buffers: set[Value] = set()
         #: the struct that each scope is one of
         self.blocks: dict[str, str] = {}
         self.steps = self.work = self.parameters = 0
@@ -283,7 +285,8 @@ class Builder:
         else:
             assert layer is not None
             found = self.fields(given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}))
-            place = LayerPlace(self, frame, scope, call, who, step.line, shared=inner.shared)
+            trained = found.get("trained", True)
+            place = LayerPlace(self, frame, scope, call, who, step.line, shared=inner.shared, trained=trained)
             made = layer.build(place, inputs, SimpleNamespace(**found))
             results = made if isinstance(made, list) else [made]
         if len(call.names) > 1 and len(call.names) != len(results):

@@ -9,7 +9,7 @@ from typing import Any
 from instep.graph import ops
 from instep.graph.core import Value
 from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PADDING, PAIR, SHAPE, WORD, Field, choice
-from instep.graph.text.table import ACT, INIT, Place, layer
+from instep.graph.text.table import ACT, INIT, TRAINED, Place, layer
 
 __all__ = ["activated", "channel_axis", "pads"]
 
@@ -233,7 +233,8 @@ def prelu(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 
 @layer("param", Field("shape", SHAPE, None), Field("init", INIT, "zeros"), Field("dtype", WORD, "float32"),
        Field("value", ANY, None, "the numbers themselves, for a few of them"),
-       Field("fans", PAIR, None, "fan-in and fan-out for init; default: as the shape has them"), inputs=0)  # fmt: skip
+       Field("fans", PAIR, None, "fan-in and fan-out for init; default: as the shape has them"), TRAINED,
+       inputs=0)  # fmt: skip
 def param(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """A weight of its own, to be read by name: its name is the step's. ``value`` gives a constant in plain sight."""
     if f.dtype not in ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"):

@@ -132,6 +132,7 @@ class _Leaves:
         self.users = graph.users()
         self.producers = graph.producers()
         self.numbers = _scalars(graph, self.users)
+        self.buffers = frozenset(graph.meta.get("buffers", ()))
         self.skipped: dict[Node, Node] = {}
         for node in graph.nodes:
             if isinstance(node.op, ops.Prelu) and (view := self._slope_view(node)) is not None:
@@ -143,8 +144,9 @@ class _Leaves:
         if len(node.inputs) == 2 and node.inputs[1] in self.numbers:
             return self.scaled(node)
         known = self._layer(node)
-        if known is not None:
+        if known is not None and len({w.name in self.buffers for w in known[3]}) == 1:
             kind, read, fields, weights = known
+            fields["trained"] = weights[0].name not in self.buffers
             return [*self.params(read, node.scope), Leaf(kind, read, node.outputs, fields, node.scope, weights)]
         leaf = Leaf(
             node.op.name, list(node.inputs), node.outputs, plain_fields(node.op.fields(), self.layout), node.scope
@@ -199,6 +201,7 @@ class _Leaves:
                 fields |= {"value": numbers(array.flat[0])}
             elif plain:
                 fields |= {"value": numbers(array), "shape": list(value.shape) if array.size == 0 else None}
+            fields["trained"] = plain or value.name not in self.buffers
             home, inner = scope, ""
             if not plain and len(self.users[value]) == 1 and "." in value.name and "/" not in value.name:
                 above = shared([scope, value.name.rpartition(".")[0]])

@@ -226,3 +226,5 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
         restore(graph, names, builder.inline)
         if builder.inline:
             graph.meta["constants"] = [v.name for v in builder.inline]
+    if builder.buffers:
+        graph.meta["buffers"] = [v.name for v in graph.weights if v in builder.buffers]

@@ -39,10 +39,19 @@ class LayerPlace:
     """Where one layer is built (see ``table.Place``)."""
 
     def __init__(
-        self, builder: Builder, frame: Frame, scope: str, call: Call, who: str, line: int, *, shared: bool
+        self,
+        builder: Builder,
+        frame: Frame,
+        scope: str,
+        call: Call,
+        who: str,
+        line: int,
+        *,
+        shared: bool,
+        trained: bool,
     ) -> None:
         self.builder, self.frame, self.scope, self.line = builder, frame, scope, line
-        self.who, self.shared = who, shared
+        self.who, self.shared, self.trained = who, shared, trained
         self.layout = frame.unit.layout
         self.wanted = max(len(call.names), 1)
         self.origin = f"{os.path.basename(frame.unit.file)}:{line}"
@@ -67,6 +76,8 @@ class LayerPlace:
                 self.fail(f"a second layer of this name; give it another, or share the weights with at: {self.scope}")
             if known[0].shape != tuple(shape) or known[0].dtype != dtype:
                 self.fail(f"shares '{full}', which is {list(known[0].shape)}, but needs {list(shape)}")
+            if (known[0] in self.builder.buffers) == self.trained:
+                self.fail(f"shares '{full}', which is {'not ' * self.trained}trained; say the same here")
             return known[0]
         self.builder.spend(1)
         self.builder.parameters += math.prod(shape)
@@ -75,6 +86,8 @@ class LayerPlace:
         value = Value(full, shape, dtype)
         self.builder.taken[full] = self.builder.taken.get(full, 0) + 1
         self.builder.weights[full] = (value, Weight(initial, fans))
+        if not self.trained:
+            self.builder.buffers.add(value)
         if decay is not None and decay < 0:
             self.fail(f"decay must be 0 or more, got {decay}")
         if decay:

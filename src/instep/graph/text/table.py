@@ -11,10 +11,10 @@ from typing import Any, NoReturn, Protocol
 
 from instep.graph.core import Value
 from instep.graph.operator import Operator
-from instep.graph.text.fields import Field, named
+from instep.graph.text.fields import BOOL, Field, named
 from instep.graph.text.initial import INITIALISERS, Initial
 
-__all__ = ["ACT", "ACTIVATIONS", "INIT", "LAYERS", "Layer", "Place", "MANY", "layer", "snake"]
+__all__ = ["ACT", "ACTIVATIONS", "INIT", "LAYERS", "MANY", "TRAINED", "Layer", "Place", "layer", "snake"]
 
 #: Activations by name and how many numbers each may take.
 ACTIVATIONS: dict[str, int] = {
@@ -23,6 +23,8 @@ ACTIVATIONS: dict[str, int] = {
 }  # fmt: skip
 ACT = named(ACTIVATIONS, "an activation")
 INIT = named(INITIALISERS, "an initialiser")
+#: Every layer with weights has it.
+TRAINED = Field("trained", BOOL, True, "false: weights that are kept and not trained (buffers)")
 
 
 class Place(Protocol):
@@ -94,7 +96,8 @@ def layer(
 
     def enter(build: Build) -> Build:
         span = (inputs, inputs) if isinstance(inputs, int) else inputs
-        LAYERS[name] = Layer(name, fields, build, span, (build.__doc__ or "").strip(), weighted)
+        every = (*fields, TRAINED) if weighted else fields
+        LAYERS[name] = Layer(name, every, build, span, (build.__doc__ or "").strip(), weighted)
         return build
 
     return enter
