@@ -96,6 +96,12 @@ def test_no_depthwise_kernel_beyond_25_taps(tmp_path: Path) -> None:
     assert net.check(tmp_path)["DEPTHWISE_CONV_2D"] == 3
 
 
+def test_no_depthwise_convolution_of_more_channels_than_tensorflows_kernel_ends_with(tmp_path: Path) -> None:
+    net = Net(1, 3, 3, 2500)
+    net.then(ops.Conv2d(groups=2500, layout="NHWC", activation="relu"), net.weight(5000, 2, 2, 1), net.weight(5000))
+    assert net.check(tmp_path) == {"SLICE": 2, "DEPTHWISE_CONV_2D": 2, "CONCATENATION": 1}
+
+
 def test_reflected_border_is_sliced(tmp_path: Path) -> None:
     net = Net(1, 9, 8, 3).then(ops.Pad(((0, 0), (3, 3), (3, 3), (0, 0)), "reflect"))
     assert "MIRROR_PAD" not in net.check(tmp_path)

@@ -32,6 +32,9 @@ def zero_stuffed(b: Build, x: Value, stride: tuple[int, int]) -> Value:
 TAPS = 25
 #: Up to so many channels, copies for a depthwise multiplier are made by a 1×1 convolution.
 REPEATED_CHANNELS = 128
+#: Most channels of a depthwise convolution: TensorFlow's own kernel never ends with more (it adds up as many places at
+#: once as fit ``kAccBufferMaxSize`` floats, and none do; depthwiseconv_float.h of tensorflow/lite/kernels).
+MOST_DEPTHWISE = 4832
 
 
 @decomposes(ops.Conv2d)
@@ -42,6 +45,8 @@ def conv2d(b: Build) -> bool:
         return False
     out, kh, kw, per_group = weight.shape
     if op.groups > 1 and per_group == 1:
+        if out > MOST_DEPTHWISE:
+            return _many_depthwise(b, weight)
         if kh * kw > TAPS and b.may("split-depthwise"):
             return _large_depthwise(b, weight)
         few = 1 < out // op.groups <= 4 and op.groups <= REPEATED_CHANNELS
@@ -49,6 +54,24 @@ def conv2d(b: Build) -> bool:
             return _multiplied_depthwise(b, out // op.groups)
         return False
     return False
+
+
+def _many_depthwise(b: Build, weight: np.ndarray) -> bool:
+    """The channels in parts, side by side."""
+    op = b.node.op
+    multiplier = len(weight) // op.groups
+    count = -(-len(weight) // MOST_DEPTHWISE)
+    each = -(-op.groups // count)
+    if each * multiplier > MOST_DEPTHWISE:
+        return False
+    parts = []
+    for start in range(0, op.groups, each):
+        stop = min(start + each, op.groups)
+        of = slice(start * multiplier, stop * multiplier)
+        x, kernel = b.slice(b.x, 3, start, stop), b.constant(weight[of], "part")
+        bias = [b.slice(v, 0, of.start, of.stop) for v in b.node.inputs[2:]]
+        parts.append(b.add(op.with_(groups=stop - start), x, kernel, *bias))
+    return b.done(ops.Concat(3), *parts)
 
 
 def _large_depthwise(b: Build, weight: np.ndarray) -> bool:
