@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import instep
 from instep.emit.tflite import EmitError, emit, write
 from instep.emit.tflite import writer as writer_module
 from instep.emit.tflite.metadata import unpack_views
@@ -165,3 +168,20 @@ def test_integers_are_32_bits_in_the_file(tmp_path: Path) -> None:
     graph.weights[next(v for v in graph.weights if v.name == "five")] = np.asarray(1 << 40, np.int64)
     with pytest.raises(EmitError, match="beyond 32 bits"):
         emit(graph)
+
+
+def test_outputs_that_are_constants_are_in_the_file_and_known(tmp_path: Path) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+            self.register_buffer("number", torch.tensor(3.0))
+            self.register_buffer("picture", torch.randn(1, 2, 3, 4))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.layer(x), self.number, self.picture, torch.arange(5)
+
+    network = Fixed().eval()
+    done = instep.convert(network, tmp_path / "net.tflite", inputs=[(1, 3, 6, 5)])
+    assert done.ok and not done.verdict.notes
+    assert {"number", "picture"} <= set(instep.capture(network, inputs=[(1, 3, 6, 5)]).graph.meta["buffers"])

@@ -107,6 +107,23 @@ def test_buffers_stay_buffers(tmp_path: Path) -> None:
         parse(shared)
 
 
+class Again(nn.Module):
+    """Weights that layers have and others read: of the same scope, and behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.second(self.first(x) @ self.first.weight), self.second.weight
+
+
+def test_weights_of_layers_that_others_read_too(tmp_path: Path) -> None:
+    text = round_trip(instep.capture(Again().eval(), inputs=[(1, 4)]).graph, tmp_path)
+    assert "at: first.weight" in text and "at: second.weight" in text
+
+
 def test_blocks_that_differ_in_numbers_and_in_a_residual_are_one_struct(tmp_path: Path) -> None:
     rows = [(4, 8, 2), (8, 8, 1), (8, 8, 1), (8, 12, 2), (12, 12, 1)]
     graph = instep.capture(nn.Sequential(*(Block(*r) for r in rows)).eval(), inputs=[(1, 4, 16, 16)]).graph

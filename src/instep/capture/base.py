@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from instep.graph import Graph, Spec
+from instep.graph import Graph, SourceView, Spec
 
 __all__ = ["CaptureError", "Captured", "Found", "Reference"]
 
@@ -43,6 +43,11 @@ class Captured:
     seconds: dict[str, float] = field(default_factory=dict)
     #: what can be run beside what was captured of it: a file, a live model; None where ``reference`` runs the source
     origin: Any = None
+
+    def __post_init__(self) -> None:
+        for value in self.graph.outputs:
+            if value.source is None and value in self.graph.weights:  # no operator makes it, yet the network shows it
+                value.source = SourceView.whole(value.name, value.shape)
 
 
 @dataclass

@@ -30,4 +30,5 @@ class GraphReference:
         names = None if keep is None else set(keep)
         kept = None if names is None else [v for v in self.graph.values() if v.name in names]
         table = self.graph.run(cast, keep=kept)
-        return {v.name: a for v, a in table.items() if v not in self.graph.weights}
+        made = {v for v in self.graph.values() if v not in self.graph.weights} | set(self.graph.outputs)
+        return {v.name: a for v, a in table.items() if v in made}

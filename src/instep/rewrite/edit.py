@@ -109,7 +109,8 @@ class Editor:
             self.users[new].append(node)
         self.users[old] = []
         self.graph.outputs = [new if v is old else v for v in self.graph.outputs]
-        if new.source is None and new not in self.graph.weights and new not in self.graph.inputs:
+        constant = new in self.graph.weights and new not in self.graph.outputs
+        if new.source is None and not constant and new not in self.graph.inputs:
             new.source = old.source
 
     def erase(self, node: Node) -> None:

@@ -116,7 +116,7 @@ def _torch(path: Path, keep_all: bool) -> Network:
         inside.clear()
         with torch.no_grad():
             results = _flat(net(*(torch.from_numpy(a) for a in arrays)))
-        return [r.numpy() for r in results], dict(inside)
+        return [r.detach().numpy() for r in results], dict(inside)
 
     return network
 

@@ -51,5 +51,5 @@ def _buffers(exported: Any, graph: Graph) -> list[str]:
     """The arrays that the network keeps and does not train, but for what batch norms have: buffers, and constants of
     its own forward() (those of a scope say so by their names)."""
     trained = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "PARAMETER"}
-    read = {v for n in graph.nodes if not isinstance(n.op, ops.BatchNorm) for v in n.inputs}
+    read = {v for n in graph.nodes if not isinstance(n.op, ops.BatchNorm) for v in n.inputs} | set(graph.outputs)
     return [v.name for v in graph.weights if v in read and v.name not in trained and "/" not in v.name]

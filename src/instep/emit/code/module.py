@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ __all__ = ["arrays", "executed", "name_of", "save_arrays", "written"]
 
 def name_of(graph: Graph) -> str:
     """What the network is called."""
-    return str(graph.meta.get("name") or graph.meta.get("source") or "network")
+    source = str(graph.meta.get("source") or "network")
+    file, _, factory = source.rpartition(":")
+    return str(graph.meta.get("name") or (factory if file else PurePath(source).stem))
 
 
 def arrays(made: Program) -> dict[str, np.ndarray]:
@@ -38,7 +40,7 @@ def save_arrays(found: Mapping[str, np.ndarray], path: Path) -> None:
     """Write ``path`` as safetensors."""
     from safetensors.numpy import save_file
 
-    save_file({k: np.ascontiguousarray(a) for k, a in found.items()}, path)
+    save_file({k: np.asarray(a, order="C") for k, a in found.items()}, path)
 
 
 def written(files: Sequence[tuple[Path, Callable[[Path], object]]]) -> list[Path]:

@@ -105,8 +105,10 @@ def _source(made: Program, dialect: Jax) -> str:
         parts = write(made, ModuleStyle(dialect, made.ties, made.main), name, _NAMES)
         dropouts = any(line.call and line.call.layer == "nnx.Dropout" for c in made.classes for line in c.lines)
         dropouts = dropouts or any(m.call and m.call.layer == "nnx.Dropout" for c in made.classes for m in members(c))
+        given = "rngs=Undrawn(dropout=1)" if made.main.members or made.main.args else ""  # else it has no constructor
+        made.helpers -= set() if given else {"Undrawn"}
         load = [
-            f"model = nnx.eval_shape(lambda: {made.main.name}(rngs=Undrawn(dropout=1)))",
+            f"model = nnx.eval_shape(lambda: {made.main.name}({given}))",
             "put(model, load_file(path))",
             *(["nnx.reseed(model, dropout=1)"] if dropouts else []),
             "model.eval()",

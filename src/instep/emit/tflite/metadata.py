@@ -22,7 +22,7 @@ def pack(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
     from instep import __version__
 
     views: dict[str, Any] = {}
-    for value in [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]:
+    for value in [*graph.inputs, *(v for n in graph.nodes for v in n.outputs), *graph.outputs]:
         view = value.source
         if view is None:
             continue

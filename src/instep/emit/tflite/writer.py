@@ -228,6 +228,8 @@ class Writer:
     # -- the file ----------------------------------------------------------------------------------------------
     def parts(self, metadata: dict[str, bytes]) -> Iterator[Any]:
         """The file's bytes, in pieces to write one after the other; weights are handed out as they lie in memory."""
+        for value in (*self.graph.inputs, *self.graph.outputs):
+            self.tensor(value)  # constants among the outputs, which no operator has read
         buffers = list(self.arrays)
         entries = []
         for name, data in metadata.items():

@@ -180,7 +180,7 @@ class _Namer:
             fields["kind"] = step.kind
         again = self.shares(step) and not body.shared
         if at is None and again:
-            at = step.suffix or "."
+            at = _braced(chosen[0]) if step.kind == "param" else step.suffix or "."
         fields["at"] = at
         child = None
         if isinstance(step.source, Block):
