@@ -54,6 +54,7 @@ def questions() -> None:
         ask(
             "global mean", shape,
             MEAN=lambda s: s(ops.ReduceMean((1, 2), True)),
+            MEAN_of_rows_then_columns=lambda s: s(ops.ReduceMean((1,), True), s(ops.ReduceMean((2,), True))),
             AVERAGE_POOL=lambda s: s(ops.AvgPool2d(s.x.shape[1:3], s.x.shape[1:3], layout="NHWC")),
             SUM_MUL=lambda s: s(ops.Mul(), s(ops.ReduceSum((1, 2), True)), s.c(0.1)),
             MEAN_of_rank_3=lambda s: s(

@@ -103,6 +103,11 @@ def pooled(net: Net) -> Value:
     return net.then(net.conv(net.image, 4), ops.MaxPool2d((5, 5), (1, 1), ((2, 2), (2, 2)), layout="NCHW"))
 
 
+def averaged(net: Net) -> Value:
+    x = net.then(net.conv(net.image, 4), ops.Resize2d((24, 36), "bilinear", "half_pixel", layout="NCHW"))
+    return net.then(x, ops.ReduceMean((2, 3), True))
+
+
 #: Form → a network that has it, and the operators that only the plain form, and only the form, needs.
 CASES: dict[str, tuple[Callable[[Net], Value], str, str]] = {
     "fuse-scale-and-shift": (scale, "MUL", "DEPTHWISE_CONV_2D"),
@@ -118,6 +123,7 @@ CASES: dict[str, tuple[Callable[[Net], Value], str, str]] = {
     "one-hot-channels": (shuffled, "GATHER", ""),
     "transpose-groups": (interleaved, "GATHER", ""),
     "join-repeats": (upsampled, "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION"),
+    "split-means": (averaged, "", ""),
     "pool-by-axes": (pooled, "", ""),
 }
 

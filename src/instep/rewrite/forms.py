@@ -21,6 +21,7 @@ FORMS: dict[str, str] = {
     "one-hot-channels": "channels chosen or reordered by a 1×1 convolution; else GATHER or TRANSPOSE",
     "transpose-groups": "a shuffle of groups of channels as RESHAPE, TRANSPOSE, RESHAPE; else GATHER",
     "join-repeats": "nearest upsampling as CONCATENATION of the image with itself; else RESIZE_NEAREST_NEIGHBOR",
+    "split-means": "a mean over many places as one over rows, then one over columns; else one MEAN",
     "pool-by-axes": "a maximum over many places as rows, then columns; else one MAX_POOL_2D",
 }
 

@@ -69,7 +69,10 @@ def _many_depthwise(b: Build, weight: np.ndarray) -> bool:
         stop = min(start + each, op.groups)
         of = slice(start * multiplier, stop * multiplier)
         x, kernel = b.slice(b.x, 3, start, stop), b.constant(weight[of], "part")
-        bias = [b.slice(v, 0, of.start, of.stop) for v in b.node.inputs[2:]]
+        if (array := b.array(2)) is not None:
+            bias = [b.constant(array[of], "bias")]
+        else:
+            bias = [b.slice(v, 0, of.start, of.stop) for v in b.node.inputs[2:]]
         parts.append(b.add(op.with_(groups=stop - start), x, kernel, *bias))
     return b.done(ops.Concat(3), *parts)
 

@@ -11,6 +11,8 @@ __all__: list[str] = []
 
 #: Reductions over an axis with no more entries behind it are slower than transposes (docs/xnnpack-forms.md).
 FEW_BEHIND = 8
+#: Up to so many elements are added up at once.
+MANY_TERMS = 256
 
 
 @decomposes(ops.Softmax)
@@ -27,6 +29,23 @@ def softmax(b: Build) -> bool:
     shifted = b.add(ops.Sub(), b.x, b.add(ops.ReduceMax((axis,), True), b.x))
     e = b.add(ops.Exp(), shifted)
     return b.done(ops.Div(), e, b.add(ops.ReduceSum((axis,), True), e))
+
+
+@decomposes(ops.ReduceMean, ops.ReduceSum)
+def total(b: Build) -> bool:
+    """Of many elements over several axes first over the later ones, then over the first: engines add one element after
+    the other in float32, and the error grows with their number (ten times less in two steps, docs/xnnpack-forms.md)."""
+    op = b.node.op
+    first, *later = sorted(a % b.x.rank for a in op.axes) if op.axes else [0]
+    terms = (b.x.shape[first], math.prod(b.x.shape[a] for a in later))
+    if min(terms) == 1 or math.prod(terms) <= MANY_TERMS or not b.x.dtype.startswith("float"):
+        return False
+    if not b.may("split-means"):
+        return False
+    rows = b.add(op.with_(axes=tuple(later), keepdims=True), b.x)
+    if op.keepdims:
+        return b.done(op.with_(axes=(first,)), rows)
+    return b.done(ops.Reshape(b.node.output.shape), b.add(op.with_(axes=(first,), keepdims=True), rows))
 
 
 @decomposes(ops.LogSoftmax)
