@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import instep
 from instep.graph import Graph, SourceView, Value, ops
 from instep.verify import GraphReference, GraphSubject, Verdict, judge, make_inputs
 from instep.verify.noise import LIMITS, Noise, classify, distance, nudge, ratio
@@ -192,3 +196,23 @@ def test_rounding_that_grows_beyond_what_a_few_runs_show_is_no_fault_where_every
     wrong = judge(Chaos(graph), GraphSubject(other, ["x"]), sets, graph=graph, draws=0)
     assert wrong.verdict == "out of step" and wrong.first is not None and wrong.first.source == "exp"
     assert wrong.diagnosis is not None and wrong.diagnosis.cause == "wrong function"
+
+
+class Ranked(nn.Module):
+    """Rows that are all ranked equal: which of them come first is anybody's choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(1, 40, 6))
+        self.head = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        score = torch.relu(-x.abs() - 1).sum(-1)
+        index = score.topk(20, dim=1).indices
+        batch = torch.arange(2).unsqueeze(-1).expand(2, 20)
+        return self.head((x + self.place)[batch, index])
+
+
+def test_another_choice_among_equals_is_followed_through_steps_that_the_source_does_not_show(tmp_path: Path) -> None:
+    done = instep.convert(Ranked().eval(), tmp_path / "ranked.tflite", inputs=[(2, 40, 6)])
+    assert done.verdict.verdict == "in step" and done.verdict.first is None

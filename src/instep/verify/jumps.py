@@ -35,8 +35,12 @@ class Jumps:
     def __init__(self, graph: Graph | None) -> None:
         self.graph = graph
         self.nodes = [n for n in graph.nodes if _jumps(n)] if graph is not None else []
-        #: (input set, node) of every legal jump that was found
-        self.found: list[tuple[str, str]] = []
+        self.makers = graph.producers() if graph is not None else {}
+
+    def tensors(self, mapping: Mapping) -> list[str]:
+        """The tensors of a result that show what jumping operators read and gave."""
+        around = {v.name for n in self.nodes for v in (*n.inputs, *n.outputs)}
+        return [tensor for tensor, view in mapping.values.items() if view.name in around]
 
     def settle(
         self, name: str, truth: dict[str, np.ndarray], run: Run, mapping: Mapping, noise: dict[str, Noise]
@@ -61,7 +65,6 @@ class Jumps:
                     continue
                 wrong = ~np.isclose(mine.astype(np.float64), truth[value.name].astype(np.float64), rtol=1e-5, atol=1e-7)
                 if wrong.any() and self._legal(node, value, mine, wrong, truth, shown, noise, name):
-                    self.found.append((name, node.describe()))
                     truth = self._behind(value, mine, truth)
         return truth
 
@@ -70,7 +73,8 @@ class Jumps:
         rng = np.random.default_rng(0)
         number = node.outputs.index(value)
         allowed = np.zeros(wrong.shape, bool)
-        exact = [_read(self.graph, v, truth) for v in node.inputs]
+        table = dict(truth)
+        exact = [self._read(v, table) for v in node.inputs]
         if any(a is None for a in exact):
             return False
         given = []
@@ -98,7 +102,7 @@ class Jumps:
         with np.errstate(all="ignore"):
             for node in self.graph.nodes:
                 if any(v in moved for v in node.inputs) and value not in node.outputs:
-                    ins = [_read(self.graph, v, table) for v in node.inputs]
+                    ins = [self._read(v, table) for v in node.inputs]
                     if any(a is None for a in ins):
                         continue
                     for out, result in zip(node.outputs, node.op.evaluate(*ins), strict=True):  # type: ignore[arg-type]
@@ -106,10 +110,17 @@ class Jumps:
                         moved.add(out)
         return table
 
-
-def _read(graph: Graph | None, value: Value, table: dict[str, np.ndarray]) -> np.ndarray | None:
-    assert graph is not None
-    if value in graph.weights:
-        array = graph.weights[value]
-        return array.astype(np.float64) if array.dtype.kind == "f" else array
-    return table.get(value.name)
+    def _read(self, value: Value, table: dict[str, np.ndarray]) -> np.ndarray | None:
+        """``value`` as ``table`` has it; what is a step within a step of the source, which shows none, is computed."""
+        assert self.graph is not None
+        if value in self.graph.weights:
+            array = self.graph.weights[value]
+            return array.astype(np.float64) if array.dtype.kind == "f" else array
+        node = self.makers.get(value)
+        if value.name not in table and node is not None:
+            ins = [self._read(v, table) for v in node.inputs]
+            if any(a is None for a in ins):
+                return None
+            for out, result in zip(node.outputs, node.op.evaluate(*ins), strict=True):  # type: ignore[arg-type]
+                table[out.name] = np.asarray(result)
+        return table.get(value.name)

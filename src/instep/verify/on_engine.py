@@ -8,7 +8,7 @@ it?
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from instep.graph import Graph
 from instep.runtime import RunResult, available, engine_of, run, tflite_info
-from instep.runtime.expose import expose, shorten
+from instep.runtime.expose import shorten
 from instep.verify.inputs import InputSet
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.reference import Reference
 from instep.verify.subject import shown_inputs
-from instep.verify.tflite import USUAL, EngineError, TfliteSubject
+from instep.verify.tflite import USUAL, EngineError, Exposed, TfliteSubject
 from instep.verify.verdict import Culprit, Row, Verdict
 from instep.verify.verify import judge
 
@@ -51,20 +51,6 @@ def not_run(result: RunResult, subject: TfliteSubject, sets: Sequence[InputSet])
         given = shown_inputs(subject.mapping, subject.input_values, sets[0].arrays)
         verdict.culprit = first_trouble(subject.path, given, result.engine)
     return verdict
-
-
-class _Exposed(TfliteSubject):
-    """The file with the values that are asked for as further outputs."""
-
-    def __init__(self, inner: TfliteSubject, folder: Path) -> None:
-        super().__init__(inner.path, inner.info, inner.mapping, inner.input_values)
-        self.engines, self.threads = inner.engines, inner.threads
-        self.folder = folder
-
-    def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
-        self.ran = self.folder / "shown.tflite"
-        self.shown = tuple(expose(self.path, self.ran, list(self.mapping.values if tensors is None else tensors)))
-        super().start(sets)
 
 
 @dataclass
@@ -161,7 +147,7 @@ def _show(verdict: Verdict, subject: TfliteSubject, asked: _Asked, explain: bool
     """Take the proof of the exposed copy over into ``verdict``; False where its values say nothing."""
     engine = subject.engines[0]
     with tempfile.TemporaryDirectory(prefix="instep-shown-") as folder:
-        exposed = _Exposed(subject, Path(folder))
+        exposed = Exposed(subject, Path(folder))
         try:
             finer = asked.judge(exposed, explain=explain)
         except EngineError as error:

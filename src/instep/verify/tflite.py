@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ import numpy as np
 from instep.emit.tflite.metadata import unpack_views
 from instep.graph import Graph, SourceView
 from instep.runtime import Job, RunResult, TFLiteInfo, engine_of, run_jobs, tflite_info
+from instep.runtime.expose import expose
 from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
 from instep.verify.quantised import integers_of
 from instep.verify.reference import Reference
 from instep.verify.subject import PATIENCE, Run, shown_inputs
 
-__all__ = ["EngineError", "TfliteSubject", "floats_of"]
+__all__ = ["EngineError", "Exposed", "TfliteSubject", "floats_of"]
 
 
 #: The engines that a proof runs on when none is named: the one shows every value, the other is what applications use.
@@ -178,3 +180,30 @@ class TfliteSubject:
         run.outputs[engine] = everything[: len(self.output_tensors)]
         run.tensors.update({name: floats_of(array, name, result) for name, array in result.tensors.items()})
         run.tensors.update(zip(self.shown, everything[len(self.output_tensors) :], strict=True))
+
+    def alone(self, engine: str, arrays: Sequence[np.ndarray], tensors: Sequence[str]) -> Run | None:
+        """What ``engine`` gives on one input set with ``tensors`` as further outputs; None where it does not run so."""
+        with tempfile.TemporaryDirectory(prefix="instep-shown-") as folder:
+            exposed = Exposed(self, Path(folder))
+            exposed.engines = (engine,)
+            exposed.start([arrays], tensors)
+            try:
+                (run,) = exposed.runs([arrays])
+            except EngineError:
+                return None
+            run.tensors.update(zip(self.output_tensors, run.outputs[engine], strict=True))
+            return run
+
+
+class Exposed(TfliteSubject):
+    """The file with the values that are asked for as further outputs, in a copy in ``folder``."""
+
+    def __init__(self, inner: TfliteSubject, folder: Path) -> None:
+        super().__init__(inner.path, inner.info, inner.mapping, inner.input_values)
+        self.engines, self.threads, self.timeout = inner.engines, inner.threads, inner.timeout
+        self.folder = folder
+
+    def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
+        self.ran = self.folder / "shown.tflite"
+        self.shown = tuple(expose(self.path, self.ran, list(self.mapping.values if tensors is None else tensors)))
+        super().start(sets)
