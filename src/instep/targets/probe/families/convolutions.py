@@ -59,6 +59,7 @@ DEPTHWISE = {
     "dilation=2": (8, 1, (3, 3), {"dilation": (2, 2), "padding": ((0, 0), (0, 0))}, (9, 8), 1),
     "dilation=2/padding=same": (8, 1, (3, 3), {"dilation": (2, 2), "padding": ((2, 2), (2, 2))}, (9, 8), 1),
     "kernel=1": (8, 1, (1, 1), {"padding": ((0, 0), (0, 0))}, (9, 8), 1),
+    "kernel=1/multiplier=2": (8, 2, (1, 1), {"padding": ((0, 0), (0, 0))}, (9, 8), 1),
     "kernel=7": (8, 1, (7, 7), {"padding": ((3, 3), (3, 3))}, (9, 8), 1),
     "kernel=1x11": (8, 1, (1, 11), {"padding": ((0, 0), (5, 5))}, (9, 12), 1),
     "activation=relu6": (8, 1, (3, 3), {"activation": "relu6"}, (9, 8), 1),
