@@ -182,7 +182,10 @@ class TfliteSubject:
         run.tensors.update(zip(self.shown, everything[len(self.output_tensors) :], strict=True))
 
     def alone(self, engine: str, arrays: Sequence[np.ndarray], tensors: Sequence[str]) -> Run | None:
-        """What ``engine`` gives on one input set with ``tensors`` as further outputs; None where it does not run so."""
+        """What ``engine`` gives on one input set with ``tensors`` as further outputs; None where it does not run so,
+        or shows its values anyway."""
+        if engine_of(engine).intermediates:
+            return None
         with tempfile.TemporaryDirectory(prefix="instep-shown-") as folder:
             exposed = Exposed(self, Path(folder))
             exposed.engines = (engine,)

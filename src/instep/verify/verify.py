@@ -202,9 +202,9 @@ def judge(
             if array is not None:
                 _compare(found, array, truth, noise, given.name)
         for engine, arrays_out in run.outputs.items():
-            common = truth
+            behind = truth
             if jumps.nodes and _apart(arrays_out, mapping, truth, noise, given.name, limits):
-                truth = _chosen(jumps, subject, engine, given, exact, noise) or truth
+                behind = _chosen(jumps, subject, engine, given, exact, noise) or truth
             for i, array in enumerate(arrays_out):
                 view = mapping.outputs[i]
                 if view is None:
@@ -212,16 +212,15 @@ def judge(
                 key = (i, engine)
                 if key not in outputs:
                     outputs[key] = _Found(subject.output_tensors[i], view, engine, i)
-                _compare(outputs[key], array, truth, noise, given.name)
-                if graph is not None and not given.edge and (wrong := _misplaced(i, view.name, mapping, graph, truth)):
+                _compare(outputs[key], array, behind, noise, given.name)
+                if graph is not None and not given.edge and (wrong := _misplaced(i, view.name, mapping, graph, behind)):
                     outputs[key].missing = wrong
-                if view.name in truth and truth[view.name].size == array.size:
-                    shown = view.apply(truth[view.name]).reshape(array.shape)
+                if view.name in behind and behind[view.name].size == array.size:
+                    shown = view.apply(behind[view.name]).reshape(array.shape)
                     if not given.edge:
                         correlations.append(correlation(array, shown))
                     if figures is not None:
                         lossy.append((given.name, i, measure_lossy(array, shown)))
-            truth = common
     verdict = _conclude(founds, list(outputs.values()), noise, graph, limits)
     verdict.correlation = min((c for c in correlations if not math.isnan(c)), default=math.nan)
     verdict.inputs = [s.name for s in sets]

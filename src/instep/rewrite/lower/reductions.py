@@ -7,7 +7,7 @@ import math
 from instep.graph import ops
 from instep.rewrite.lower.table import Build, decomposes
 
-__all__: list[str] = []
+__all__ = ["in_steps"]
 
 #: Reductions over an axis with no more entries behind it are slower than transposes (docs/xnnpack-forms.md).
 FEW_BEHIND = 8
@@ -40,12 +40,18 @@ def total(b: Build) -> bool:
     terms = (b.x.shape[first], math.prod(b.x.shape[a] for a in later))
     if min(terms) == 1 or math.prod(terms) <= MANY_TERMS or not b.x.dtype.startswith("float"):
         return False
-    if not b.may("split-means"):
-        return False
-    rows = b.add(op.with_(axes=tuple(later), keepdims=True), b.x)
+    return b.may("split-means") and in_steps(b, tuple(later), (first,))
+
+
+def in_steps(b: Build, *groups: tuple[int, ...]) -> bool:
+    """The node's mean or sum over the axes of one group after the other. Always True."""
+    op, x = b.node.op, b.x
+    *before, last = groups
+    for axes in before:
+        x = b.add(op.with_(axes=axes, keepdims=True), x)
     if op.keepdims:
-        return b.done(op.with_(axes=(first,)), rows)
-    return b.done(ops.Reshape(b.node.output.shape), b.add(op.with_(axes=(first,), keepdims=True), rows))
+        return b.done(op.with_(axes=last), x)
+    return b.done(ops.Reshape(b.node.output.shape), b.add(op.with_(axes=last, keepdims=True), x))
 
 
 @decomposes(ops.LogSoftmax)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from instep.graph import ops
+from instep.rewrite.lower.reductions import in_steps
 from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
 
@@ -19,12 +20,7 @@ def split_mean(b: Build, target: Target) -> bool:
         return False
     x = b.x
     target.forget(x.name)
-    *others, last = sorted((a % x.rank for a in op.axes), key=lambda a: x.shape[a])
-    for axis in others:
-        x = b.add(op.with_(axes=(axis,), keepdims=True), x)
-    if op.keepdims:
-        return b.done(op.with_(axes=(last,)), x)
-    return b.done(ops.Reshape(b.node.output.shape), b.add(op.with_(axes=(last,), keepdims=True), x))
+    return in_steps(b, *((a,) for a in sorted((a % x.rank for a in op.axes), key=lambda a: x.shape[a])))
 
 
 @clearing("a sum is the mean times the number of its terms", "SUM")
