@@ -64,7 +64,6 @@ def main() -> int:
     parser.add_argument("suite")
     parser.add_argument("name")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--ntire")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
 
@@ -74,7 +73,7 @@ def main() -> int:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     tool = importlib.import_module(TOOLS[options.tool])
-    network = networks.find(options.suite, options.name, options.ntire)
+    network = networks.find(options.suite, options.name)
     module = network.build()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

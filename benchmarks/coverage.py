@@ -28,7 +28,7 @@ def faults(result: dict[str, Any]) -> list[str]:
 
 def prove(network: Network, options: argparse.Namespace) -> dict[str, Any]:
     command = ["benchmarks.prove", network.suite, network.name, "--images", str(options.images)]
-    return {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
+    return {"network": network.name, "suite": network.suite} | runner.child(command, options.timeout)
 
 
 def main() -> int:

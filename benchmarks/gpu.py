@@ -69,7 +69,7 @@ def measure(network: Network, options: argparse.Namespace) -> dict[str, Any]:
         command.append("--latency")
     if options.keep:
         command += ["--keep", str(options.keep)]
-    return {"network": network.name, "suite": network.suite} | runner.child(command, network, options)
+    return {"network": network.name, "suite": network.suite} | runner.child(command, options.timeout)
 
 
 def summary(results: list[dict[str, Any]]) -> list[list[Any]]:

@@ -203,7 +203,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_child")
     parser.add_argument("suite")
     parser.add_argument("name")
-    parser.add_argument("--ntire")
     parser.add_argument("--peer", type=Path, help="a file that another tool made of the same network")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--locate", action="store_true")
@@ -222,7 +221,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    network = networks.find(options.suite, options.name, options.ntire)
+    network = networks.find(options.suite, options.name)
     module = network.build()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

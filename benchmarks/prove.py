@@ -27,7 +27,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove")
     parser.add_argument("suite")
     parser.add_argument("name")
-    parser.add_argument("--ntire")
     parser.add_argument("--images", type=int, default=0, help="prove on so many images of Set5 and Set14 too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -43,7 +42,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    network = networks.find(options.suite, options.name, options.ntire)
+    network = networks.find(options.suite, options.name)
     module = network.build()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import TOOLS
-from benchmarks.networks import ROOT, SUITES, Network, ntire_dir, suite
+from benchmarks.networks import ROOT, SUITES, Network, suite
 
 __all__ = ["CACHE", "add_arguments", "child", "chosen", "convert", "failed", "results", "summary", "told"]
 
@@ -23,10 +23,9 @@ CACHE = Path(__file__).parent / "cache"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every benchmark has: --suite, --only, --ntire, --fresh, --timeout."""
+    """The options that every benchmark has: --suite, --only, --fresh, --timeout."""
     parser.add_argument("--suite", default="elsr", help=f"one or more of {', '.join(SUITES)}, separated by commas")
     parser.add_argument("--only", default="", help="names of networks, separated by commas (default: all)")
-    parser.add_argument("--ntire", help="folder of the unpacked repository ofsoundof/NTIRE2022_ESR ($INSTEP_NTIRE)")
     parser.add_argument("--fresh", action="store_true", help="run the peer again instead of reading the cache")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one conversion (default 300)")
     parser.add_argument("--results", type=Path, help="file of results, one a line: those in it are not made again")
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen(options: argparse.Namespace) -> list[Network]:
     """The networks that --suite and --only name. SystemExit for a name that is in none of the suites."""
     try:
-        networks = [n for name in options.suite.split(",") for n in suite(name, options.ntire)]
+        networks = [n for name in options.suite.split(",") for n in suite(name)]
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from error
     names = [n for n in options.only.split(",") if n]
@@ -85,18 +84,16 @@ def convert(
         return json.loads(record.read_text()) | {"file": str(path), "cached": True}
     folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    result = child(["benchmarks.child", tool, network.suite, network.name, str(path)], network, options)
+    result = child(["benchmarks.child", tool, network.suite, network.name, str(path)], options.timeout)
     if keep:
         record.write_text(json.dumps(result, indent=1))
     return result | {"file": str(path), "cached": False}
 
 
-def child(command: list[str], network: Network | None, options: argparse.Namespace) -> dict[str, Any]:
+def child(command: list[str], timeout: float) -> dict[str, Any]:
     """Run ``python -m <command>`` and merge the JSON objects it prints; "wall" seconds, and "error" where it failed."""
-    if network is not None and network.suite == "ntire":
-        command = [*command, "--ntire", str(ntire_dir(options.ntire))]
     start = time.perf_counter()
-    objects, end = told(command, options.timeout)
+    objects, end = told(command, timeout)
     result: dict[str, Any] = {"wall": time.perf_counter() - start}
     for facts in objects:
         result |= facts

@@ -64,7 +64,7 @@ def _one(network: Network, options: argparse.Namespace) -> dict[str, Any]:
     else:
         record.parent.mkdir(parents=True, exist_ok=True)
         kept = ["--keep", str(record.with_suffix(".yaml"))]
-        result = runner.child(["benchmarks.text_child", network.suite, network.name, *kept], network, options)
+        result = runner.child(["benchmarks.text_child", network.suite, network.name, *kept], options.timeout)
         record.write_text(json.dumps(result, indent=1))
     result = {"network": network.name} | result
     told = {k: result[k] for k in ("equal", "operators", "lines", "error") if k in result}

@@ -54,7 +54,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.text_child")
     parser.add_argument("suite")
     parser.add_argument("name")
-    parser.add_argument("--ntire")
     parser.add_argument("--keep", type=Path, help="write the text to this file as well")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -65,7 +64,7 @@ def main() -> int:
     from instep.graph.text import parse, save
 
     torch.set_num_threads(1)
-    network = networks.find(options.suite, options.name, options.ntire)
+    network = networks.find(options.suite, options.name)
     module = network.build()
     graph = capture(module, inputs=list(network.inputs(module))).graph
     with tempfile.TemporaryDirectory() as folder:

@@ -334,6 +334,18 @@ def _views_see_changes(x: torch.Tensor) -> Any:
     return flat + 0, y, rest.relu_(), flat
 
 
+def _filled(x: torch.Tensor) -> Any:
+    """``out=``: into a fresh tensor, into one of its own arguments, into a view, into an empty one, several at once."""
+    larger, twice, padded, joined = torch.empty_like(x), x * 1, torch.zeros(2, 6, *x.shape[2:]), torch.empty(0)
+    torch.maximum(x, x * 2 - 1, out=larger)
+    torch.add(twice, x, out=twice)
+    torch.mul(x, 3, out=padded[:, 1:5])
+    torch.cat([twice, larger], 1, out=joined)
+    values, indices = torch.empty(0), torch.empty(0, dtype=torch.int64)
+    torch.max(x, 1, out=(values, indices))
+    return larger, twice, padded, joined, values, indices
+
+
 def _hue(x: torch.Tensor) -> torch.Tensor:
     """As RGB is turned into hue: what a mask picks goes through arithmetic and back through the same mask."""
     value, low = x.max(1)[0], x.min(1)[0]
@@ -384,6 +396,7 @@ INDEXING = {
     "computed_two": lambda x: x[0, 0][x[0, 0, 0].argsort()[:3].clamp(max=8), x[1, 0, 0].argsort()[:3]],
     "put": _put,
     "views_see_changes": _views_see_changes,
+    "filled": _filled,
     "index_put": lambda x: x.index_put((torch.tensor([0, 1]), torch.tensor([2, 3])), torch.tensor(0.5)),
     "index_put_add": lambda x: x.index_put((torch.tensor([1]),), x[0], accumulate=True),
     "mask_put": lambda x: torch.where(x > 0, x, x).masked_fill_(x > 1, 0.0),

@@ -285,6 +285,47 @@ def test_a_network_that_changes_its_buffer_says_so() -> None:
     assert captured.notes == ["the network changes its buffer 'count' in place; the first call is captured"]
 
 
+class MergingOnce(nn.Module):
+    """Merges its two branches in the first forward() and deletes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(3, 4, 3, bias=False)
+        self.both = nn.Conv2d(3, 4, 3, bias=False)
+        self.merged = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.merged:
+            self.both.weight.data = self.one.weight.data + self.two.weight.data
+            self.merged = True
+            del self.one
+            del self.two
+        return self.both(x)
+
+
+def test_a_network_that_merges_its_branches_on_the_first_call_is_captured_merged() -> None:
+    module, x = nn.Sequential(MergingOnce(), nn.ReLU()), torch.randn(1, 3, 8, 8)
+    first = module[0]
+    kernel = (first.one.weight + first.two.weight).detach()
+    captured = capture(module, inputs=[x])
+    assert captured.notes == [
+        "forward() replaces parts of the network on its first call: captured as it is afterwards"
+    ]
+    found = captured.reference.run([x.numpy()], dtype="float32", keep=[])[captured.graph.outputs[0].name]
+    np.testing.assert_allclose(found, torch.relu(nn.functional.conv2d(x, kernel)).numpy(), atol=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(found, module(x).numpy(), atol=1e-6)
+
+
+def test_an_error_in_a_network_that_keeps_its_parts_is_the_users() -> None:
+    class Forgetful(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.missing(x)
+
+    with pytest.raises(CaptureError, match="'Forgetful' object has no attribute 'missing'"):
+        capture(Forgetful(), inputs=[(1, 3)])
+
+
 # -- weights -----------------------------------------------------------------------------------------------------
 def _state() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
@@ -385,6 +426,21 @@ def test_half_precision_modules_are_captured_wider_and_stay_half() -> None:
     captured = capture(module, inputs=[(2, 4)])
     assert {v.dtype for v in captured.graph.values()} == {"float32"} and any("float16" in n for n in captured.notes)
     assert module.weight.dtype == torch.float16
+
+
+def test_a_half_precision_module_that_casts_to_the_dtype_it_keeps_is_captured_wider() -> None:
+    class Casting(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 3, dtype=torch.float16)
+            self.dtype, self.scale = torch.float16, np.ones(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.to(self.dtype))
+
+    module = Casting()
+    captured = capture(module, inputs=[(2, 4)])
+    assert {v.dtype for v in captured.graph.values()} == {"float32"}
+    assert module.dtype == torch.float16
 
 
 # -- timm --------------------------------------------------------------------------------------------------------

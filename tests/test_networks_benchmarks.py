@@ -12,8 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 pytest.importorskip("torch")
 
-from benchmarks import report, runner
-from benchmarks.networks import NTIRE_IDS, Network, suite
+from benchmarks import ntire, report, runner
+from benchmarks.networks import Network, suite
 from benchmarks.ours import convolutions_alone
 
 from instep.graph import Graph, Value, ops
@@ -25,16 +25,45 @@ def test_timm_suites_hold_every_family_once() -> None:
     assert not {n.name for n in small} & {n.name for n in large}
 
 
-def test_ntire_numbers_skip_what_the_repository_lacks() -> None:
-    assert len(NTIRE_IDS) == 41
-    assert not {7, 12, 21, 32, 41} & set(NTIRE_IDS)
+SELECT = """
+def select_model(args, device):
+    model_id = args.model_id
+    if model_id == -1:
+        name, data_range = f"{model_id:02}_IMDN_baseline", 1.0
+        model_path = os.path.join("model_zoo", "imdn.pth")
+    elif model_id == 7:
+        pass
+    elif model_id == 19:
+        name, data_range = f"{model_id:02}_Wide", 255.0
+        model_path = os.path.join("model_zoo", f"team19_wide.pt")
+        model.load_state_dict(torch.load(model_path)["params"])
+    else:
+        raise NotImplementedError(f"no model {model_id}.pth")
+"""
+
+
+def test_the_entries_of_a_challenge_are_read_from_its_own_selection(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "test_demo.py").write_text(SELECT)
+    (tmp_path / "model_zoo").mkdir()
+    (tmp_path / "model_zoo" / "team19_wide.pt").touch()
+    zoo = tmp_path / "model_zoo"
+    assert ntire.entries(tmp_path) == [
+        ntire.Entry(-1, 1.0, zoo / "imdn.pth"),
+        ntire.Entry(7, 1.0, None),
+        ntire.Entry(19, 255.0, zoo / "team19_wide.pt"),
+    ]
+    monkeypatch.setenv("INSTEP_NTIRE2024", str(tmp_path))
+    assert [(n.name, n.data_range) for n in suite("ntire2024")] == [("team19", 255.0)]
+    monkeypatch.setenv("INSTEP_NTIRE2024", "")
+    with pytest.raises(FileNotFoundError, match=r"Amazingren/NTIRE2024_ESR.*set INSTEP_NTIRE2024"):
+        suite("ntire2024")
 
 
 def test_unknown_names_are_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="checkpoints"):
         suite("imagenet")
     with pytest.raises(SystemExit, match="no network nothing in elsr"):
-        runner.chosen(argparse.Namespace(suite="elsr", only="nothing", ntire=None))
+        runner.chosen(argparse.Namespace(suite="elsr", only="nothing"))
 
 
 def two_convolutions(glue: bool) -> Graph:
@@ -89,11 +118,6 @@ def test_geometric_mean_of_a_ratio_and_its_inverse_is_one() -> None:
 def test_failed_and_finished_conversions_are_told_apart() -> None:
     assert runner.failed({"error": "conversion: no"})
     assert not runner.failed({"seconds": {"total": 1.0}, "error": "run: no"})
-
-
-def test_ntire_needs_its_folder() -> None:
-    with pytest.raises(FileNotFoundError, match="--ntire"):
-        suite("ntire", "/nonexistent")
 
 
 def test_network_is_plain_data() -> None:

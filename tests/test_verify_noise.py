@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from torch import nn
 
 import instep
+from instep.capture import capture
 from instep.graph import Graph, SourceView, Value, ops
-from instep.verify import GraphReference, GraphSubject, Verdict, judge, make_inputs
+from instep.verify import GraphReference, GraphSubject, Picture, Verdict, judge, make_inputs, verify
+from instep.verify.calm import less
 from instep.verify.noise import LIMITS, Noise, classify, distance, nudge, ratio
 from instep.verify.verdict import number
 
@@ -216,3 +219,66 @@ class Ranked(nn.Module):
 def test_another_choice_among_equals_is_followed_through_steps_that_the_source_does_not_show(tmp_path: Path) -> None:
     done = instep.convert(Ranked().eval(), tmp_path / "ranked.tflite", inputs=[(2, 40, 6)])
     assert done.verdict.verdict == "in step" and done.verdict.first is None
+
+
+# -- inputs that are too much for a network --------------------------------------------------------------------------
+class Gated(nn.Module):
+    """Squares its features six times, as gates without normalisation do: noise grows to 1e39, a picture hardly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1, bias=False) for _ in range(7))
+        for conv in self.convs:
+            nn.init.eye_(conv.weight.data[:, :, 0, 0])
+        nn.init.constant_(self.convs[0].weight.data, 0)
+        self.convs[0].weight.data[:, :, 0, 0] = 6 * torch.eye(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.convs[0](x - x.mean((2, 3), keepdim=True))
+        for conv in self.convs[1:]:
+            x = conv(x * x)
+        return x
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    module = Gated()
+    module.convs[0].weight.data *= 1.5
+    file = tmp_path_factory.mktemp("gated") / "gated.tflite"
+    converted = instep.convert(module, file, inputs=[(1, 3, 16, 16)], picture=Picture(scale=4.0), prove_each=True)
+    return converted, file
+
+
+def test_inputs_that_overflow_the_source_are_calmed_and_said(gated: tuple[Any, Path]) -> None:
+    verdict = gated[0].verdict
+    assert verdict.verdict == "in step"
+    assert any("noise" in name and "·" in name for name in verdict.inputs)
+    assert any("leaves the range of float32 at Conv2d 'convs." in note for note in verdict.notes)
+
+
+def test_a_fault_behind_calmed_inputs_is_still_found(gated: tuple[Any, Path]) -> None:
+    other = Gated()
+    other.convs[0].weight.data *= 1.5
+    other.convs[4].weight.data *= 1.01
+    captured = capture(other, inputs=[(1, 3, 16, 16)])
+    verdict = verify(captured.reference, gated[1], graph=captured.graph, picture=Picture(scale=4.0))
+    assert verdict.verdict == "out of step"
+    assert verdict.first is not None and "convs.4" in verdict.first.scope
+
+
+def test_less_contrast_keeps_the_mean_and_the_integers() -> None:
+    array = np.array([0.0, 4.0, 8.0], np.float32)
+    np.testing.assert_allclose(less(array, 0.25), [3.0, 4.0, 5.0])
+    np.testing.assert_allclose(less(array, 0.0), [4.0, 4.0, 4.0])
+    assert less(array, 0.5).dtype == np.float32
+    indices = np.array([1, 2])
+    assert less(indices, 0.25) is indices
+
+
+def test_the_largest_float_stands_for_infinity() -> None:
+    lowest = np.finfo(np.float32).min
+    truth = np.array([-np.inf, 1.0, np.inf])
+    assert distance(np.array([lowest, 1.0, np.inf], np.float32), truth).broken == 0
+    assert distance(np.array([-lowest, 1.0, np.inf], np.float32), truth).broken == 1
+    assert distance(np.array([-1e30, 1.0, np.inf], np.float32), truth).broken == 1
+    assert distance(np.array([lowest, 1.0], np.float32), np.array([2.0, 1.0])).broken == 0

@@ -287,10 +287,11 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
     with np.errstate(all="ignore"):
         bases = [case.evaluate(i) for i in range(len(case.bad))]
         healthy = distance(case.bad[0], bases[0][case.target])
+        away = math.inf if healthy.broken else healthy.rms
         error = distance(case.bad[0], case.truth[0])
         producer = next(n for n in case.suspects if case.target in n.outputs)
         close = max(2 * case.levels[0], 0.05 * error.rms)
-        if healthy.rms <= close and not healthy.broken:
+        if away <= close:
             if _misread(case) > close:
                 return Diagnosis(
                     MISREAD, producer.describe(), producer.scope, producer.origin,
@@ -311,8 +312,8 @@ def diagnose(case: Case, *, budget: float = 20.0) -> Diagnosis | None:
                     break
                 tried += 1
                 residual = _score(case, 0, bases[0], index, node, variant)
-                if _fits(residual, healthy.rms, case.levels[0]):
-                    found.append(_Fit(variant, node, index, residual / healthy.rms, residual))
+                if _fits(residual, away, case.levels[0]):
+                    found.append(_Fit(variant, node, index, residual / away, residual))
             found.sort(key=lambda f: f.residual)
             fits = _confirmed(case, bases, found)
             if fits:

@@ -16,7 +16,7 @@ from instep.graph import Graph, Node, ops
 
 __all__ = [
     "CLASSES", "HALF", "LIMITS", "SINGLE", "Arithmetic", "Distance", "Limits", "Noise", "arithmetic_of", "classify",
-    "distance", "growth", "nudge", "ratio", "worst_class",
+    "distance", "growth", "nudge", "ratio", "terms", "worst_class",
 ]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.
@@ -25,6 +25,8 @@ CLASSES = ("in step", "drifting", "out of step")
 #: The unit of rounding of float32, and of weights that are stored as float16 (2⁻¹¹, half of its spacing).
 SINGLE = float(np.finfo(np.float32).eps)
 HALF = 2.0**-11
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def arithmetic_of(engine: str) -> Arithmetic:
 class Distance:
     """How far ``result`` is from ``truth``: RMS and largest element, over the places where both are finite.
 
-    ``broken`` counts the places where one is NaN or infinite and the other is not (or infinite of another sign).
+    ``broken`` counts the places where one is NaN or infinite and the other is not (or infinite of another sign). The
+    largest float32 counts as infinite: files spell the -inf of a padding so, which some engines refuse.
     """
 
     rms: float
@@ -108,7 +111,8 @@ def _finite_parts(result: np.ndarray, truth: np.ndarray, skip: np.ndarray | None
     result, truth = np.broadcast_arrays(np.asarray(result, np.float64), truth)
     with np.errstate(all="ignore"):
         delta = result - truth
-        same = (np.isnan(result) & np.isnan(truth)) | (np.isinf(truth) & (result == truth))
+        same = np.isnan(result) & np.isnan(truth)
+        same |= np.isinf(truth) & (np.sign(result) == np.sign(truth)) & (np.abs(result) >= LARGEST)
     if skip is not None:
         same = same | skip
     good = np.isfinite(delta) & ~same
@@ -256,7 +260,7 @@ def nudge(array: np.ndarray, rng: np.random.Generator, units: float = 1.0, toget
     return (array + sign * unit).astype(array.dtype)
 
 
-def _terms(node: Node) -> tuple[int, int]:
+def terms(node: Node) -> tuple[int, int]:
     """(terms of each sum, terms of each product sum) of a node."""
     op, x, out = node.op, node.inputs[0], node.output
     if isinstance(op, (ops.Conv2d, ops.Conv3d)):
@@ -287,7 +291,7 @@ def growth(
     found: dict[str, float] = {}
     for node in graph.nodes:
         before = max((found.get(v.name, 1.0) for v in node.inputs), default=1.0)
-        sums, products = _terms(node)
+        sums, products = terms(node)
         own = (limits.edge_sums * sums) ** 2 if edge else limits.sums**2 * sums
         own += limits.products**2 * products
         own += engine.sums**2 * sums + engine.functions.get(node.op.name, 0.0) ** 2

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from instep.graph import Graph, GraphError
+from instep.verify.calm import calmed
 from instep.verify.culprit import Stage, find_culprit
 from instep.verify.inputs import index_bounds, make_inputs
 from instep.verify.mapping import mapping_of
 from instep.verify.noise import HALF, SINGLE
 from instep.verify.plan import inputs_of
+from instep.verify.reference import GraphReference
 from instep.verify.subject import shown_inputs, to_source
 
 if TYPE_CHECKING:
@@ -65,7 +67,9 @@ def prover(captured: Captured, seed: int) -> Callable[[Any, Any, str], float]:
     first = captured.graph
     names = [v.name for v in first.inputs]
     shapes = {v.name: v.shape for v in first.values()}
-    given = make_inputs([v.spec for v in first.inputs], seed=seed, bounds=index_bounds(first), kinds=("noise",))[0]
+    sets = make_inputs([v.spec for v in first.inputs], seed=seed, bounds=index_bounds(first), kinds=("noise",))
+    calm = calmed(GraphReference(first), sets, first)
+    given = (sets if calm is None else calm[0])[0]
 
     def outputs(graph: Any, dtype: str) -> dict[str, np.ndarray]:
         mapping = mapping_of(graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from instep.graph import Graph, Node, SourceView
 from instep.runtime import engine_of
+from instep.verify.calm import beyond, calmed
 from instep.verify.explain import AFFORDABLE, Witness, between_good_and_bad, explain_verdict
 from instep.verify.inputs import InputSet, Picture
 from instep.verify.jumps import Jumps
@@ -157,6 +159,9 @@ def judge(
     between where one is out of step. ``arithmetic`` is that of the engine, where it is not a CPU's.
     """
     start = time.perf_counter()
+    again = functools.partial(
+        judge, reference, subject, graph=graph, draws=draws, seed=seed, limits=limits, unit=unit, arithmetic=arithmetic
+    )
     rng = np.random.default_rng(seed)
     mapping = subject.mapping
     founds = [f for f in _targets(subject) if only is None or f.view.name in only]
@@ -187,6 +192,11 @@ def judge(
             fresh = Noise(growth=grown.get(name, 1.0), edge_growth=edges.get(name, 1.0), unit=unit)
             level = noise.setdefault(name, fresh)
             level.begin(given.name, truth[name], given.edge)
+        wild = beyond(graph, {n: level.scale_peak.get(given.name, 0.0) for n, level in noise.items()})
+        if graph is not None and wild is not None and (calm := calmed(reference, sets, graph)) is not None:
+            verdict = again(calm[0], figures=figures, explain=explain, only=only)
+            verdict.notes += calm[1]
+            return verdict
         for i in range(1 + (2 if given.edge else draws if number < 2 else min(draws, 1))):
             units = limits.edge_units if given.edge else 1.0
             moved = [nudge(a, rng, units, together=given.edge and i == 1) for a in arrays] if i else arrays
@@ -236,8 +246,7 @@ def judge(
     if thinned and graph is not None and verdict.first is not None:
         near = [s for s in sets if s.name == verdict.first.inputs]
         between = between_good_and_bad(graph, verdict)
-        finer = judge(reference, subject, near, graph=graph, draws=draws, seed=seed, limits=limits, explain=False,
-                      unit=unit, only=between, arithmetic=arithmetic)  # fmt: skip
+        finer = again(near, explain=False, only=between)
         order = {name: i for i, name in enumerate(_source_values(graph))}
         known = {r.source for r in verdict.rows}
         fresh_rows = [r for r in finer.rows if r.source not in known]

@@ -30,22 +30,56 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
     """
     module = _single_precision(loaded.module, notes)
     args, kwargs = example_inputs(loaded, inputs)
+    parts = {m: _parts(m) for m in module.modules()}
     try:
         with _inference(module), swift(), torch.no_grad():
             try:
-                return torch.export.export(module, args, kwargs or None, strict=False)
-            except RuntimeError as error:
-                if not untraceable_data(error):
+                return _traced(module, args, kwargs, notes)
+            except Exception:
+                if not _restored(parts):
                     raise
-            if own := settle(module, args, kwargs):
-                some = f"'{own[0]}'" + (f" and {len(own) - 1} more" if own[1:] else "")
-                notes.append(f"forward() computes parameters of its own ({some}); they were computed once")
-            with data_as_steps():
-                return torch.export.export(module, args, kwargs or None, strict=False)
+            module(*args, **kwargs)
+            notes.append("forward() replaces parts of the network on its first call: captured as it is afterwards")
+            return _traced(module, args, kwargs, notes)
     except CaptureError:
         raise
     except Exception as error:
         raise CaptureError(_sentence(error, module, args, kwargs)) from None
+
+
+def _traced(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]) -> Any:
+    try:
+        return torch.export.export(module, args, kwargs or None, strict=False)
+    except RuntimeError as error:
+        if not untraceable_data(error):
+            raise
+    if own := settle(module, args, kwargs):
+        some = f"'{own[0]}'" + (f" and {len(own) - 1} more" if own[1:] else "")
+        notes.append(f"forward() computes parameters of its own ({some}); they were computed once")
+    with data_as_steps():
+        return torch.export.export(module, args, kwargs or None, strict=False)
+
+
+# -- networks that change on their first call ------------------------------------------------------------------------
+_HELD = ("_modules", "_parameters", "_buffers")
+
+
+def _parts(module: torch.nn.Module) -> dict[str, Any]:
+    """What a module holds, by attribute."""
+    return {name: dict(held) if name in _HELD else held for name, held in vars(module).items()}
+
+
+def _restored(parts: dict[torch.nn.Module, dict[str, Any]]) -> bool:
+    """Give the modules back what a failed trace took from them; False where it took nothing.
+
+    A network that merges its branches in the first forward() deletes them there: the trace, which calls forward() more
+    than once, finds them gone.
+    """
+    changed = [m for m, held in parts.items() if any(vars(m)[name].keys() != held[name].keys() for name in _HELD)]
+    for module in changed:
+        vars(module).clear()
+        vars(module).update(parts[module])
+    return bool(changed)
 
 
 @contextlib.contextmanager
@@ -66,13 +100,17 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _single_precision(module: torch.nn.Module, notes: list[str]) -> torch.nn.Module:
-    """The module itself, or a float32 copy of one that holds half-precision tensors."""
-    kinds = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
-    low = kinds & {torch.float16, torch.bfloat16}
+    """The module itself, or a float32 copy of one that holds half-precision tensors, dtypes it keeps among them."""
+    halves = (torch.float16, torch.bfloat16)
+    low = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.dtype in halves}
     if not low:
         return module
     notes.append(f"the module's {' and '.join(sorted(str(d)[6:] for d in low))} tensors were widened to float32")
-    return copy.deepcopy(module).float()
+    wide = copy.deepcopy(module).float()
+    for part in wide.modules():
+        kept = [name for name, held in vars(part).items() if isinstance(held, torch.dtype) and held in halves]
+        vars(part).update(dict.fromkeys(kept, torch.float32))
+    return wide
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------

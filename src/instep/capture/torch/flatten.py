@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.masked import Picked, Sameness, full_shape, is_each, is_pick, mask_shape
-from instep.capture.torch.memory import Memory, Slot, functional, shares
+from instep.capture.torch.memory import Memory, Slot, filling, functional, shares
 from instep.capture.torch.places import place_of
 from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, refuse_random, steps_in
 from instep.capture.torch.sizes import DATA_DEPENDENT, Unknown, known_shape, leaves, settled
@@ -316,16 +316,33 @@ class _Flattener:
 
     # -- writes in place ----------------------------------------------------------------------------------------------
     def _mutate(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Any:
-        pure = functional(target)
-        if pure is None or not isinstance(args[0], Slot):
+        pure, written = functional(target), args[:1]
+        if pure is None and (filled := filling(target)) is not None:
+            pure, written = filled[0], [kwargs[name] for name in filled[1]]
+            kwargs = {k: v for k, v in kwargs.items() if k not in filled[1]}
+        if pure is None or not all(isinstance(slot, Slot) for slot in written):
             refuse_random(Step("call", name, target, scope=scope, origin=origin))
             raise CaptureError(
                 f"'{scope}' ({origin}) changes a tensor in place with {target}, which has no pure form; "
                 "use the out-of-place operator"
             )
-        slot: Slot = args[0]
         if str(target) in ("aten.detach_.default", "aten.requires_grad_.default"):
-            return slot
+            return args[0]
+        held = [self._overwritten(slot) for slot in written]
+        step = self._emit(pure, self._steps(args), self._steps(kwargs), name, val, scope, origin)
+        steps = [step]
+        if len(written) > 1:
+            steps = [self._emit(operator.getitem, (step, i), {}, name, v, scope, origin) for i, v in enumerate(val)]
+        for slot, old, new in zip(written, held, steps, strict=True):
+            if isinstance(old, torch.Tensor):
+                new.cast = old.dtype
+                if new.val is None:
+                    new.val = old
+            self.memory.write(slot, new)
+        return written[0] if len(written) == 1 else list(written)
+
+    def _overwritten(self, slot: Slot) -> Any:
+        """What ``slot`` holds before it is written to; a note where that is a weight or an input."""
         old = self.memory.read(slot)
         root = slot
         while root.parent is not None and root.view is not None:
@@ -333,13 +350,7 @@ class _Flattener:
         if root.step.kind in ("weight", "input"):
             held = "buffer" if root.step.kind == "weight" else "input"
             self.notes.append(f"the network changes its {held} '{root.step.name}' in place; the first call is captured")
-        step = self._emit(pure, self._steps(args), self._steps(kwargs), name, val, scope, origin)
-        if isinstance(old.val, torch.Tensor):
-            step.cast = old.val.dtype
-            if step.val is None:
-                step.val = old.val
-        self.memory.write(slot, step)
-        return slot
+        return old.val
 
     def _unique(self, name: str) -> str:
         unique, i = name, 1

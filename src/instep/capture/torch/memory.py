@@ -10,7 +10,7 @@ import torch
 from instep.capture.base import CaptureError
 from instep.capture.torch.program import Step
 
-__all__ = ["Memory", "Slot", "functional", "shares"]
+__all__ = ["Memory", "Slot", "filling", "functional", "shares"]
 
 aten = torch.ops.aten
 
@@ -95,6 +95,19 @@ def functional(target: Any) -> Any:
         return None
     overload = target._overloadname
     return getattr(packet, overload, None) if overload in packet.overloads() else None
+
+
+def filling(target: Any) -> tuple[Any, list[str]] | None:
+    """The overload that returns what ``target`` writes into its ``out=`` arguments, and the names of these, or None."""
+    schema = target._schema
+    outs = [a.name for a in schema.arguments if a.is_out]
+    taken = [(a.name, str(a.type)) for a in schema.arguments if not a.is_out]
+    namespace, name = schema.name.split("::")
+    packet = getattr(getattr(torch.ops, namespace), name)
+    for pure in (getattr(packet, overload) for overload in packet.overloads() if outs):
+        if not pure._schema.is_mutable and [(a.name, str(a.type)) for a in pure._schema.arguments] == taken:
+            return pure, outs
+    return None
 
 
 def _put_back(whole: Step, part: Step, view: tuple[Any, tuple, dict]) -> tuple[Any, tuple, dict] | None:
