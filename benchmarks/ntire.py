@@ -120,9 +120,10 @@ THEIRS = ("utils", "utils.model_summary", "utils.utils_logger", "utils.utils_ima
 def _stand_ins() -> None:
     """Let the repositories be imported without the tools that loading a network never calls."""
 
-    def nothing(name: str) -> None:
+    def nothing(name: str) -> int:
         if name.startswith("__"):
             raise AttributeError(name)
+        return 0  # flags of image tools are or-ed on import
 
     prepare_torchvision()
     missing = {n for n in BESIDE if "." not in n and n not in sys.modules and importlib.util.find_spec(n) is None}
