@@ -9,45 +9,8 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from instep.graph import Graph, Value
-
-__all__ = ["difference", "main"]
-
-
-def difference(a: Graph, b: Graph) -> str:
-    """The first thing in which the two graphs are not the same, in words; "" where they are equal."""
-    for what, ours, theirs in (("inputs", _ends(a, "input"), _ends(b, "input")),
-                               ("outputs", _ends(a, "output"), _ends(b, "output"))):  # fmt: skip
-        if ours != theirs:
-            return f"{what} {ours} and {theirs}"
-    if len(a.nodes) != len(b.nodes):
-        return f"{len(a.nodes)} and {len(b.nodes)} operators"
-    for one, other in zip(a.nodes, b.nodes, strict=True):
-        facts = [(n.op, n.scope, [*map(_said, n.inputs)], [*map(_said, n.outputs)]) for n in (one, other)]
-        if facts[0] != facts[1]:
-            return f"{one.describe()} and {other.describe()}"
-    if [*map(_said, a.weights)] != [*map(_said, b.weights)]:
-        return "the weights' names"
-    for value, ours, theirs in zip(a.weights, a.weights.values(), b.weights.values(), strict=True):
-        if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"):
-            return f"the numbers of {value.name}"
-    kept = [set(g.meta.get("buffers", ())) for g in (a, b)]
-    if kept[0] != kept[1]:
-        return f"buffers: {', '.join(sorted(kept[0] ^ kept[1])[:5])}"
-    return ""
-
-
-def _said(value: Value) -> tuple[str, Any]:
-    return value.name, value.spec
-
-
-def _ends(graph: Graph, side: str) -> list[Any]:
-    values, names = getattr(graph, f"{side}s"), getattr(graph, f"{side}_names")
-    return [*names, *map(_said, values)]
+__all__ = ["main"]
 
 
 def main() -> int:
@@ -61,6 +24,7 @@ def main() -> int:
     from benchmarks import networks
 
     from instep.capture import capture
+    from instep.graph.difference import difference
     from instep.graph.text import parse, save
 
     torch.set_num_threads(1)

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import instep
 from clean_code import assert_clean
 from instep.capture import capture
 from instep.emit import jax as emit
@@ -181,3 +184,24 @@ def test_lists_within_lists_hold_what_they_hold() -> None:
     graph.outputs = [value]
     x = np.ones((1, 4, 4, 3), np.float32)
     close(emit.build(graph)(x), outputs_of(graph, [x]))
+
+
+class Differences(nn.Module):
+    """A kernel that a convolution has, and that another is computed of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 3, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        middle = self.weight.sum((2, 3), keepdim=True)
+        return nn.functional.conv2d(x, self.weight, padding=1) - nn.functional.conv2d(x, middle)
+
+
+@pytest.mark.parametrize("framework", ["jax", "keras"])
+def test_a_kernel_that_something_else_reads_has_a_layer_and_a_place(framework: str, tmp_path: Path) -> None:
+    net = nn.Sequential(Differences(), nn.ReLU())
+    if framework == "keras":
+        pytest.importorskip("keras", reason="Keras is not installed")
+    proof = instep.port(net, tmp_path / "net.py", to=f"{framework}-source", inputs=[(1, 3, 8, 8)])
+    assert proof.verdict.verdict == "in step"

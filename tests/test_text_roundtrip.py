@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +11,19 @@ import torch
 from torch import nn
 
 import instep
+from instep.capture import capture
 from instep.graph import Graph
+from instep.graph.difference import difference
 from instep.graph.text import dump, parse, save
 from instep.graph.text.errors import TextError
 from instep.graph.text.formatter import format_text
+from instep.verbs.common import InstepError
 from instep.zoo import path_of
-
-
-def assert_equal(a: Graph, b: Graph) -> None:
-    assert len(a.nodes) == len(b.nodes)
-    for n, m in zip(a.nodes, b.nodes, strict=True):
-        assert (n.op, n.scope) == (m.op, m.scope)
-        assert [v.name for v in n.inputs] == [v.name for v in m.inputs]
-        assert [(v.name, v.spec) for v in n.outputs] == [(v.name, v.spec) for v in m.outputs]
-    assert [v.name for v in a.weights] == [v.name for v in b.weights]
-    for x, y in zip(a.weights.values(), b.weights.values(), strict=True):
-        assert x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
-    assert [(v.name, v.spec) for v in a.inputs] == [(v.name, v.spec) for v in b.inputs]
-    assert [v.name for v in a.outputs] == [v.name for v in b.outputs]
-    assert (a.input_names, a.output_names) == (b.input_names, b.output_names)
-    assert a.meta.get("buffers") == b.meta.get("buffers")
 
 
 def round_trip(graph: Graph, folder: Path) -> str:
     save(graph, folder / "net.yaml")
-    assert_equal(graph, parse(folder / "net.yaml"))
+    assert difference(graph, parse(folder / "net.yaml")) == ""
     text = (folder / "net.yaml").read_text("utf-8")
     assert format_text(text) == text, "what dump writes is what the formatter would"
     return text
@@ -183,3 +172,30 @@ def test_a_text_comes_back_with_its_facts(name: str, tmp_path: Path) -> None:
     again = parse(tmp_path / "net.yaml")
     kept = {k: v for k, v in graph.meta.items() if k not in ("constants", "loaded", "blocks")}
     assert kept and {k: again.meta.get(k) for k in kept} == kept
+
+
+class Conv2d(nn.Module):
+    """Named as an operator that it uses: a kernel of differences, as edge detectors have it."""
+
+    def __init__(self, cin: int, cout: int, groups: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(cout, cin // groups, 3, 3))
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        middle = self.weight.sum((2, 3), keepdim=True)
+        y = nn.functional.conv2d(x, self.weight, None, 1, 1, 1, self.groups)
+        return y - nn.functional.conv2d(x, middle, None, 1, 0, 1, self.groups)
+
+
+def test_a_class_of_the_name_of_an_operator_that_it_uses(tmp_path: Path) -> None:
+    net = nn.Sequential(Conv2d(3, 8), Conv2d(8, 8, 8), Conv2d(8, 8, 8))
+    text = round_trip(capture(net, inputs=[(1, 3, 8, 8)]).graph, tmp_path)
+    assert "  Conv2d2:" in text and "Conv2d(" in text
+
+
+def test_a_text_that_would_not_read_back_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("instep.graph.text.dump"), "struct_text", lambda *_: ["  - relu6"])
+    with pytest.raises(InstepError, match="would not read back as it is"):
+        instep.export(nn.ReLU(), tmp_path / "net.yaml", inputs=[(1, 3)])
+    assert not list(tmp_path.iterdir())

@@ -282,3 +282,13 @@ def test_the_largest_float_stands_for_infinity() -> None:
     assert distance(np.array([-lowest, 1.0, np.inf], np.float32), truth).broken == 1
     assert distance(np.array([-1e30, 1.0, np.inf], np.float32), truth).broken == 1
     assert distance(np.array([lowest, 1.0], np.float32), np.array([2.0, 1.0])).broken == 0
+
+
+def test_denormals_may_be_flushed_and_zeros_may_not_be_wrong() -> None:
+    noise = Noise()
+    small = np.full((4, 4), 3e-41)
+    noise.begin("decayed", small)
+    noise.draw("decayed", small, small.astype(np.float32))
+    level = noise.level("decayed")
+    assert classify(ratio(distance(np.zeros((4, 4), np.float32), small), level)) == "in step"
+    assert classify(ratio(distance(np.full((4, 4), 1e-20), small), level)) == "out of step"

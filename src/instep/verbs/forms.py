@@ -111,9 +111,17 @@ def facts_of(captured: Captured, graph: Graph, framework: str) -> dict[str, Any]
 
 # -- how the files come about ------------------------------------------------------------------------------------------
 def _text(captured: Captured, path: Path) -> list[Path]:
-    from instep.graph.text import save
+    from instep.graph.difference import difference
+    from instep.graph.text import TextError, parse, save
 
-    return save(captured.graph, path)
+    written = save(captured.graph, path)
+    try:
+        wrong = difference(captured.graph, parse(path))
+    except TextError as error:
+        wrong = str(error)
+    if wrong:
+        raise InstepError(f"the text of this network would not read back as it is ({wrong}): please report the network")
+    return written
 
 
 def _tflite(captured: Captured, path: Path) -> list[Path]:

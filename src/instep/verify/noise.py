@@ -44,6 +44,9 @@ class Limits:
     #: ... nor below this many eps of the value's usual RMS on the other inputs: where a value cancels to zero (a
     #: constant image minus its mean) what is left is the rounding of what cancelled.
     floor_usual: float = 0.5
+    #: ... nor below this: engines that flush denormals (JAX, TensorFlow) put 0 where layers whose weights decayed to
+    #: nothing give 1e-41, and factors of up to 1e7 may follow.
+    tiny: float = 2.0**-103
     #: The largest error of many elements scatters more than their RMS: it counts divided by this.
     peak_weight: float = 4.0
     #: A noise measured on few numbers can be small by luck (the ratio of two Gaussian draws is a Cauchy draw): noise
@@ -213,7 +216,8 @@ class Noise:
         share = sorted(shares)[(len(shares) - 1) // 2] if shares else 0.0
         unit = self.unit * (self.edge_growth if name in self.edges else self.growth)
         floor, usual_floor = limits.floor * unit, limits.floor_usual * unit
-        rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms)
+        tiny = limits.tiny if name in self.scale_rms else 0.0
+        rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms, tiny)
         peak = max(self.peak[name], floor * scale_peak, rms)
         luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))
         return rms * luck, peak * luck

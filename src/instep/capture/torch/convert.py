@@ -64,6 +64,10 @@ class _Converter:
                 raise CaptureError(f"output '{name}' cannot be captured: {why}; do not return it")
             graph.outputs.append(value)
             graph.output_names.append(name)
+        # constants that went into an operator's attributes, or into another constant
+        read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
+        for value in [v for v in graph.weights if v not in read]:
+            del graph.weights[value]
         return graph, self.sources
 
     # -- reading -------------------------------------------------------------------------------------------------

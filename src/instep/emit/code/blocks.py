@@ -43,7 +43,7 @@ class Outline:
 
 def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outline:
     """``graph`` as blocks of the calls that ``dialect`` makes of it. NoCode where it has none."""
-    placer = _Placer(live(graph, statements(graph, dialect)), reserved)
+    placer = _Placer(live(graph, statements(graph, dialect)), {v.name for v in graph.weights}, reserved)
     leaves = placer.leaves()
     root = Block("", _settled(grouped(leaves, ""), leaves))
     made = Outline(root, placer.paths)
@@ -66,13 +66,13 @@ def live(graph: Graph, found: list[Statement]) -> list[Statement]:
 class _Placer:
     """Gives every layer a path of its own, the one that its weights are named by where there is one."""
 
-    def __init__(self, found: list[Statement], reserved: Collection[str]) -> None:
+    def __init__(self, found: list[Statement], arrays: Collection[str], reserved: Collection[str]) -> None:
         self.statements = found
         self.paths = Paths(reserved)
         self.taken: set[str] = set()
         self.made: dict[tuple[str, ...], Path] = {}
         layers = {s.node.scope for s in found if s.call.layer}
-        self.homes = [home(s.call, s.node, layers) if s.call.layer else s.node.scope for s in found]
+        self.homes = [home(s.call, s.node, layers, arrays) if s.call.layer else s.node.scope for s in found]
         #: scopes that hold others
         self.outer = {".".join(parts[:n]) for parts in (h.split(".") for h in self.homes) for n in range(len(parts))}
         for scope in self.homes:

@@ -13,12 +13,18 @@ __all__ = ["Path", "Paths", "home"]
 Path = tuple[str, ...]
 
 
-def home(call: Call, node: Node, layers: Container[str] = ()) -> str:
+def home(call: Call, node: Node, layers: Container[str] = (), arrays: Container[str] = ()) -> str:
     """The scope of a layer: where its weights' names say it is, else the node's.
 
     ``layers`` are the scopes of all layers: an array that is another layer's by its name is shared with that.
+    ``arrays`` are the names of all arrays: conv.weight.1 is conv.weight in another order where that is there, too.
     """
-    places = {w.value.name.rpartition(".")[0] for w in call.weights.values() if "/" not in w.value.name}
+
+    def place_of(name: str) -> str:
+        place, _, last = name.rpartition(".")
+        return place.rpartition(".")[0] if last.isdecimal() and place in arrays else place
+
+    places = {place_of(w.value.name) for w in call.weights.values() if "/" not in w.value.name}
     place = places.pop() if len(places) == 1 else ""
     if place and (place == node.scope or not node.scope or place not in layers):
         return place

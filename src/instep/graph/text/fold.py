@@ -59,7 +59,8 @@ def fold(
     classes: dict[Any, list[Shape]] = {}
     _collect(root, classes)
     done: dict[Any, tuple[Folded, _Values]] = {}
-    used: set[str] = set()
+    # a class of the source may be called as an operator that the network uses, too: Conv2d
+    used = {i.kind for shapes in classes.values() for s in shapes for i in s.items if i.child is None}
     structs: list[Folded] = []
     numbers = {key: i for i, key in enumerate(classes)}
     longer = _merge(root, classes)

@@ -175,7 +175,7 @@ class _Round(_Move):
         items = [replace(i) for i in shape.items]
         fields = {p: dict(f) for p, f in self.struct.fields.items()}
         last = max((p for p, i in enumerate(items) if i.kind != "param"), default=0)
-        outputs = shape.outputs
+        outputs = shape.outputs if call.names else ()  # rounds of weights alone, which nobody reads, give nothing
         if outputs is None:
             if not items[last].names:
                 items[last].names = (self.fresh("y"),)
