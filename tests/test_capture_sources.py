@@ -538,3 +538,19 @@ def test_refusal_of_a_scripted_module_names_it() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), torch.jit.script(nn.ReLU()))
     with pytest.raises(CaptureError, match="TorchScript module '1'"):
         capture(network, inputs=[(1, 3, 4, 4)])
+
+
+def test_what_constants_are_computed_of_is_forgotten() -> None:
+    """A table of positions, as windowed attention computes it: only what the network reads stays in memory."""
+
+    class Positions(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            places = torch.arange(64.0)
+            table = (places[:, None] - places[None]).abs()
+            return x @ (table * 2).exp().reciprocal() + table.sum()
+
+    captured = capture(Positions(), inputs=[(1, 64)])
+    kept = captured.reference._program._values
+    names = sorted(step.name for step, held in kept.items() if getattr(held, "dim", int)() == 2)
+    assert len(names) == 1 and "reciprocal" in names[0]
+    agree(Positions(), [torch.randn(1, 64)])

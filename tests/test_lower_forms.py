@@ -137,3 +137,12 @@ def test_softmax_with_short_rows_behind_it_is_turned(tmp_path: Path, behind: int
     histogram = Net(1, 5, 6, behind).then(ops.Softmax(2)).check(tmp_path)
     assert histogram == ({"TRANSPOSE": 2, "SOFTMAX": 1} if turned else histogram)
     assert ("EXP" in histogram) is not turned
+
+
+def test_runs_of_an_index() -> None:
+    from instep.rewrite.lower.joins import RUNS, _runs
+
+    assert _runs(np.array([3, 4, 5])) == [(3, 6, 1)]
+    assert _runs(np.array([0, 2, 4, 7, 6, 6])) == [(0, 5, 2), (7, 8, 1), (6, 7, 1), (6, 7, 1)]
+    assert _runs(np.array([9])) == [(9, 10, 1)]
+    assert len(_runs(np.zeros(1 << 24, np.int64))) == RUNS + 1, "and at once"

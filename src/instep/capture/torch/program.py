@@ -54,6 +54,8 @@ class Program:
     outputs: list[tuple[str, Step]]
     notes: list[str] = field(default_factory=list)
     _values: dict[Step, Any] = field(default_factory=dict)
+    #: of steps that constants alone are computed of: how many of their readers are not computed yet
+    _waiting: dict[Step, int] | None = None
 
     def constant(self, step: Step) -> Any:
         """The value of a step that depends on no input, as PyTorch computes it; cached.
@@ -84,7 +86,25 @@ class Program:
             kwargs = map_steps(step.kwargs, lambda s: self._argument(s, wide))
             result = call(step, args, kwargs, torch.float64 if wide else None)
         self._values[key] = result
+        self._release(step)
         return result
+
+    def _release(self, step: Step) -> None:
+        """Forget what ``step`` read and nothing else will: the tables of positions of a large window take gigabytes."""
+        if self._waiting is None:
+            self._waiting = {}
+            asked = {s for _, s in self.outputs}
+            for reader in self.steps:
+                for read in set(steps_in((reader.args, reader.kwargs))):
+                    self._waiting[read] = self._waiting.get(read, 0) + 1
+                    if reader.depends != read.depends:
+                        asked.add(read)  # by the graph, or by the reference, which runs what depends on parameters
+            for read in asked:
+                self._waiting.pop(read, None)
+        for read in set(steps_in((step.args, step.kwargs))):
+            left = self._waiting[read] = self._waiting.get(read, 0) - 1
+            if left == 0:
+                self._values.pop(read, None)
 
     def _argument(self, step: Step, wide: bool) -> Any:
         result = self._evaluate(step, step.depends == PARAM and wide)

@@ -106,19 +106,21 @@ def gather(b: Build) -> bool:
 
 #: A gather of no more runs is written as slices.
 RUNS = 4
-#: A gather from no more channels is written as a convolution.
-FEW_CHANNELS = 64
+#: A gather from no more channels is written as a convolution, with a kernel of no more numbers.
+FEW_CHANNELS, FEW_CHOICES = 64, 1 << 18
 
 
 def _runs(index: np.ndarray) -> list[tuple[int, int, int]]:
-    """(start, stop, step) of the slices that together are ``index``."""
+    """(start, stop, step) of the slices that together are ``index``; of many no more than RUNS and one."""
     runs: list[tuple[int, int, int]] = []
+    steps = np.diff(index)
     i = 0
-    while i < len(index):
-        step = int(index[i + 1] - index[i]) if i + 1 < len(index) else 1
+    while i < len(index) and len(runs) <= RUNS:
+        step = int(steps[i]) if i < len(steps) else 1
         count = 1
-        while step >= 1 and i + count < len(index) and index[i + count] - index[i + count - 1] == step:
-            count += 1
+        if step >= 1:
+            others = steps[i:] != step
+            count += int(others.argmax()) if others.any() else len(others)
         runs.append((int(index[i]), int(index[i + count - 1]) + 1, step if count > 1 else 1))
         i += count
     return runs
@@ -142,7 +144,7 @@ def _regrouped(b: Build, index: np.ndarray) -> bool:
 def _one_hot(b: Build, index: np.ndarray) -> bool:
     channels = b.x.shape[-1]
     image = b.x.rank == 4 and b.node.op.axis == 3 and b.node.output.rank == 4 and b.x.dtype == "float32"
-    if not image or channels > FEW_CHANNELS or not b.may("one-hot-channels"):
+    if not image or channels > FEW_CHANNELS or channels * len(index) > FEW_CHOICES or not b.may("one-hot-channels"):
         return False
     weight = np.eye(channels)[index].reshape(len(index), 1, 1, channels)
     return b.done(ops.Conv2d(layout="NHWC"), b.x, b.constant(weight, "choice"))
