@@ -6,12 +6,15 @@ and a fault behind it still shows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from instep.graph import Graph, Node, Value, ops
+from instep.verify.inputs import InputSet
 from instep.verify.mapping import Mapping
-from instep.verify.noise import LIMITS, Noise
-from instep.verify.subject import Run, to_source
+from instep.verify.noise import LIMITS, Limits, Noise, distance, ratio
+from instep.verify.subject import Run, Subject, to_source
 
 __all__ = ["JUMPING", "Jumps"]
 
@@ -67,6 +70,42 @@ class Jumps:
                 if wrong.any() and self._legal(node, value, mine, wrong, truth, shown, noise, name):
                     truth = self._behind(value, mine, truth)
         return truth
+
+    def behind(
+        self,
+        engine: str,
+        outputs: Sequence[np.ndarray],
+        subject: Subject,
+        given: InputSet,
+        exact: dict[str, np.ndarray],
+        settled: dict[str, np.ndarray],
+        noise: dict[str, Noise],
+        limits: Limits = LIMITS,
+    ) -> dict[str, np.ndarray]:
+        """The truth behind the choices of one engine, ``settled`` being that behind those of the one that shows its
+        values: another where ``outputs``, which this engine gave on ``given``, are further from that than rounding."""
+        if not self.nodes or not self._apart(outputs, subject.mapping, settled, noise, given.name, limits):
+            return settled
+        alone = getattr(subject, "alone", None)
+        run = alone(engine, given.arrays, self.tensors(subject.mapping)) if alone is not None else None
+        return settled if run is None else self.settle(given.name, exact, run, subject.mapping, noise)
+
+    def _apart(
+        self,
+        outputs: Sequence[np.ndarray],
+        mapping: Mapping,
+        truth: dict[str, np.ndarray],
+        noise: dict[str, Noise],
+        name: str,
+        limits: Limits,
+    ) -> bool:
+        for array, view in zip(outputs, mapping.outputs, strict=True):
+            if view is None or view.name not in truth or truth[view.name].size != array.size:
+                continue
+            away = distance(array, view.apply(truth[view.name]).reshape(array.shape))
+            if ratio(away, noise[view.name].level(name, limits), limits) > limits.in_step:
+                return True
+        return False
 
     def _legal(self, node, value, mine, wrong, truth, shown, noise, name) -> bool:  # type: ignore[no-untyped-def]
         assert self.graph is not None

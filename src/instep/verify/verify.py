@@ -212,9 +212,7 @@ def judge(
             if array is not None:
                 _compare(found, array, truth, noise, given.name)
         for engine, arrays_out in run.outputs.items():
-            behind = truth
-            if jumps.nodes and _apart(arrays_out, mapping, truth, noise, given.name, limits):
-                behind = _chosen(jumps, subject, engine, given, exact, noise) or truth
+            behind = jumps.behind(engine, arrays_out, subject, given, exact, truth, noise, limits)
             for i, array in enumerate(arrays_out):
                 view = mapping.outputs[i]
                 if view is None:
@@ -259,33 +257,6 @@ def judge(
         explain_verdict(verdict, Witness(reference, subject, sets, graph, noise, limits))
     verdict.seconds = time.perf_counter() - start
     return verdict
-
-
-def _apart(
-    found: Sequence[np.ndarray],
-    mapping: Mapping,
-    truth: dict[str, np.ndarray],
-    noise: dict[str, Noise],
-    name: str,
-    limits: Limits,
-) -> bool:
-    """Is an output of an engine further from the truth than rounding takes it?"""
-    for array, view in zip(found, mapping.outputs, strict=True):
-        if view is None or view.name not in truth or truth[view.name].size != array.size:
-            continue
-        away = distance(array, view.apply(truth[view.name]).reshape(array.shape))
-        if ratio(away, noise[view.name].level(name, limits), limits) > limits.in_step:
-            return True
-    return False
-
-
-def _chosen(
-    jumps: Jumps, subject: Subject, engine: str, given: InputSet, exact: dict[str, np.ndarray], noise: dict[str, Noise]
-) -> dict[str, np.ndarray] | None:
-    """The truth behind the legal jumps of one engine, which chose otherwise than the one that shows its values."""
-    alone = getattr(subject, "alone", None)
-    run = alone(engine, given.arrays, jumps.tensors(subject.mapping)) if alone is not None else None
-    return None if run is None else jumps.settle(given.name, exact, run, subject.mapping, noise)
 
 
 def _bytes(found: _Found) -> int:
