@@ -371,3 +371,10 @@ def test_values_below_the_start_of_a_maximum_are_scaled_before_they_pool(scale: 
     # a power of two: not one bit changes
     for was, now in zip(values(graph), values(result.graph), strict=True):
         np.testing.assert_array_equal(now, was)
+
+
+def test_the_scale_before_a_square() -> None:
+    from instep.targets.rewrites.norms import SAFE, power_for
+
+    assert power_for(SAFE) == 1.0 and power_for(4 * SAFE) == 2.0
+    assert power_for(float("inf")) == power_for(float("nan")) == 1.0, "noise that overflows says nothing"

@@ -17,7 +17,12 @@ SAFE = 1024.0
 
 
 def power_for(energy: float) -> float:
-    """The power of two to divide by so that a sum of squares ``energy`` becomes at most SAFE."""
+    """The power of two to divide by so that a sum of squares ``energy`` becomes at most SAFE.
+
+    1 where the energy is not finite: what noise takes beyond float32 says nothing of pictures.
+    """
+    if not math.isfinite(energy):
+        return 1.0
     return 2.0 ** max(0, math.ceil(math.log2(max(energy, 1.0) / SAFE) / 2))
 
 
