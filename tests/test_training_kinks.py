@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from benchmarks.training.judging import judged
 from benchmarks.training.kinks import Kinks, Sides, roundings
 from benchmarks.training.steps import RATE, torch_step
+from benchmarks.training.sums import Sums, in_blocks
 from benchmarks.training.task import Task
 
 from instep.graph import Graph, ops
@@ -157,3 +158,26 @@ def test_an_l2_that_is_not_there_and_a_biased_variance_are_out_of_step(steps: St
     kept = 0.9 * steps.start[name]
     biased = {**right, name: kept + (right[name] - kept) * (count - 1) / count}
     assert steps.judged(biased)["class"] == "out of step"
+
+
+def test_a_sum_in_blocks_is_a_float32_sum_that_rounds_less_than_one_after_the_other() -> None:
+    terms = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 40_001)).astype(np.float32))
+    exact = terms.double().sum(1)
+    apart = (in_blocks(terms).double() - exact).abs()
+    assert 0 < float(apart.max())
+    one_by_one = np.abs(np.add.accumulate(terms.numpy(), axis=1)[:, -1] - exact.numpy())
+    assert float((apart**2).mean()) < 0.1 * float((one_by_one**2).mean())
+    assert torch.equal(in_blocks(torch.ones(2, 7)), torch.full((2,), 7.0))
+
+
+def test_statistics_from_float32_sums_are_the_statistics_of_the_batch() -> None:
+    graph = parse(TEXT)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4, 3, 12, 12)).astype(np.float32)
+    task = Task(graph, [x], [rng.normal(size=(4, 5)).astype(np.float32)])
+    usual, blocked = torch_step(task), torch_step(task, False, Sums())
+    start = {v.name: np.asarray(a) for v, a in graph.weights.items()}
+    for name, value in usual.items():
+        moved = np.abs(value - start[name]).max()
+        assert np.abs(blocked[name] - value).max() <= 1e-4 * moved, name
+    assert any(not np.array_equal(usual[k], blocked[k]) for k in usual if "running" in k)

@@ -44,20 +44,25 @@ def main() -> int:
 def _truth(task: Task, stem: Path, options: argparse.Namespace) -> None:
     """The step in float64, the draws of its noise, and the weights before it, each in a file of its own."""
     from benchmarks.training.kinks import Kinks, Sides, roundings
+    from benchmarks.training.sums import Sums
 
     def put(what: str, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(f"{stem}.{what}.npz", **arrays)  # type: ignore[arg-type]
 
     rng = np.random.default_rng(options.seed + 1)
-    exact, singles = Kinks(), [Kinks() for _ in range(options.draws)]
+    nudged = [task.nudged(rng) for _ in range(options.draws - 1)]
+    singles = [(task, Kinks()), *((other, Kinks()) for other in nudged), (task, Sums())]
+    exact = Kinks()
     truth = torch_step(task, True, exact)
-    for i, single in enumerate(singles):
-        put(f"draw{i}", torch_step(task if i == 0 else task.nudged(rng), False, single))
-    near, elements = roundings(exact, singles), sum(x.numel() for x in exact.inputs)
-    del exact, singles
+    for i, (single, kinks) in enumerate(singles):
+        put(f"draw{i}", torch_step(single, False, kinks))
+    near = roundings(exact, [kinks for _, kinks in singles])
+    elements = sum(x.numel() for x in exact.inputs)
+    del exact, kinks
+    singles.clear()
     sides = [Sides(near, options.seed, other) for other in (False, True)]
     for i, side in enumerate(sides):
-        put(f"draw{options.draws + i}", torch_step(task, True, side))
+        put(f"draw{options.draws + 1 + i}", torch_step(task, True, side))
     put("kinks", {"elements": np.array(elements), "near": np.array(sum(s.moved for s in sides))})
     put("start", {v.name: np.asarray(a) for v, a in task.graph.weights.items()})
     # last: with it all of them are there
