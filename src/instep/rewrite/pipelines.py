@@ -26,6 +26,7 @@ from instep.rewrite.fold.reductions import unstack_reductions
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fold.slices import simplify_joins
+from instep.rewrite.fold.windows import sum_windows
 from instep.rewrite.forms import FORMS, checked
 from instep.rewrite.fuse.activations import fuse_activations
 from instep.rewrite.fuse.mixes import mix_small_axes
@@ -53,7 +54,7 @@ RECOGNISE: tuple[Rewrite, ...] = (
 )  # fmt: skip
 FOLD: tuple[Rewrite, ...] = (
     *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,
-    fold_channel_gathers, fold_pads, simplify_joins, unstack_reductions,
+    fold_channel_gathers, fold_pads, simplify_joins, unstack_reductions, sum_windows,
 )  # fmt: skip
 ORDER: tuple[Rewrite, ...] = (
     shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations, mix_small_axes,

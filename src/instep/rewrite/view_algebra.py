@@ -159,6 +159,27 @@ class View:
         _, perm = self.core()
         return list(perm) != sorted(perm)
 
+    def place(self, axis: int) -> tuple[int, int] | None:
+        """(size, stride) of one axis of the result in the input's memory; None where no single stride says it."""
+        atoms = [a for a in self._dims[axis] if a.size != 1]
+        if len(atoms) != 1:
+            return None
+        where = next(i for i, a in enumerate(self._inner) if a is atoms[0])
+        return atoms[0].size, math.prod(a.size for a in self._inner[where + 1 :])
+
+    def without(self, axis: int) -> View:
+        """What the chain does to one entry along an axis that has a ``place``."""
+        rest = self.of(self.in_shape)
+        rest._inner = [a for a in self._inner if a not in self._dims[axis]]
+        del rest._dims[axis]
+        return rest.of([a.size for a in rest._inner])
+
+    def of(self, in_shape: Sequence[int]) -> View:
+        """The same movement of what has as many elements in another shape."""
+        view = View(in_shape)
+        view._inner, view._dims = list(self._inner), [list(dim) for dim in self._dims]
+        return view
+
     def to_ops(self, max_rank: int = 4) -> list[Operator]:
         """The fewest reshapes and permutes, none moving more than ``max_rank`` axes, that do the same."""
         out = self.out_shape

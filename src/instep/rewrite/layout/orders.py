@@ -37,6 +37,8 @@ class Orders:
 
     def _propagate(self) -> None:
         queue: deque[Value] = deque()
+        #: What a factor says that is repeated along some axes: nothing of those, so all others are asked first.
+        repeated: deque[tuple[Node, Value]] = deque()
 
         def assign(value: Value, perm: Perm | None) -> None:
             if perm is None or value in self.graph.weights or value in self.alternative:
@@ -52,12 +54,20 @@ class Orders:
                     assign(value, self.order(value.rank))
 
         def spread() -> None:
-            while queue:
+            while queue or repeated:
+                if not queue:
+                    node, value = repeated.popleft()
+                    for other, perm in self._spread(node, value):
+                        assign(other, perm)
+                    continue
                 value = queue.popleft()
                 nodes = list(self.edit.users.get(value, []))
                 if value in self.edit.producer:
                     nodes.append(self.edit.producer[value])
                 for node in nodes:
+                    if node.op.elementwise and value.size < node.output.size:
+                        repeated.append((node, value))
+                        continue
                     for other, perm in self._spread(node, value):
                         assign(other, perm)
 
