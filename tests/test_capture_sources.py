@@ -308,9 +308,7 @@ def test_a_network_that_merges_its_branches_on_the_first_call_is_captured_merged
     first = module[0]
     kernel = (first.one.weight + first.two.weight).detach()
     captured = capture(module, inputs=[x])
-    assert captured.notes == [
-        "forward() replaces parts of the network on its first call: captured as it is afterwards"
-    ]
+    assert captured.notes == ["forward() replaces parts of the network on its first call: captured as it is afterwards"]
     found = captured.reference.run([x.numpy()], dtype="float32", keep=[])[captured.graph.outputs[0].name]
     np.testing.assert_allclose(found, torch.relu(nn.functional.conv2d(x, kernel)).numpy(), atol=1e-6)
     with torch.no_grad():

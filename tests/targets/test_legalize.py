@@ -337,6 +337,24 @@ def test_a_norm_that_overflows_float16_is_scaled_before_it_squares(tmp_path: Pat
     assert measure_some(graph).energy == pytest.approx(numbers.energy, rel=1e-3)
 
 
+def explosive() -> Graph:
+    """A norm of what grows with the eighth power of the contrast: in noise to 1e80, in calm inputs not."""
+    s = Sketch((1, 8, 8, 16))
+    x = s(ops.Sub(), s.graph.inputs[0], s(ops.ReduceMean((1, 2), True), s.graph.inputs[0]))
+    for _ in range(3):
+        x = s(ops.Mul(), s(ops.Mul(), x, np.asarray([2e6], np.float32)), x)
+    weight = np.eye(16).reshape(16, 1, 1, 16)
+    x = s(ops.Conv2d(layout="NHWC"), x, weight.astype(np.float32))
+    return s.end(s(ops.ReduceMean((3,), True), s(ops.Mul(), x, x)))
+
+
+def test_inputs_that_overflow_are_measured_with_less_contrast(tmp_path: Path) -> None:
+    graph = explosive()
+    for numbers in (measured(graph, tmp_path), measure_some(graph)):
+        assert all("·" in name for name in numbers.inputs), numbers.inputs
+        assert all(np.isfinite(v) for v in numbers.energy.values())
+
+
 def _half_error(graph: Graph) -> float:
     x = np.random.default_rng(3).standard_normal(graph.inputs[0].shape)
     exact = graph.run([x], keep=())[graph.outputs[0]]

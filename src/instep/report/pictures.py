@@ -58,9 +58,7 @@ def _inputs(spec: Any, images: Any) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def _one(
-    captured: Any, file: Path, name: str, shown: np.ndarray, chosen: int, pixels: Pixels | None
-) -> Picture | None:
+def _one(captured: Any, file: Path, name: str, shown: np.ndarray, chosen: int, pixels: Pixels | None) -> Picture | None:
     from instep.runtime import run, tflite_info
 
     array = shown if pixels is None else pixels.apply(shown[0])[None].astype(shown.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +11,18 @@ import numpy as np
 
 from instep.emit.tflite import write
 from instep.graph import Graph, Spec, Value, ops
-from instep.runtime import run_many
+from instep.runtime import RunResult, run_many
 from instep.targets.check import Violation, level_of
 from instep.targets.facts import Facts, Operation, facts_of_graph
 from instep.targets.profile import Limits, Profile
-from instep.verify.inputs import Picture, make_inputs
+from instep.verify.calm import SHARES, less
+from instep.verify.inputs import InputSet, Picture, make_inputs
 
 __all__ = ["Numbers", "check_numbers", "measure", "measure_some", "note"]
 
 _SUMS = ("SUM", "MEAN")
+#: Operators whose sums of products overflow where noise is too much for a network.
+_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_CONNECTED", "BATCH_MATMUL")
 #: Operators that are one more operator away from a root: a norm adds up squares.
 _SQUARES = ("SQUARE", "MUL", "SQUARED_DIFFERENCE")
 
@@ -55,14 +58,47 @@ def measure(
         return Numbers(failed="the inputs are quantised")
     specs = [Spec(t.shape, t.dtype) for t in facts.inputs]
     sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
+    products = {t.name for op in facts.operations if op.code in (*_PRODUCTS, *_SQUARES) for t in op.outputs}
+
+    def run(arrays: Sequence[np.ndarray]) -> RunResult:
+        return run_many(path, [arrays], engine="builtin", keep_all=True, timeout=timeout)[0]
+
+    def wild(result: RunResult) -> bool:
+        return any(_infinite(a) for name, a in result.tensors.items() if name in products)
+
     for given in sets:
-        result = run_many(path, [given.arrays], engine="builtin", keep_all=True, timeout=timeout)[0]
+        name, result = _calmed(given, run(given.arrays), run, wild)
         if result.failed:
             numbers.failed = result.message
             break
-        numbers.inputs.append(given.name)
+        numbers.inputs.append(name)
         _add(numbers, facts, result.tensors)
     return numbers
+
+
+def _calmed(
+    given: InputSet,
+    result: RunResult,
+    run: Callable[[Sequence[np.ndarray]], RunResult],
+    wild: Callable[[RunResult], bool],
+) -> tuple[str, RunResult]:
+    """A run's result, of the same input with less contrast where ``wild`` says that it left the range of float32.
+
+    What noise takes to infinity says nothing of what a picture reaches. Where less contrast changes nothing the first
+    result stands.
+    """
+    if result.failed or not wild(result):
+        return given.name, result
+    for share in SHARES:
+        calmer = run([less(a, share) for a in given.arrays])
+        if not calmer.failed and not wild(calmer):
+            return f"{given.name}·{share:g}", calmer
+    return given.name, result
+
+
+def _infinite(array: np.ndarray) -> bool:
+    """Whether something in it overflowed: TFLite's own kernels clamp that to the largest float."""
+    return array.dtype.kind == "f" and not np.all(np.abs(array) < np.finfo(np.float32).max)
 
 
 def measure_some(
@@ -95,7 +131,15 @@ def measure_some(
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
         path = Path(folder) / "values.tflite"
         write(probe, path)
-        for given, result in zip(sets, run_many(path, [s.arrays for s in sets], timeout=timeout), strict=True):
+
+        def run(arrays: Sequence[np.ndarray]) -> RunResult:
+            return run_many(path, [arrays], timeout=timeout)[0]
+
+        def wild(result: RunResult) -> bool:
+            return any(map(_infinite, result.outputs))
+
+        for given, first in zip(sets, run_many(path, [s.arrays for s in sets], timeout=timeout), strict=True):
+            name, result = _calmed(given, first, run, wild)
             numbers.failed = numbers.failed or result.message if result.failed else numbers.failed
             for value, array in zip(probe.outputs, result.outputs, strict=False):
                 _reach(numbers, value.name, array)
@@ -103,7 +147,7 @@ def measure_some(
                     continue
                 total = float(np.abs(array.astype(np.float64)).sum(sums[value]).max(initial=0.0))
                 numbers.energy[value.name] = max(numbers.energy.get(value.name, 0.0), total)
-            numbers.inputs.append(given.name)
+            numbers.inputs.append(name)
     return numbers
 
 

@@ -26,8 +26,10 @@ def _moved(right: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
         if n < 3:
             continue
         for by in (1, -1):
-            yield "shifted by one place", f"the right value moved by {by} along axis {axis} (edges aside)", np.roll(
-                right, by, axis
+            yield (
+                "shifted by one place",
+                f"the right value moved by {by} along axis {axis} (edges aside)",
+                np.roll(right, by, axis),
             )
         yield "reversed along an axis", f"the right value reversed along axis {axis}", np.flip(right, axis)
     for perm in itertools.islice(itertools.permutations(range(right.ndim)), 1, 120):
@@ -35,9 +37,11 @@ def _moved(right: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
         if turned.shape == right.shape:
             yield "transposed", f"the right value with axes {list(perm)}", turned
         if right.ndim <= 4:
-            yield "memory read in the wrong layout", (
-                f"the right value's memory in the order {list(perm)}"
-            ), np.ascontiguousarray(turned).reshape(right.shape)
+            yield (
+                "memory read in the wrong layout",
+                (f"the right value's memory in the order {list(perm)}"),
+                np.ascontiguousarray(turned).reshape(right.shape),
+            )
 
 
 def _channels(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -54,19 +58,25 @@ def _channels(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, 
         if (na > 0).all() and (nb > 0).all():
             order = np.argmax((zb / nb[:, None]) @ (za / na[:, None]).T, 1)
             if len(set(order.tolist())) == n and (order != np.arange(n)).any():
-                yield "channels permuted", (
-                    f"axis {axis} in the order {order[:8].tolist()}{'…' if n > 8 else ''}"
-                ), np.take(right, order, axis)
+                yield (
+                    "channels permuted",
+                    (f"axis {axis} in the order {order[:8].tolist()}{'…' if n > 8 else ''}"),
+                    np.take(right, order, axis),
+                )
         factor = np.where(na > 0, (za * zb).sum(1) / np.where(na > 0, na * na, 1), 1.0)
         offset = b.mean(1) - factor * a.mean(1)
         fitted = (a * factor[:, None] + offset[:, None]).reshape(np.moveaxis(right, axis, 0).shape)
         only_offset = np.abs(factor - 1).max() < 1e-4
         only_factor = np.abs(offset).max() < 1e-4 * max(_rms(right), 1e-30)
         kind = "offset" if only_offset else "scaled" if only_factor else "scaled and offset"
-        yield f"{kind} per channel", (
-            f"along axis {axis}: factors {factor.min():.6g} … {factor.max():.6g}, "
-            f"offsets {offset.min():.3g} … {offset.max():.3g}"
-        ), np.moveaxis(fitted, 0, axis)
+        yield (
+            f"{kind} per channel",
+            (
+                f"along axis {axis}: factors {factor.min():.6g} … {factor.max():.6g}, "
+                f"offsets {offset.min():.3g} … {offset.max():.3g}"
+            ),
+            np.moveaxis(fitted, 0, axis),
+        )
 
 
 def _whole(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -99,8 +99,10 @@ def _spread(pixels: np.ndarray, spec: Spec, layout: str, seed: int) -> np.ndarra
     """[C, H, W] → the input's shape; further samples of a batch are the picture flipped and dimmed."""
     if layout == "CHW":
         return pixels.astype(np.float32)
-    rows = [pixels if i == 0 else (pixels[:, ::-1, ::-1] if i % 2 else pixels) * (1 - 0.1 * (i % 5))
-            for i in range(spec.shape[0])]
+    rows = [
+        pixels if i == 0 else (pixels[:, ::-1, ::-1] if i % 2 else pixels) * (1 - 0.1 * (i % 5))
+        for i in range(spec.shape[0])
+    ]
     batch = np.stack(rows)
     return np.ascontiguousarray(batch if layout == "NCHW" else batch.transpose(0, 2, 3, 1)).astype(np.float32)
 

@@ -8,6 +8,7 @@ from instep.verify.causes import linear  # noqa: F401
 from instep.verify.causes import reduce  # noqa: F401
 from instep.verify.causes import shape  # noqa: F401
 from instep.verify.causes import elementwise  # noqa: F401
+
 # isort: on
 from instep.verify.causes.table import CAUSES, Context, Variant, variants_of
 

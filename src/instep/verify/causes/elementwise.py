@@ -26,8 +26,9 @@ UNARY = (
 def gelu_form(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     names = {True: "the tanh form", False: "the exact erf form"}
-    yield f"{names[not op.approximate]} instead of {names[op.approximate]}", changed(
-        node, approximate=not op.approximate
+    yield (
+        f"{names[not op.approximate]} instead of {names[op.approximate]}",
+        changed(node, approximate=not op.approximate),
     )
     yield "x · sigmoid(1.702 x)", lambda ins: ins[0] / (1 + np.exp(-1.702 * ins[0]))
 
@@ -173,8 +174,11 @@ def offset_dropped(node: Node, context: Context) -> Iterator[Found]:
     shape = node.output.shape
     for number in (0, 1):
         if _is_constant(node, number, context):
-            yield "the constant term missing", lambda ins, n=1 - number: np.broadcast_to(
-                -ins[n] if isinstance(node.op, ops.Sub) and n == 1 else ins[n], shape
+            yield (
+                "the constant term missing",
+                lambda ins, n=1 - number: np.broadcast_to(
+                    -ins[n] if isinstance(node.op, ops.Sub) and n == 1 else ins[n], shape
+                ),
             )
             yield "the constant term with the wrong sign", swapped(node, number, np.negative)
             yield "the constant term twice", swapped(node, number, lambda c: 2 * c)
@@ -214,8 +218,9 @@ def broadcast_axis(node: Node, context: Context) -> Iterator[Found]:
             turned = [p for p in perm if shape[p] > 1] != [i for i in range(len(out)) if shape[i] > 1]
             if fits and (moved not in seen or turned):
                 seen.add(moved)
-                yield f"operand {number + 1} laid along axes {list(moved)}", swapped(
-                    node, number, lambda x, s=shape, p=perm: x.reshape(s).transpose(p)
+                yield (
+                    f"operand {number + 1} laid along axes {list(moved)}",
+                    swapped(node, number, lambda x, s=shape, p=perm: x.reshape(s).transpose(p)),
                 )
 
 
@@ -242,8 +247,9 @@ def constant_misread(node: Node, context: Context) -> Iterator[Found]:
         for perm in itertools.permutations(range(len(shape))):
             if perm == tuple(range(len(shape))):
                 continue
-            yield f"constant's memory in the order {list(perm)}", swapped(
-                node, number, lambda x, s=shape, p=perm: np.ascontiguousarray(x.transpose(p)).reshape(s)
+            yield (
+                f"constant's memory in the order {list(perm)}",
+                swapped(node, number, lambda x, s=shape, p=perm: np.ascontiguousarray(x.transpose(p)).reshape(s)),
             )
 
 

@@ -44,9 +44,10 @@ def reduction_axis(node: Node, context: Context) -> Iterator[Found]:
         kept = tuple(n for i, n in enumerate(x) if i not in axes)
         if int(np.prod(kept)) == int(np.prod(out)):
             other = op.with_(axes=axes, keepdims=False)
-            yield f"over axes {list(axes)} instead of {list(op.axes)}", lambda ins, o=other: o.evaluate(*ins)[
-                0
-            ].reshape(out)
+            yield (
+                f"over axes {list(axes)} instead of {list(op.axes)}",
+                lambda ins, o=other: o.evaluate(*ins)[0].reshape(out),
+            )
 
 
 @explains("kind of reduction", ops.ReduceMean, ops.ReduceSum, ops.ReduceMax, ops.ReduceMin, ops.ReduceProd)
@@ -86,6 +87,7 @@ def cumulative(node: Node, context: Context) -> Iterator[Found]:
 def ranking(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     if isinstance(op, ops.TopK):
+
         def smallest(ins: Arrays) -> Any:
             index = np.argsort(ins[0], -1, kind="stable")[..., : op.k]
             return np.take_along_axis(ins[0], index, -1), index
@@ -99,6 +101,7 @@ def ranking(node: Node, context: Context) -> Iterator[Found]:
         if axis != op.axis:
             yield f"along axis {axis} instead of {op.axis}", changed(node, axis=axis)
     n = node.inputs[0].shape[op.axis]
-    yield "the last of equal elements instead of the first", lambda ins: n - 1 - op.evaluate(
-        np.flip(ins[0], op.axis)
-    )[0]
+    yield (
+        "the last of equal elements instead of the first",
+        lambda ins: n - 1 - op.evaluate(np.flip(ins[0], op.axis))[0],
+    )

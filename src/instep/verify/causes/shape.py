@@ -24,8 +24,9 @@ def slice_off_by_one(node: Node, context: Context) -> Iterator[Found]:
             if a >= 0 and (b <= n or (op.steps[axis] > 1 and a < n)):
                 starts, stops = list(op.starts), list(op.stops)
                 starts[axis], stops[axis] = a, min(b, n)
-                yield f"axis {axis} from {a} instead of {op.starts[axis]}", changed(
-                    node, starts=tuple(starts), stops=tuple(stops)
+                yield (
+                    f"axis {axis} from {a} instead of {op.starts[axis]}",
+                    changed(node, starts=tuple(starts), stops=tuple(stops)),
                 )
 
 
@@ -41,8 +42,9 @@ def slice_elsewhere(node: Node, context: Context) -> Iterator[Found]:
             if a != op.starts[axis] and 0 <= a <= n - size:
                 starts, stops = list(op.starts), list(op.stops)
                 starts[axis], stops[axis] = a, a + size
-                yield f"axis {axis} from {a} instead of {op.starts[axis]}", changed(
-                    node, starts=tuple(starts), stops=tuple(stops)
+                yield (
+                    f"axis {axis} from {a} instead of {op.starts[axis]}",
+                    changed(node, starts=tuple(starts), stops=tuple(stops)),
                 )
 
 
@@ -54,8 +56,9 @@ def slice_step(node: Node, context: Context) -> Iterator[Found]:
             count = node.output.shape[axis]
             starts, stops, steps = list(op.starts), list(op.stops), list(op.steps)
             stops[axis], steps[axis] = starts[axis] + count, 1
-            yield f"axis {axis} with step 1 instead of {step}", changed(
-                node, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)
+            yield (
+                f"axis {axis} with step 1 instead of {step}",
+                changed(node, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)),
             )
 
 
@@ -103,8 +106,9 @@ def permute_inverse(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     inverse = tuple(int(i) for i in np.argsort(op.perm))
     if inverse != op.perm:
-        yield f"axes {list(inverse)} instead of {list(op.perm)}", lambda ins: ins[0].transpose(inverse).reshape(
-            node.output.shape
+        yield (
+            f"axes {list(inverse)} instead of {list(op.perm)}",
+            lambda ins: ins[0].transpose(inverse).reshape(node.output.shape),
         )
 
 
@@ -118,8 +122,9 @@ def permute_other(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     for perm in permutations(len(op.perm), 120):
         if perm != op.perm:
-            yield f"axes {list(perm)} instead of {list(op.perm)}", lambda ins, p=perm: ins[0].transpose(p).reshape(
-                node.output.shape
+            yield (
+                f"axes {list(perm)} instead of {list(op.perm)}",
+                lambda ins, p=perm: ins[0].transpose(p).reshape(node.output.shape),
             )
 
 
@@ -139,15 +144,17 @@ def reshape_order(node: Node, context: Context) -> Iterator[Found]:
                 yield said, lambda ins, p=perm: ins[0].transpose(p).reshape(out)
                 back = np.argsort(perm)
                 shape = tuple(x[p] for p in perm)
-                yield f"input memory read as if in the order {list(perm)}", lambda ins, s=shape, b=back: (
-                    np.ascontiguousarray(ins[0]).reshape(s).transpose(b).reshape(out)
+                yield (
+                    f"input memory read as if in the order {list(perm)}",
+                    lambda ins, s=shape, b=back: np.ascontiguousarray(ins[0]).reshape(s).transpose(b).reshape(out),
                 )
     if 2 <= len(out) <= 6:
         for perm in permutations(len(out), 24):
             shape = tuple(out[p] for p in perm)
             if [p for p in perm if out[p] > 1] != nontrivial(out):
-                yield f"output axes laid out in the order {list(perm)}", lambda ins, s=shape, p=perm: (
-                    np.ascontiguousarray(ins[0]).reshape(s).transpose(np.argsort(p))
+                yield (
+                    f"output axes laid out in the order {list(perm)}",
+                    lambda ins, s=shape, p=perm: np.ascontiguousarray(ins[0]).reshape(s).transpose(np.argsort(p)),
                 )
 
 
@@ -254,9 +261,7 @@ def gather_order(node: Node, context: Context) -> Iterator[Found]:
         if n == indices.size:
             yield "not gathered at all", lambda ins: ins[0]
     if len(node.inputs[1].shape) == 2:
-        yield "index matrix transposed", swapped(
-            node, 1, lambda i: i.T.reshape(i.shape)
-        )
+        yield "index matrix transposed", swapped(node, 1, lambda i: i.T.reshape(i.shape))
 
 
 @explains("tile and repeat mixed up", ops.Expand, ops.Concat)

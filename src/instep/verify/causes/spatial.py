@@ -59,8 +59,9 @@ def shifted_padding(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     for dy, dx in ((-1, -1), (1, 1), (0, 1), (0, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)):
         (t, b), (left, r) = op.padding
-        yield f"padding ({t}, {b}), ({left}, {r}) moved to ({t + dy}, {b - dy}), ({left + dx}, {r - dx})", _padded(
-            node, dy, dx
+        yield (
+            f"padding ({t}, {b}), ({left}, {r}) moved to ({t + dy}, {b - dy}), ({left + dx}, {r - dx})",
+            _padded(node, dy, dx),
         )
 
 
@@ -232,18 +233,23 @@ def weights_misread(node: Node, context: Context) -> Iterator[Found]:
     if len(shape) == 2:
         if min(shape) > 1:
             yield "weight memory read as [I, O]", swapped(node, 1, lambda k: k.T.reshape(shape))
-            yield "weight memory read as [I, O] and turned", swapped(
-                node, 1, lambda k: np.ascontiguousarray(k).reshape(shape[::-1]).T
+            yield (
+                "weight memory read as [I, O] and turned",
+                swapped(node, 1, lambda k: np.ascontiguousarray(k).reshape(shape[::-1]).T),
             )
         return
     for perm in ((0, 2, 3, 1), (2, 3, 1, 0), (1, 2, 3, 0), (0, 3, 1, 2), (3, 2, 0, 1), (1, 0, 2, 3)):
-        yield f"weight memory in order {perm} read as it stands", swapped(
-            node, 1, lambda k, p=perm: np.ascontiguousarray(k.transpose(p)).reshape(shape)
+        yield (
+            f"weight memory in order {perm} read as it stands",
+            swapped(node, 1, lambda k, p=perm: np.ascontiguousarray(k.transpose(p)).reshape(shape)),
         )
         back = tuple(np.argsort(perm))
         middle = tuple(shape[p] for p in perm)
-        yield f"weight memory read as if in order {perm}", swapped(
-            node, 1, lambda k, m=middle, b=back: np.ascontiguousarray(k).reshape(m).transpose(b).reshape(shape)
+        yield (
+            f"weight memory read as if in order {perm}",
+            swapped(
+                node, 1, lambda k, m=middle, b=back: np.ascontiguousarray(k).reshape(m).transpose(b).reshape(shape)
+            ),
         )
 
 
@@ -290,13 +296,17 @@ def layout_misread(node: Node, context: Context) -> Iterator[Found]:
     shape = (n, a, b, c)
     for perm in ((0, 2, 3, 1), (0, 3, 1, 2)):
         middle = tuple(shape[p] for p in perm)
-        yield "the input's memory read in the other layout (a reshape for a transpose)", swapped(
-            node,
-            0,
-            lambda x, m=middle, p=perm: np.ascontiguousarray(x).reshape(m).transpose(np.argsort(p)),
+        yield (
+            "the input's memory read in the other layout (a reshape for a transpose)",
+            swapped(
+                node,
+                0,
+                lambda x, m=middle, p=perm: np.ascontiguousarray(x).reshape(m).transpose(np.argsort(p)),
+            ),
         )
-        yield "the input's memory written in the other layout (a reshape for a transpose)", swapped(
-            node, 0, lambda x, p=perm: np.ascontiguousarray(x.transpose(p)).reshape(shape)
+        yield (
+            "the input's memory written in the other layout (a reshape for a transpose)",
+            swapped(node, 0, lambda x, p=perm: np.ascontiguousarray(x.transpose(p)).reshape(shape)),
         )
 
 
@@ -332,8 +342,9 @@ def transposed_dilation(node: Node, context: Context) -> Iterator[Found]:
         return
     _, h, w = spatial_axes(op)
     for dy, dx in ((1, 1), (-1, -1)):
-        yield f"the kernel moved by {(dy, dx)}", swapped(
-            node, 1, lambda k, dy=dy, dx=dx: _shift(_shift(k, h, dy), w, dx)
+        yield (
+            f"the kernel moved by {(dy, dx)}",
+            swapped(node, 1, lambda k, dy=dy, dx=dx: _shift(_shift(k, h, dy), w, dx)),
         )
 
 
@@ -372,8 +383,9 @@ def max_for_average(node: Node, context: Context) -> Iterator[Found]:
 def count_include_pad(node: Node, context: Context) -> Iterator[Found]:
     op: Any = node.op
     flipped = not op.count_include_pad
-    yield f"padded places {'counted' if flipped else 'not counted'} in the divisor", changed(
-        node, count_include_pad=flipped
+    yield (
+        f"padded places {'counted' if flipped else 'not counted'} in the divisor",
+        changed(node, count_include_pad=flipped),
     )
 
 
@@ -391,8 +403,9 @@ def ceil_mode(node: Node, context: Context) -> Iterator[Found]:
         return
     pads = op.all_pads
     for count in (True, False):
-        yield f"the overhang of ceil_mode taken as padding ({'counted' if count else 'not counted'})", changed(
-            node, padding=pads, overhang=(0, 0), count_include_pad=count
+        yield (
+            f"the overhang of ceil_mode taken as padding ({'counted' if count else 'not counted'})",
+            changed(node, padding=pads, overhang=(0, 0), count_include_pad=count),
         )
 
 
