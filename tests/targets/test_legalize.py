@@ -130,6 +130,37 @@ def select() -> Graph:
     return s.end(s(ops.Where(), s(ops.Greater(), x, np.asarray([0.1], np.float32)), x, weights(1, 1, 1, 8)))
 
 
+def integers(op: object, shape: Sequence[int], first: bool = False) -> Callable[[], Graph]:
+    """What a constant of integers makes of an image's."""
+
+    def build() -> Graph:
+        s = Sketch((1, 4, 5, 8))
+        x, fixed = s(ops.Cast("int32"), s.graph.inputs[0]), RNG.integers(-2, 3, shape).astype(np.int32)
+        return s.end(s(ops.Cast("float32"), s(op, fixed, x) if first else s(op, x, fixed)))
+
+    return build
+
+
+def beside_mean(op: object) -> Callable[[], Graph]:
+    """An image beside its mean, a scalar."""
+
+    def build() -> Graph:
+        s = Sketch((1, 4, 5, 8))
+        x = s.graph.inputs[0]
+        return s.end(s(ops.Cast("float32"), s(op, x, s(ops.ReduceMean((0, 1, 2, 3), False), x))))
+
+    return build
+
+
+def masked(fill: float, *shape: int) -> Callable[[], Graph]:
+    def build() -> Graph:
+        s = Sketch((1, 4, 8, 8))
+        mask = np.triu(np.ones((8, 8), bool), 1).reshape(shape or (8, 8))
+        return s.end(s(ops.Where(), mask, np.asarray(fill, np.float32), s.graph.inputs[0]))
+
+    return build
+
+
 def gather(axis: int, index: list[int]) -> Callable[[], Graph]:
     def build() -> Graph:
         s = Sketch((1, 4, 5, 8))
@@ -216,6 +247,14 @@ CASES = [
     ("litert-gpu", "LITERT-GPU-OPERATOR", unary(ops.ArgMin(3), 1, 4, 5, 6)),
     ("litert-gpu", "LITERT-GPU-BIAS", lambda: _computed_bias()),
     ("litert-gpu", "LITERT-GPU-LINEAR-WEIGHTS", lambda: _computed_weights()),
+    ("litert-gpu", "LITERT-GPU-INTEGER-RANK", integers(ops.Add(), (8,))),
+    ("litert-gpu", "LITERT-GPU-INTEGER-RANK", integers(ops.Equal(), (4, 1, 1))),
+    ("litert-gpu", "LITERT-GPU-INTEGER-FIRST", integers(ops.Sub(), (1, 1, 1, 8), True)),
+    ("litert-gpu", "LITERT-GPU-INTEGER-FIRST", integers(ops.LessEqual(), (1, 1, 1, 8), True)),
+    ("litert-gpu", "LITERT-GPU-SCALAR", beside_mean(ops.Sub())),
+    ("litert-gpu", "LITERT-GPU-SCALAR", beside_mean(ops.Greater())),
+    ("litert-gpu", "LITERT-GPU-CONDITION", masked(-2.0)),
+    ("xnnpack", "XNN-OPERATOR", masked(-2.0, 1, 1, 8, 8)),
     ("tflite-gpu", "GPU-BATCH", tokens),
     ("tflite-gpu", "GPU-SELECT", select),
     ("tflite-gpu", "GPU-SLICE", unary(ops.Slice((2, 0), (9, 3), (1, 1)), 12, 3)),
@@ -302,6 +341,16 @@ def test_what_cannot_be_cleared_is_left_with_its_reason() -> None:
     graph = unary(ops.Sin())()
     result = legalize(graph, load("portable-4d"))
     assert [(v.code, v.operator, v.scope) for v in result.errors] == [("PORTABLE-OPERATOR", "SIN", "n0")]
+
+
+def test_infinity_behind_a_mask_is_the_lowest_float_where_select_is_spelled_out() -> None:
+    graph = masked(-np.inf)()
+    result = legalize(graph, load("xnnpack"))
+    assert not any(isinstance(n.op, ops.Where) for n in result.graph.nodes)
+    (was,), (now,) = values(graph), values(result.graph)
+    seen = np.isfinite(was)
+    np.testing.assert_array_equal(now[seen], was[seen])
+    assert np.all(now[~seen] == -np.finfo(np.float32).max) and not seen.all()
 
 
 def norm(scale: float) -> Graph:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from instep.graph import Graph, SourceView
 from instep.graph.reference import GraphReference
-from instep.runtime import tflite_info
+from instep.runtime import TFLiteInfo, tflite_info
 from instep.runtime.modules import engine_for
 from instep.verify.inputs import Picture
 from instep.verify.mapping import Mapping
@@ -17,6 +17,7 @@ from instep.verify.module import ModuleSubject
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
+from instep.verify.quantised import holds_integers
 from instep.verify.reference import Reference
 from instep.verify.tflite import EngineError, TfliteSubject
 from instep.verify.verdict import Verdict
@@ -40,12 +41,11 @@ def verify_origin(
 ) -> Verdict | None:
     """Judge ``file``, run on LiteRT, by the ``graph`` that was captured from it, tensor by tensor of the same name.
 
-    None for a file whose tensors are quantised: it rounds where the captured graph does not. Raises EngineError when
-    the file does not run.
+    None for a file whose values are quantised, or are for the time of an operator: it rounds where the captured graph
+    does not. Raises EngineError when the file does not run.
     """
     info = tflite_info(file)
-    made = {i for op in info.ops for i in op.outputs} | set(info.inputs)
-    if any(info.tensors[i].scale and info.tensors[i].dtype != "float32" for i in made if i >= 0):
+    if _rounds(info):
         return None
     names = Counter(t.name for t in info.tensors)
     views = {
@@ -57,6 +57,14 @@ def verify_origin(
     subject = TfliteSubject(file, info, Mapping(views, [*inputs], [*outputs]), [v.name for v in graph.inputs])
     sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
     return judge(reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False)
+
+
+def _rounds(info: TFLiteInfo) -> bool:
+    """Does it compute with quantised values? TFLite's hybrid operators (dynamic-range quantisation: float values,
+    eight-bit weights) quantise the values that they read, too."""
+    made = {i for op in info.ops for i in op.outputs} | set(info.inputs)
+    weights = {i for op in info.ops if op.name != "DEQUANTIZE" for i in op.inputs}
+    return any(holds_integers(info.tensors[i]) for i in made | weights if i >= 0)
 
 
 def verify_keras_origin(

@@ -15,7 +15,7 @@ from instep.verify.lossy import Figures
 from instep.verify.noise import HALF, SINGLE
 from instep.verify.reference import Reference
 
-__all__ = ["EIGHT_BITS", "fitted", "in_range", "integers_of", "is_quantised", "judged_as"]
+__all__ = ["EIGHT_BITS", "fitted", "holds_integers", "in_range", "integers_of", "is_quantised", "judged_as"]
 
 #: The unit of rounding of eight-bit integers that span a value's range symmetrically: half of their spacing.
 EIGHT_BITS = 2.0**-8
@@ -25,10 +25,11 @@ SCALABLE = ("noise", "natural", "mosaic", "large")
 
 def is_quantised(info: TFLiteInfo) -> bool:
     """Does the file hold integers that stand for real numbers, as weights or as values?"""
-    return any(_holds_integers(t) for t in info.tensors)
+    return any(holds_integers(t) for t in info.tensors)
 
 
-def _holds_integers(tensor: TensorInfo) -> bool:
+def holds_integers(tensor: TensorInfo) -> bool:
+    """Do its integers stand for real numbers?"""
     return bool(tensor.scale) and tensor.dtype.startswith(("int", "uint"))
 
 
@@ -46,7 +47,7 @@ def judged_as(info: TFLiteInfo, figures: Figures | None) -> tuple[float, Figures
 
 def integers_of(array: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     """The integers by which ``tensor`` holds the real numbers of ``array``; ``array`` itself where it holds floats."""
-    if array.dtype.kind != "f" or not _holds_integers(tensor):
+    if array.dtype.kind != "f" or not holds_integers(tensor):
         return array
     limits = np.iinfo(tensor.dtype)
     steps = np.round(array.astype(np.float64) / tensor.scale[0]) + tensor.zero_point[0]
@@ -58,7 +59,7 @@ def fitted(sets: Sequence[InputSet], file: str | Path, reference: Reference, gra
     from instep.verify.align import match_inputs
 
     info = tflite_info(file)
-    if not any(_holds_integers(info.tensors[i]) for i in info.inputs):
+    if not any(holds_integers(info.tensors[i]) for i in info.inputs):
         return list(sets)
     names = [v.name for v in graph.inputs] if graph is not None else list(reference.input_names)
     return in_range(sets, info, match_inputs(info, names, list(reference.input_specs)), names)
@@ -76,7 +77,7 @@ def in_range(
     ranges: dict[int, tuple[float, float]] = {}
     for index, view in zip(info.inputs, views, strict=True):
         tensor = info.tensors[index]
-        if _holds_integers(tensor):
+        if holds_integers(tensor):
             limits = np.iinfo(tensor.dtype)
             low, high = ((int(e) - tensor.zero_point[0]) * tensor.scale[0] for e in (limits.min, limits.max))
             ranges[list(names).index(view.name)] = (low, high)

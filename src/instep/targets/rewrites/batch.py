@@ -37,7 +37,10 @@ def keep_batch(b: Build, target: Target) -> bool:
 
 @clearing("axes of size 1 in front of the operands change no element")
 def rank_4(b: Build, target: Target) -> bool:
-    """The node alone on four axes, between two reshapes."""
+    """The node alone on four axes, between two reshapes; of a result of four axes the operands that have fewer."""
+    if b.node.output.rank == 4 and isinstance(b.node.op, (*ops.BINARY, ops.Where)):
+        operands = [_tall(b.edit, b.node, v, {}) for v in b.node.inputs]
+        return operands != b.node.inputs and b.done(b.node.op, *operands)
     op = _lifted(b.node) if b.node.output.rank < 4 else None
     if op is None:
         return False
@@ -78,6 +81,8 @@ def _lifted(node: Node) -> Operator | None:
     def axes(given: Sequence[int]) -> tuple[int, ...]:
         return tuple(a % rank + more for a in given)
 
+    if isinstance(op, (*ops.BINARY, ops.Where)):
+        return op
     if isinstance(op, ops.Reshape) or rank == 0 or rank > 4 or not node.inputs:
         return None
     if isinstance(op, ops.MatMul):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from instep.graph import Value, ops
+from instep.graph import Operator, Value, ops
 from instep.rewrite.lower.activations import erf
 from instep.rewrite.lower.table import Build
 from instep.targets.rewrites.table import Target, clearing
@@ -151,7 +151,17 @@ def spell_select(b: Build, target: Target) -> bool:
         return b.done(b.node.op, condition, _full(b, chosen, shape), _full(b, other, shape))
     picks = b.add(ops.Cast(b.node.output.dtype), condition)
     inverse = b.add(ops.Sub(), b.constant(1.0, "one"), picks)
+    chosen, other = (_finite(b, v) for v in (chosen, other))
     return b.done(ops.Add(), b.add(ops.Mul(), picks, chosen), b.add(ops.Mul(), inverse, other))
+
+
+def _finite(b: Build, value: Value) -> Value:
+    """A constant with the largest floats for its infinities, which times 0 would be no number."""
+    array = b.edit.array(value)
+    if array is None or array.dtype.kind != "f" or np.all(np.isfinite(array)):
+        return value
+    most = np.finfo(array.dtype).max
+    return b.constant(np.clip(array, -most, most), "finite")
 
 
 def _full(b: Build, value: Value, shape: tuple[int, ...]) -> Value:
@@ -171,6 +181,25 @@ def split_broadcast(b: Build, target: Target) -> bool:
         return False
     wide = _full(b, b.node.inputs[0], shape)
     return wide.shape == shape and b.done(b.node.op, wide, b.node.inputs[1])
+
+
+#: Comparison → the one that says the same of its operands the other way round.
+_TURNED: dict[type[Operator], type[Operator]] = {
+    ops.Less: ops.Greater, ops.Greater: ops.Less, ops.LessEqual: ops.GreaterEqual, ops.GreaterEqual: ops.LessEqual,
+}  # fmt: skip
+
+
+@clearing("a > b is b < a, and a - b is -b + a")
+def turn_operands(b: Build, target: Target) -> bool:
+    """A constant as the second operand; a comparison turned, a difference the sum with the negative."""
+    first, second = b.node.inputs if len(b.node.inputs) == 2 else (None, None)
+    if first is None or second is None or b.edit.array(first) is None or b.edit.array(second) is not None:
+        return False
+    if type(b.node.op) in _TURNED:
+        return b.done(_TURNED[type(b.node.op)](), second, first)
+    if not isinstance(b.node.op, ops.Sub):
+        return False
+    return b.done(ops.Add(), b.add(ops.Mul(), second, b.constant(-1, "minus", second.dtype)), first)
 
 
 @clearing("axes of size 1 in front change no broadcast")

@@ -9,7 +9,7 @@ import numpy as np
 from instep.graph import ops
 from instep.targets.probe.question import Given, Question, chain, constant, given, one, spell
 
-__all__ = ["questions"]
+__all__ = ["INTEGERS", "questions"]
 
 #: Shapes that every operator of one operand meets: all ranks, a batch, channels that fill no slice of four.
 SHAPES = {
@@ -64,6 +64,8 @@ MEETINGS = {
     "broadcast=rank-3-on-2": ((2, 5, 8), (5, 8), ""), "broadcast=rank-3-rows": ((2, 5, 8), (1, 5, 8), ""),
     "broadcast=rank-0": ((1, 4, 5, 8), (), ""),
 }  # fmt: skip
+#: Shapes of constants of integers beside an image.
+INTEGERS = {"channels": (8,), "rank-3": (4, 1, 1), "rank-4": (1, 1, 1, 8), "full": (1, 4, 5, 8)}
 FEW_MEETINGS = ("same", "rank=2", "rank=3", "rank=5", "batch=3", "constant=channels", "constant=scalar",
                 "constant=first", "broadcast=channels", "broadcast=both", "broadcast=rank-3")  # fmt: skip
 
@@ -89,7 +91,12 @@ def _binary() -> Iterable[Question]:
         yield one(f"activation={op.activation}", code, op, (1, 4, 5, 8), (1, 4, 5, 8))
     for code in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"):
         op = next(o for c, o, _ in BINARY if c == code)
-        yield one("dtype=int32", code, op, given(1, 4, 5, 8, dtype="int32"), given(1, 4, 5, 8, dtype="int32"))
+        ints = given(1, 4, 5, 8, dtype="int32")
+        yield one("dtype=int32", code, op, ints, ints)
+        for label, shape in INTEGERS.items():
+            yield one(f"dtype=int32/constant={label}", code, op, ints, constant(*shape, dtype="int32"))
+            if label == "rank-4":
+                yield one(f"dtype=int32/constant=first-{label}", code, op, constant(*shape, dtype="int32"), ints)
     for code in ("ADD", "MUL"):
         kind = spell(code, (1, 4, 5, 8), dtype="int64")
         yield one("dtype=int64", code, kind, given(1, 4, 5, 8, dtype="int64"), given(1, 4, 5, 8, dtype="int64"))

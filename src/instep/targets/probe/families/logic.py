@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from instep.graph import ops
-from instep.targets.probe.question import Question, chain, constant, given, one, spell
+from instep.targets.probe.families.elementwise import INTEGERS
+from instep.targets.probe.question import Given, Question, chain, constant, given, one, spell
 
 __all__ = ["questions"]
 
@@ -24,7 +28,15 @@ def _comparisons() -> Iterable[Question]:
         yield chain("then=cast", code, [SHAPE, SHAPE], (op, (0, 1)), (ops.Cast("float32"), (2,)))
         yield chain("constant=scalar", code, [SHAPE, constant(values=0.25)], (op, (0, 1)), (ops.Cast("float32"), (2,)))
         ints = given(*SHAPE, dtype="int32", high=3)
-        yield chain("dtype=int32", code, [ints, ints], (op, (0, 1)), (ops.Cast("float32"), (2,)))
+        cast = (ops.Cast("float32"), (2,))
+        yield chain("dtype=int32", code, [ints, ints], (op, (0, 1)), cast)
+        for label, shape in INTEGERS.items():
+            fixed = Given(shape, "int32", 0, 3, fixed=True)
+            yield chain(f"dtype=int32/constant={label}", code, [ints, fixed], (op, (0, 1)), cast)
+            if label == "rank-4":
+                yield chain(f"dtype=int32/constant=first-{label}", code, [fixed, ints], (op, (0, 1)), cast)
+        mean = (ops.ReduceMean((0, 1, 2, 3), False), (0,))
+        yield chain("broadcast=rank-0", code, [SHAPE], mean, (op, (0, 1)), cast)
         yield chain("same-tensor", code, [SHAPE], (op, (0, 0)), (ops.Cast("float32"), (1,)))
     for code, op in (("LOGICAL_AND", ops.LogicalAnd()), ("LOGICAL_OR", ops.LogicalOr())):
         above = constant(values=0.25), constant(values=-0.5)
@@ -57,6 +69,10 @@ def _selections() -> Iterable[Question]:
     yield one("condition=input", "SELECT_V2", ops.Where(), *operands)
     fixed = constant(*SHAPE, values=[[[[c % 3 == 0 for c in range(8)]] * 5] * 4], dtype="bool")
     yield one("condition=constant", "SELECT_V2", ops.Where(), fixed, SHAPE, SHAPE)
+    for label, shape in conditions.items():
+        if len(shape) < 4:
+            fixed = constant(*shape, values=np.arange(math.prod(shape)) % 3 == 0, dtype="bool")
+            yield one(f"condition=constant-{label}", "SELECT_V2", ops.Where(), fixed, SHAPE, SHAPE)
     for rank, shape in ((2, (3, 8)), (3, (2, 5, 8)), (5, (1, 2, 2, 3, 4))):
         steps = (ops.Greater(), (0, 1)), (ops.Where(), (4, 2, 3))
         yield chain(f"rank={rank}", "SELECT_V2", [shape, constant(values=0.1), shape, shape], *steps)
