@@ -44,6 +44,18 @@ def test_the_formatter_keeps_meaning_and_comments_and_is_done_at_once(tmp_path: 
     assert plain(read_tree(made, ""))["input"] == {"x": [1, 3, 8, 8]}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'args: {kind: str = "Res", n: int = 4, odd: "a,b"}',
+        "doc: A network, with [brackets] and 'quotes'",
+        'body:\n  - for k in ["a", "b"]:\n      - relu',
+    ],
+)
+def test_the_formatter_adds_no_quotes_where_none_are_needed(line: str) -> None:
+    assert format_text(line + "\n") == line + "\n"
+
+
 def test_fmt_check_says_what_would_change_and_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "net.yaml"
     file.write_text(UNTIDY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from instep.graph.text.structs import SECTIONS
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree, read_tree
@@ -13,6 +12,8 @@ __all__ = ["format_text"]
 
 #: Sections with a line of their own for every entry, an empty line before them.
 _TALL = ("structs", "body")
+#: What may end a word within brackets.
+_ENDS = re.compile(r"[,:?\[\]{}]")
 
 
 def format_text(text: str, file: str = "<text>") -> str:
@@ -90,7 +91,7 @@ class _Writer:
         if isinstance(value, Scalar) and value.value is None:
             self.line(f"{before}:", key.line, indent)
             return
-        short = f"{before}: {_flow(value)}"
+        short = f"{before}: {_flow(value, inside=False)}"
         spans = self._commented(value)
         steps = _is_steps(key, value)
         tall = steps or key.value == "structs" or _stands(value)
@@ -116,7 +117,8 @@ class _Writer:
                     (key, inner) = item.pairs[0]
                     self.pair(key, inner, indent, "- ")
                 else:
-                    text = block(item.value) if isinstance(item, Scalar) else _flow(item)
+                    quoted = isinstance(item, Scalar) and item.quoted
+                    text = block(item.value) if quoted else _flow(item, inside=False)
                     self.line(f"{indent}- {text}", item.line, indent)
 
     def _commented(self, value: Tree) -> bool:
@@ -154,16 +156,14 @@ def _key(key: Scalar) -> str:
     simple = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]{}]*", plain) and not text.endswith(" ")
     braces = re.fullmatch(r"[A-Za-z0-9_.][^:#\"'\[\]]*", plain)
     table = re.fullmatch(r"(for|if|elif) [^:#\"'{}]*", text)
-    return text if simple or braces or table else flow(text)
+    return text if not key.quoted or simple or braces or table else flow(text)
 
 
-def _flow(tree: Tree) -> str:
-    return flow(_value(tree))
-
-
-def _value(tree: Tree) -> Any:
+def _flow(tree: Tree, *, inside: bool = True) -> str:
+    """``tree`` in flow style; ``inside``: between brackets, where commas and brackets end a word that has no quotes."""
     if isinstance(tree, Items):
-        return [_value(t) for t in tree.items]
+        return "[" + ", ".join(_flow(t) for t in tree.items) + "]"
     if isinstance(tree, Pairs):
-        return {k.value: _value(v) for k, v in tree.pairs}
-    return tree.value
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in tree.pairs) + "}"
+    bare = isinstance(tree.value, str) and not tree.quoted and "\n" not in tree.value
+    return str(tree.value) if bare and not (inside and _ENDS.search(str(tree.value))) else flow(tree.value)
