@@ -191,6 +191,13 @@ def test_mistakes_are_said_with_their_line(body: str, message: str) -> None:
     assert message in said and said.startswith("<text>:"), said
 
 
+@pytest.mark.parametrize("version", ["banana", "2", "1.0", "'1'", "true", "[1]", ""])
+def test_only_the_version_that_is_known_is_read(version: str) -> None:
+    said = fails(f"name: a\ninstep: {version}\n{HEAD}body:\n  - relu\n")
+    assert said.startswith("<text>:2: instep must be 1, the version of the form that is understood here, got ")
+    assert parse(f"instep: 1\n{HEAD}body:\n  - relu\n")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     good = {"c.weight": np.zeros((4, 3, 1, 1), "float32"), "c.bias": np.zeros(5, "float32"), "d": np.zeros(1)}
     with pytest.raises(TextError) as caught:

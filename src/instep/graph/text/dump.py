@@ -13,7 +13,7 @@ from instep.graph.text.leaves import layout_of, outline
 from instep.graph.text.naming import Shape, shape_of
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
-from instep.graph.text.structs import FACTS
+from instep.graph.text.structs import FACTS, VERSION
 from instep.graph.text.writing import WIDTH, flow, struct_text
 from instep.whole import write_text
 
@@ -50,7 +50,7 @@ def _shape(graph: Graph) -> Shape:
 
 def _text(graph: Graph, shape: Shape, weights: str) -> str:
     main, structs = inlined(*fold(shape, derive=True, sizes=True, titles=titles_of(graph)))
-    lines = ["instep: 1"]
+    lines = [f"instep: {VERSION}"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))
     if facts.get("source") == facts["name"]:

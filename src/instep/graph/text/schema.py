@@ -6,7 +6,7 @@ from typing import Any
 
 from instep.graph.text.fields import REQUIRED
 from instep.graph.text.plain_layers import enter_operators
-from instep.graph.text.structs import FACTS, SECTIONS, TYPES
+from instep.graph.text.structs import FACTS, SECTIONS, TYPES, VERSION
 from instep.graph.text.table import LAYERS, Layer
 
 __all__ = ["schema"]
@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
     shape = {"anyOf": [{"type": "array"}, {"type": "string", "pattern": "^[a-z]+[0-9]*\\s*\\[.*\\]$"}]}
     top: dict[str, Any] = {name: {} for name in SECTIONS} | {name: {} for name in FACTS}
     top |= {
-        "instep": {"const": 1},
+        "instep": {"const": VERSION},
         "layout": {"enum": ["NCHW", "NHWC"]},
         "args": args,
         "let": {"type": "object"},

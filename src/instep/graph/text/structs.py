@@ -13,7 +13,10 @@ from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PAIR, REQUIRE
 from instep.graph.text.steps import Step, read_body
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree, plain, read_tree
 
-__all__ = ["FACTS", "SECTIONS", "TYPES", "Struct", "Unit", "read_unit"]
+__all__ = ["FACTS", "SECTIONS", "TYPES", "VERSION", "Struct", "Unit", "read_unit"]
+
+#: The version of the form that is read and written.
+VERSION = 1
 
 _LIST = Kind("a list", lambda v: _tuple(v), {"type": ["array", "string"]})
 
@@ -92,6 +95,7 @@ def read_unit(
         if key.value in FACTS:
             unit.facts[key.value] = plain(value)
     sections = {k.value: v for k, v in root.pairs}
+    _version(file, sections.get("instep"))
     _layout(unit, sections.get("layout"))
     for name, tree in _pairs(sections.get("defaults"), file, "defaults"):
         if not isinstance(tree, Pairs):
@@ -121,6 +125,12 @@ def _name(name: Scalar, file: str) -> str:
     if _IDENTIFIER.fullmatch(name.value) is None:
         fail(file, name.line, f"'{name.value}' is no name; letters, digits and _, not beginning with a digit")
     return name.value
+
+
+def _version(file: str, tree: Tree | None) -> None:
+    if tree is not None and (not isinstance(tree, Scalar) or type(tree.value) is not int or tree.value != VERSION):
+        got = repr(tree.value)[:80] if isinstance(tree, Scalar) else "more than a number"
+        fail(file, tree.line, f"instep must be {VERSION}, the version of the form that is understood here, got {got}")
 
 
 def _layout(unit: Unit, tree: Tree | None) -> None:
