@@ -180,6 +180,11 @@ MISTAKES = [
     ("  - a, b, c = split: {sizes: [1, 1]}\n", "sizes must be positive integers of sum 3"),
     ("  - else:\n      - relu\n", "'else' has no 'if' right before it"),
     ("  - conv: {out: 4, kernel: 1}\n    relu: {}\n", "a step is one key"),
+    ("  - relu\n  - batch_norm: {eps: -1}\n", ":4: batch_norm 'batch_norm_1': eps must be 0 or more, got -1"),
+    ("  - group_norm: {groups: 3, eps: -1}\n", ":3: group_norm 'group_norm_1': eps must be 0 or more, got -1"),
+    ("  - layer_norm: {eps: .nan}\n", ":3: layer_norm 'layer_norm_1': eps must be 0 or more, got nan"),
+    ("  - w = param: {shape: [8]}\n  - rms_norm(x, w): {axes: [3], eps: -0.1}\n", "eps must be 0 or more, got -0.1"),
+    ("  - batch_norm: {momentum: 7}\n", ":3: batch_norm 'batch_norm_1': momentum must be from 0 to 1"),
     ("  - x = = conv\n", "is no step"),
     ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
 ]  # fmt: skip

@@ -69,6 +69,12 @@ def _along(vector: np.ndarray, rank: int, axis: int) -> np.ndarray:
     return vector.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
+def _check_eps(eps: float) -> None:
+    """Below 0, what stands under the root could be below 0, too."""
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, got {eps}")
+
+
 @operator
 class BatchNorm(Operator):
     """(x - mean) / √(var + eps) · weight + bias with running statistics (Ioffe & Szegedy, arXiv 1502.03167).
@@ -84,6 +90,9 @@ class BatchNorm(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x = inputs[0]
+        _check_eps(self.eps)
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum must be from 0 to 1, the weight of the new batch, got {self.momentum}")
         for vector in inputs[1:]:
             if vector.shape != (x.shape[self.axis],):
                 raise ValueError(f"{list(vector.shape)} does not fit axis {self.axis} of {list(x.shape)}")
@@ -109,6 +118,7 @@ class GroupNorm(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x = inputs[0]
+        _check_eps(self.eps)
         if x.shape[self.axis] % self.groups:
             raise ValueError(f"{x.shape[self.axis]} channels do not split into {self.groups} groups")
         return (x,)
@@ -139,6 +149,7 @@ class LayerNorm(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x = inputs[0]
+        _check_eps(self.eps)
         want = tuple(x.shape[a] for a in self.axes)
         for vector in inputs[1:]:
             if vector.shape != want:
@@ -173,6 +184,7 @@ class RmsNorm(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         x, weight = inputs
+        _check_eps(self.eps)
         if weight.shape != tuple(x.shape[a] for a in self.axes):
             raise ValueError(f"{list(weight.shape)} does not fit axes {list(self.axes)} of {list(x.shape)}")
         return (x,)
