@@ -203,6 +203,46 @@ def test_only_the_version_that_is_known_is_read(version: str) -> None:
     assert parse(f"instep: 1\n{HEAD}body:\n  - relu\n")
 
 
+NAMED = """input: {x: [1, 3, 8, 8], h: [1, 3, 8, 8]}
+structs:
+  Inner:
+    args: {k: int}
+    body:
+      - conv: {out: 3, kernel: k}
+  Block:
+    args: {k: int = 3}
+    out: y
+    body:
+      - y = Inner: {k: k}
+body:
+  - Block: {k: 1}
+  - y = max_pool: {kernel: 2}
+output:
+  a: y
+  h_next: y
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  h_next: y\n", "  h_next: z\n", "<text>:17: the network gives back 'z', which does not exist in it"),
+        ("  h_next: y\n", "  h_next: []\n", "<text>:17: one name belongs here, got 0"),
+        ("    out: y\n", "    out: yy\n", "<text>:9: Block 'Block_1' gives back 'yy'"),
+        ("  h_next: y\n", "  h_next: y\nstate:\n  g: h_next\n", "<text>:19: state g: h_next: the network has no input"),
+        ("  h_next: y\n", "  h_next: y\nstate:\n  h: z\n", "<text>:19: state h: z: the network has no output 'z'"),
+        ("  h_next: y\n", "  h_next: y\nstate:\n  h: h_next\n",
+         "<text>:19: state h: h_next: float32[1, 3, 8, 8] comes back as float32[1, 3, 4, 4]"),
+        ("{k: 1}", "{k: 9}", "<text>:6: conv 'Block_1.y.conv_1': "),
+        ("{k: 1}", "{k: 9}", " (in Inner, used on line 11, in Block, used on line 13)"),
+        ("{kernel: 2}", "{kernel: 9}", "<text>:14: max_pool 'y': "),
+    ],
+)  # fmt: skip
+def test_mistakes_of_names_and_arguments_are_said_where_they_were_made(old: str, new: str, message: str) -> None:
+    assert parse(NAMED) and old in NAMED
+    assert message in fails(NAMED.replace(old, new))
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     good = {"c.weight": np.zeros((4, 3, 1, 1), "float32"), "c.bias": np.zeros(5, "float32"), "d": np.zeros(1)}
     with pytest.raises(TextError) as caught:

@@ -29,6 +29,8 @@ _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_STEPS, MAX_WORK, MAX_CALLS = 12_000, 100_000, 24
 #: Longest piece of a text that a message quotes.
 QUOTED = 100
+#: Most structs around a step that a message names.
+MOST_CALLERS = 3
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Builder:
         self.blocks: dict[str, str] = {}
         self.steps = self.work = self.parameters = 0
         self.taken: dict[str, int] = {}
+        #: the structs that are being built, the outermost first: their names, and where they are used
+        self.callers: list[tuple[str, str, int]] = []
         self.line, self.file = 0, unit.file
 
     # -- bounds --------------------------------------------------------------------------------------------------
@@ -280,7 +284,9 @@ class Builder:
                 fail(file, step.line, f"{who}: structs within structs deeper than {MAX_CALLS}")
             self.fields(given, struct.args, frame, who, defaults, inner)
             self.blocks.setdefault(scope, call.kind)
+            self.callers.append((call.kind, file, step.line))
             results = self.enter(struct, inputs, inner, who)
+            self.callers.pop()
             self.line, self.file = step.line, file
         else:
             assert layer is not None
@@ -361,10 +367,15 @@ class Builder:
         if frame.last:
             frame.values["_"] = frame.last[0]
         for name in struct.outputs:
-            if name not in frame.values:
-                near = _near(name, list(frame.values))
-                fail(struct.unit.file, struct.line, f"{who} gives back '{name}', which does not exist in it{near}")
-        return [frame.values[n] for n in struct.outputs]
+            if name.value not in frame.values:
+                near = _near(name.value, list(frame.values))
+                fail(struct.unit.file, name.line, f"{who} gives back '{name.value}', which does not exist in it{near}")
+        return [frame.values[n.value] for n in struct.outputs]
+
+    def used(self) -> str:
+        """Which structs the step that went wrong stands in, the innermost first; "" for the network's own body."""
+        found = [f"in {n}, used on line {at}" + f" of {f}" * (f != self.file) for n, f, at in reversed(self.callers)]
+        return f" ({', '.join(found[:MOST_CALLERS])})" if found else ""
 
     def unique(self, stem: str) -> str:
         """A value's name that nothing else has."""

@@ -65,7 +65,10 @@ def parse(
         value = Value(builder.unique(name), shape, spec.dtype)
         graph.inputs.append(value)
         graph.input_names.append(name)
-    results = builder.enter(unit.main, list(graph.inputs), frame, "the network")
+    try:
+        results = builder.enter(unit.main, list(graph.inputs), frame, "the network")
+    except TextError as error:
+        raise TextError(f"{error}{builder.used()}") from None
     graph.outputs = list(results)
     names = list(unit.outputs)
     graph.output_names = names or (["output"] if len(results) == 1 else [f"output_{i}" for i in range(len(results))])
@@ -175,7 +178,7 @@ def _meta(unit: Unit, builder: Builder) -> dict[str, Any]:
     if unit.layout != "NCHW":
         meta["layout"] = unit.layout
     if unit.state:
-        meta["state"] = dict(unit.state)
+        meta["state"] = {before: after.value for before, after in unit.state.items()}
     if builder.inline:
         meta["constants"] = [v.name for v in builder.inline]
     if builder.blocks:
@@ -189,13 +192,17 @@ def _states(unit: Unit, graph: Graph) -> None:
     """A state goes in under one name and comes out under another, in one shape."""
     inputs = dict(zip(graph.input_names, graph.inputs, strict=True))
     outputs = dict(zip(graph.output_names, graph.outputs, strict=True))
-    for before, after in unit.state.items():
-        if before not in inputs or after not in outputs:
-            missing = f"input '{before}'" if before not in inputs else f"output '{after}'"
-            fail(unit.file, 0, f"state {before}: {after}: the network has no {missing}")
+    for before, said in unit.state.items():
+        after, what = said.value, f"state {before}: {said.value}"
+        for kind, name, known in (("input", before, inputs), ("output", after, outputs)):
+            if name not in known:
+                fail(unit.file, said.line, f"{what}: the network has no {kind} '{name}'; it has {', '.join(known)}")
         if inputs[before].spec != outputs[after].spec:
-            fail(unit.file, 0, f"state {before}: {after}: {list(inputs[before].shape)} comes back as "
-                               f"{list(outputs[after].shape)}")  # fmt: skip
+            fail(unit.file, said.line, f"{what}: {_typed(inputs[before])} comes back as {_typed(outputs[after])}")
+
+
+def _typed(value: Value) -> str:
+    return f"{value.dtype}{list(value.shape)}"
 
 
 def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:

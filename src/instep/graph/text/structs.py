@@ -55,8 +55,8 @@ class Struct:
     args: tuple[Field, ...]
     inputs: tuple[str, ...]
     body: list[Step]
-    #: None: what the last step gives
-    outputs: tuple[str, ...] | None
+    #: names with their lines; None: what the last step gives
+    outputs: tuple[Scalar, ...] | None
     line: int
     unit: Unit
 
@@ -74,8 +74,8 @@ class Unit:
     facts: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Tree] = field(default_factory=dict)
     #: the names of what the network gives, and which value each is
-    outputs: dict[str, str] = field(default_factory=dict)
-    state: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, Scalar] = field(default_factory=dict)
+    state: dict[str, Scalar] = field(default_factory=dict)
     weights: str = ""
     main: Struct = None  # type: ignore[assignment]
 
@@ -153,7 +153,7 @@ def _struct(name: Scalar, tree: Tree, unit: Unit) -> Struct:
     return Struct(
         name.value,
         read_args(tree.get("args"), file, f"struct '{name.value}'"),
-        _names(tree.get("in"), file) if tree.get("in") is not None else ("x",),
+        tuple(n.value for n in _names(tree.get("in"), file)) if tree.get("in") is not None else ("x",),
         read_body(tree.get("body"), file, name.line, f"struct '{name.value}'"),
         None if outputs is None else _names(outputs, file),
         name.line,
@@ -161,14 +161,21 @@ def _struct(name: Scalar, tree: Tree, unit: Unit) -> Struct:
     )
 
 
-def _names(tree: Tree | None, file: str) -> tuple[str, ...]:
+def _names(tree: Tree | None, file: str) -> tuple[Scalar, ...]:
     items = tree.items if isinstance(tree, Items) else [tree] if tree is not None else []
     found = []
     for item in items:
         if not isinstance(item, Scalar) or item.value is None or isinstance(item.value, bool):
             fail(file, item.line, "a name or a list of names belongs here")
-        found.append(str(item.value))
+        found.append(Scalar(str(item.value), item.line))
     return tuple(found)
+
+
+def _one(tree: Tree, file: str) -> Scalar:
+    found = _names(tree, file)
+    if len(found) != 1:
+        fail(file, tree.line, f"one name belongs here, got {len(found)}")
+    return found[0]
 
 
 def read_args(tree: Tree | None, file: str, what: str) -> tuple[Field, ...]:
@@ -234,11 +241,11 @@ def _main(unit: Unit, sections: dict[str, Tree], line: int) -> None:
     output = sections.get("output")
     if isinstance(output, Pairs):
         for name, tree in output.pairs:
-            unit.outputs[name.value] = _names(tree, file)[0]
+            unit.outputs[name.value] = _one(tree, file)
     elif output is not None:
-        unit.outputs = {n: n for n in _names(output, file)}
+        unit.outputs = {n.value: n for n in _names(output, file)}
     for name, tree in _pairs(sections.get("state"), file, "state"):
-        unit.state[name.value] = _names(tree, file)[0]
+        unit.state[name.value] = _one(tree, file)
     weights = sections.get("weights")
     if weights is not None:
         if not isinstance(weights, Scalar) or not isinstance(weights.value, str):
