@@ -117,8 +117,8 @@ class _Writer:
                     (key, inner) = item.pairs[0]
                     self.pair(key, inner, indent, "- ")
                 else:
-                    quoted = isinstance(item, Scalar) and item.quoted
-                    text = block(item.value) if quoted else _flow(item, inside=False)
+                    flat = _flow(item, inside=False)
+                    text = block(item.value) if isinstance(item, Scalar) and item.quoted else flat
                     self.line(f"{indent}- {text}", item.line, indent)
 
     def _commented(self, value: Tree) -> bool:
