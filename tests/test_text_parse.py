@@ -203,6 +203,13 @@ def test_only_the_version_that_is_known_is_read(version: str) -> None:
     assert parse(f"instep: 1\n{HEAD}body:\n  - relu\n")
 
 
+def test_a_body_has_each_name_once_but_for_results_that_take_the_place_of_others() -> None:
+    said = fails(f"{HEAD}body:\n  - a = relu\n  - a = sigmoid\n")
+    assert said.startswith("<text>:4: a second step is called 'a', the first is on line 3")
+    assert "'a', the first is on line 3" in fails(f"{HEAD}body:\n  - a = relu; a = sigmoid\n")
+    assert net("  - a = relu\n  - a := sigmoid\n  - for i in range(2):\n      - a = tanh\n")
+
+
 NAMED = """input: {x: [1, 3, 8, 8], h: [1, 3, 8, 8]}
 structs:
   Inner:

@@ -110,15 +110,16 @@ class Builder:
     def run(self, body: Sequence[Step], frame: Frame) -> None:
         """Walk ``body``; ``frame`` holds what it made."""
         done = False
+        lines: dict[str, int] = {}  # of the names so far
         for step in body:
             self.line, self.file = step.line, frame.unit.file
             self.spend(1)
             if step.what == CALL:
-                self.call(step, frame)
+                self.call(step, frame, lines)
             elif step.what == CHAIN:
                 for link in read_chain(step, frame.unit.file):
                     self.spend(1)
-                    self.call(link, frame)
+                    self.call(link, frame, lines)
             elif step.what == FOR:
                 self.loop(step, frame)
             elif step.what == LET:
@@ -258,7 +259,7 @@ class Builder:
         return self.read(tree, f.kind, frame, f"{who}: {f.name}", file)
 
     # -- calls ---------------------------------------------------------------------------------------------------
-    def call(self, step: Step, frame: Frame) -> None:
+    def call(self, step: Step, frame: Frame, lines: dict[str, int]) -> None:
         """A layer or a struct: read its inputs and fields, build it, and name what it gives."""
         file = frame.unit.file
         call = read_call(step, _Lazy(frame), file, self.spend_work)
@@ -297,6 +298,11 @@ class Builder:
             results = made if isinstance(made, list) else [made]
         if len(call.names) > 1 and len(call.names) != len(results):
             fail(file, step.line, f"{who} gives {len(results)} values, {len(call.names)} names stand before it")
+        for name in () if call.here else call.names:
+            if name in lines:
+                fail(file, step.line, f"a second step is called '{name}', the first is on line {lines[name]}; give it "
+                     f"another name, or write '{name} := …' where it takes the first one's place")  # fmt: skip
+            lines[name] = step.line
         names = call.names if len(call.names) > 1 else (named,) if named else ()
         if len(results) == 1 or len(call.names) > 1:
             frame.values.update(zip(names, results, strict=False))
