@@ -92,6 +92,15 @@ def test_sizes_that_are_arguments_follow_the_input_that_is_given() -> None:
     assert parse(text, inputs=[(1, 3, 6, 6)]).outputs[0].shape == (1, 3, 12, 6)
 
 
+@pytest.mark.parametrize(("said", "act"), [("true", "Tanh"), ("false", "Sigmoid")])
+def test_arguments_are_true_and_false_as_in_the_text(said: str, act: str) -> None:
+    head = "args: {deep: bool = true, kind: str = relu}\n" + HEAD
+    body = "  - if deep:\n      - tanh\n  - else:\n      - sigmoid\n"
+    assert net(body, head, args={"deep": said}).nodes[0].op.name == act
+    with pytest.raises(TextError, match="no layer or struct 'true'"):  # a word stays a word
+        net("  - '{kind}'\n", head, args={"kind": "true"})
+
+
 def test_json_is_the_same_tree() -> None:
     text = '{"input": {"x": [1, 3, 8, 8]}, "body": [{"c = conv": {"out": "2 * 2", "kernel": 1}}, "relu"]}'
     assert [n.op.name for n in parse(text).nodes] == ["Conv2d", "Relu"]

@@ -16,11 +16,11 @@ from instep.graph.operator import Spec
 from instep.graph.pending import Pending
 from instep.graph.text.build import Builder, Frame
 from instep.graph.text.errors import TextError, fail
-from instep.graph.text.fields import COUNT
+from instep.graph.text.fields import COUNT, WORD
 from instep.graph.text.initial import initialise
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import known_values, load_weights, restore
-from instep.graph.text.structs import Unit, read_unit
+from instep.graph.text.structs import Unit, literal, read_unit
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree
 from instep.graph.validate import validate
 
@@ -116,7 +116,9 @@ def _arguments(builder: Builder, frame: Frame, given: dict[str, Any], sizes: dic
     for name in given:
         if name not in known:
             fail(unit.file, 0, f"the network has no argument '{name}'; it has {', '.join(known) or 'none'}")
-    tree = Pairs([(Scalar(n, 0), _tree(v)) for n, v in given.items()], 0)
+    words = {a.name for a in unit.main.args if a.kind is WORD}
+    read = {n: literal(v) if isinstance(v, str) and n not in words else v for n, v in given.items()}
+    tree = Pairs([(Scalar(n, 0), _tree(v)) for n, v in read.items()], 0)
     builder.let(unit.let, frame)
     builder.fields(tree, unit.main.args, frame, "the network", None, frame)
 

@@ -13,7 +13,7 @@ from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PAIR, REQUIRE
 from instep.graph.text.steps import Step, read_body
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree, plain, read_tree
 
-__all__ = ["FACTS", "SECTIONS", "TYPES", "VERSION", "Struct", "Unit", "read_unit"]
+__all__ = ["FACTS", "SECTIONS", "TYPES", "VERSION", "Struct", "Unit", "literal", "read_unit"]
 
 #: The version of the form that is read and written.
 VERSION = 1
@@ -198,11 +198,12 @@ def _argument(name: Scalar, tree: Tree, file: str, what: str) -> Field:
     match = _ARGUMENT.fullmatch(tree.value.strip()) if isinstance(tree.value, str) else None
     if match is None or match["type"] not in TYPES:
         fail(file, tree.line, f"{what}: argument '{name.value}' needs a type ({', '.join(TYPES)}), got '{tree.value}'")
-    default: Any = REQUIRED if match["default"] is None else Scalar(_literal(match["default"]), tree.line)
+    default: Any = REQUIRED if match["default"] is None else Scalar(literal(match["default"]), tree.line)
     return Field(name.value, TYPES[match["type"]], default)
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """What a text writes as true, false or null; any other word is itself."""
     return {"true": True, "false": False, "null": None}.get(text, text)
 
 
