@@ -194,6 +194,11 @@ MISTAKES = [
     ("  - layer_norm: {eps: .nan}\n", ":3: layer_norm 'layer_norm_1': eps must be 0 or more, got nan"),
     ("  - w = param: {shape: [8]}\n  - rms_norm(x, w): {axes: [3], eps: -0.1}\n", "eps must be 0 or more, got -0.1"),
     ("  - batch_norm: {momentum: 7}\n", ":3: batch_norm 'batch_norm_1': momentum must be from 0 to 1"),
+    ("  - leaky_relu(0.1)\n", "reads '0.1', which does not exist here: in parentheses stand values by name; fields are "
+                                  "written 'leaky_relu: {slope: 0.1}'"),
+    ("  - conv(3)\n", "written 'conv: {out: 3}'"),
+    ("  - add(x, 2)\n", ":3: add 'add' reads '2', which does not exist here: in parentheses stand values by name"),
+    ("  - head = convv: {out: 3}\n", ":3: there is no layer or struct 'convv'; did you mean 'conv'?"),
     ("  - x = = conv\n", "is no step"),
     ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
 ]  # fmt: skip

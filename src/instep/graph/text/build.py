@@ -14,7 +14,7 @@ import numpy as np
 from instep.graph.core import Graph, Value
 from instep.graph.expression import ExpressionError
 from instep.graph.text.errors import fail
-from instep.graph.text.fields import REQUIRED, WORD, Field, Kind
+from instep.graph.text.fields import COUNT, FLOAT, INT, PAIR, REQUIRED, SIZE, WORD, Field, Kind
 from instep.graph.text.place import LayerPlace, Weight, joined
 from instep.graph.text.steps import CALL, CHAIN, FOR, LET, Call, Step, expression, read_body, read_call, read_chain
 from instep.graph.text.structs import Struct, Unit
@@ -24,6 +24,9 @@ from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 __all__ = ["Builder", "Frame"]
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DIGITS = re.compile(r"[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
+#: Kinds of fields that one number can be.
+_NUMBERS = (COUNT, FLOAT, INT, PAIR, SIZE)
 
 #: Most steps and operators of one network, most steps of all its expressions, deepest structs.
 MAX_STEPS, MAX_WORK, MAX_CALLS = 12_000, 100_000, 24
@@ -342,8 +345,8 @@ class Builder:
                     continue
                 value = frame.last[0] if name == "_" and frame.last else frame.values.get(name)
                 if value is None:
-                    near = _near(name, list(frame.values))
-                    fail(file, line, f"{who} reads '{name}', which does not exist here{near}")
+                    why = _number(name, call.kind, struct) or _near(name, list(frame.values))
+                    fail(file, line, f"{who} reads '{name}', which does not exist here{why}")
                 found.append(value)
         if not low <= len(found) <= high:
             many = f"{low}" if low == high else f"{low} or more" if high == math.inf else f"{low} to {high}"
@@ -415,6 +418,15 @@ def _shown(tree: Tree, got: Any) -> str:
         text = repr(tree.value)[:QUOTED]
         return text if same else f"{text} = {str(got)[:60]}"
     return str(got)[:80] if got is not None else "a list" if isinstance(tree, Items) else "a mapping"
+
+
+def _number(word: str, kind: str, struct: Struct | None) -> str:
+    """What to write where a number stands among what a step reads; "" for words."""
+    if _DIGITS.fullmatch(word) is None:
+        return ""
+    first = next(iter(struct.args if struct else LAYERS[kind].fields), None)
+    field = f"; fields are written '{kind}: {{{first.name}: {word}}}'" if first and first.kind in _NUMBERS else ""
+    return f": in parentheses stand values by name{field}"
 
 
 def _near(name: str, known: Sequence[str]) -> str:
