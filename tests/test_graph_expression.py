@@ -50,6 +50,23 @@ def test_everything_else_is_an_error_that_comes_at_once(text: str) -> None:
     assert time.perf_counter() - start < 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("range('a')", "range takes one to three whole numbers, got 'a'"),
+        ("range(2.5)", "range takes one to three whole numbers, got 2.5"),
+        ("range()", "range takes one to three whole numbers, got none"),
+        ("len(n)", "len does not take an int"),
+        ("sum(x)", "sum does not take a record"),
+        ("sqrt('a')", "sqrt does not take a str"),
+    ],
+)
+def test_what_a_function_does_not_take_is_said_in_words_of_the_language(text: str, said: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        Expression(text, X).evaluate(X)
+    assert str(caught.value) == f"in {text!r}: {said}"
+
+
 def test_a_message_is_filled_with_values() -> None:
     assert fill("{n} of {x.shape}, {{braces}}, {n / 4}", X) == "6 of 1×8×8×3, {braces}, 1.5"
     with pytest.raises(ExpressionError, match="brace"):

@@ -199,6 +199,7 @@ MISTAKES = [
     ("  - conv(3)\n", "written 'conv: {out: 3}'"),
     ("  - add(x, 2)\n", ":3: add 'add' reads '2', which does not exist here: in parentheses stand values by name"),
     ("  - head = convv: {out: 3}\n", ":3: there is no layer or struct 'convv'; did you mean 'conv'?"),
+    ("  - relu\n  - for i in range('a'):\n      - relu\n", "range takes one to three whole numbers, got 'a'"),
     ("  - x = = conv\n", "is no step"),
     ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
 ]  # fmt: skip

@@ -230,7 +230,12 @@ class _Evaluation:
 
     def _Call(self, node: ast.Call) -> Any:
         assert isinstance(node.func, ast.Name)
-        return self._sized(_bounded(FUNCTIONS[node.func.id](*(self.value(a) for a in node.args))))
+        given = [self.value(a) for a in node.args]
+        try:
+            result = FUNCTIONS[node.func.id](*given)
+        except TypeError:  # Python's words are about Python
+            self.expression._fail(f"{node.func.id} does not take {' and '.join(map(_kind, given)) or 'nothing'}")
+        return self._sized(_bounded(result))
 
     def _GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp) -> tuple[Any, ...]:
         found: list[Any] = []
@@ -264,7 +269,10 @@ class _Evaluation:
             self._bind(part, value)
 
 
-def _range(*arguments: int) -> tuple[int, ...]:
+def _range(*arguments: Any) -> tuple[int, ...]:
+    if not 1 <= len(arguments) <= 3 or not all(isinstance(a, int) for a in arguments):
+        got = ", ".join(repr(a)[:40] for a in arguments[:4]) or "none"
+        raise ValueError(f"range takes one to three whole numbers, got {got}")
     span = range(*arguments)
     if len(span) > MAX_LENGTH:
         raise ValueError(f"a range of {len(span)} numbers")
@@ -282,7 +290,10 @@ def _bounded(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else "a record" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+    if value is None or isinstance(value, Mapping):
+        return "nothing" if value is None else "a record"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _reason(error: BaseException) -> str:
