@@ -200,6 +200,11 @@ MISTAKES = [
     ("  - add(x, 2)\n", ":3: add 'add' reads '2', which does not exist here: in parentheses stand values by name"),
     ("  - head = convv: {out: 3}\n", ":3: there is no layer or struct 'convv'; did you mean 'conv'?"),
     ("  - relu\n  - for i in range('a'):\n      - relu\n", "range takes one to three whole numbers, got 'a'"),
+    ("  - a = max_pool: {kernel: 2}\n  - add(_, x)\n",
+     ":4: add 'add': [1, 3, 4, 4] and [1, 3, 8, 8] cannot be broadcast together"),
+    ("  - expand: {shape: [2, 2]}\n", "[1, 3, 8, 8] and [2, 2] cannot be broadcast together"),
+    ("  - a = reshape: {shape: [2, 12, 8]}\n  - b = reshape(x): {shape: [3, 8, 8]}\n  - mat_mul(a, b)\n",
+     ":5: mat_mul 'mat_mul': [2] and [3] cannot be broadcast together"),
     ("  - x = = conv\n", "is no step"),
     ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-__all__ = ["OPERATORS", "Operator", "Spec", "activate", "operator"]
+__all__ = ["OPERATORS", "Operator", "Spec", "activate", "broadcast", "operator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,15 @@ def operator(cls: type[OpT]) -> type[OpT]:
     made = dataclass(frozen=True, repr=False)(cls)
     OPERATORS[made.__name__] = made
     return made
+
+
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The numpy broadcast of static shapes; raises ValueError when they do not fit."""
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        said = " and ".join(str(list(s)) for s in shapes)
+    raise ValueError(f"{said} cannot be broadcast together")
 
 
 def activate(x: np.ndarray, activation: str) -> np.ndarray:

@@ -8,20 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from instep.graph.operator import Operator, Spec, activate, operator
+from instep.graph.operator import Operator, Spec, activate, broadcast, operator
 
 __all__ = [
     "Abs", "Add", "Atan2", "BINARY", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Equal", "Erf",
     "Exp", "Floor", "FloorDiv", "FloorMod", "Gelu", "Greater", "GreaterEqual", "HardSigmoid", "HardSwish", "LeakyRelu",
     "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum", "Minimum", "Mish", "Mul",
     "Neg", "NotEqual", "Pow", "Prelu", "Reciprocal", "Relu", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign", "Silu",
-    "Sin", "Softplus", "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "Where", "broadcast", "erf",
+    "Sin", "Softplus", "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "Where", "erf",
 ]  # fmt: skip
-
-
-def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The numpy broadcast of static shapes; raises ValueError when they do not fit."""
-    return tuple(np.broadcast_shapes(*shapes))
 
 
 def erf(x: np.ndarray) -> np.ndarray:

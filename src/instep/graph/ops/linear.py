@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from instep.graph.operator import Operator, Spec, activate, operator
+from instep.graph.operator import Operator, Spec, activate, broadcast, operator
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Linear", "MatMul", "RmsNorm"]
 
@@ -54,7 +54,7 @@ class MatMul(Operator):
         k2, n = b.shape[-2:][:: -1 if self.transpose_b else 1]
         if k != k2:
             raise ValueError(f"inner sizes {k} and {k2} of {list(a.shape)} and {list(b.shape)} differ")
-        return (Spec((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), a.dtype),)
+        return (Spec((*broadcast(a.shape[:-2], b.shape[:-2]), m, n), a.dtype),)
 
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         a = inputs[0].swapaxes(-1, -2) if self.transpose_a else inputs[0]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from instep.graph.operator import Operator, Spec, operator
+from instep.graph.operator import Operator, Spec, broadcast, operator
 
 __all__ = ["Concat", "Expand", "Flip", "Gather", "Pad", "Permute", "Reshape", "Roll", "Slice", "TakeAlong"]
 
@@ -120,7 +120,7 @@ class Expand(Operator):
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs
-        if tuple(np.broadcast_shapes(x.shape, self.shape)) != self.shape:
+        if broadcast(x.shape, self.shape) != self.shape:
             raise ValueError(f"cannot expand {list(x.shape)} to {list(self.shape)}")
         return (Spec(self.shape, x.dtype),)
 
