@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from instep.runtime import TFLiteError, available, place, run
+from conftest import CommandLine
+from instep.report.results import Bench
+from instep.report.terminal import console, estimate_table
+from instep.runtime import Placed, Placement, TFLiteError, available, place, run
 from instep.runtime.vela import _reasons
 from raw_tflite import Tensor, raw_tflite, schema
 
@@ -95,3 +99,42 @@ Performance for NPU Grap
                  '{"INT8"}'],
         "y": ["Unsupported opType"],
     }  # fmt: skip
+
+
+@with_vela
+def test_bench_prints_the_estimate_of_an_engine_that_only_compiles(instep: CommandLine) -> None:
+    for name, last in (("all", "RELU"), ("part", "COS")):
+        quantised(instep.folder / f"{name}.tflite", last)
+    files = ("all.tflite", "part.tflite")
+    done = instep("bench", *files, "--on", "ethos-u55-128", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["engine"] == "ethos-u55-128" and [f["median_ms"] for f in said["files"]] == [None, None]
+    whole, part = (f["estimate"] for f in said["files"])
+    for found in (whole, part):
+        assert found["cycles"] > 0 and found["sram"] > 0 and found["flash"] > 0 and found["macs"] == 36864
+        assert found["per_second"] == pytest.approx(found["clock"] / found["cycles"], rel=1e-3)
+    assert [o["on"] for o in whole["operators"]] == ["NPU", "NPU", "NPU"]
+    assert [(o["operator"], o["on"], o["reasons"]) for o in part["operators"]][2] == (
+        "COS", "CPU", ["Unsupported opType"]
+    )  # fmt: skip
+    text = instep("bench", *files, "--on", "ethos-u55-128").stdout
+    assert "left to the CPU of part.tflite" in text and "1 COS" in text and "Unsupported opType" in text
+    assert "left to the CPU of all.tflite" not in text and "Ethos_U55_High_End_Embedded" in text
+
+
+def test_a_file_that_the_compiler_refuses_has_its_message_beside_the_others() -> None:
+    fine = Placement("ethos-u55-128", operators=[Placed("ADD", "y", "NPU")], cycles=7, per_second=2.5)
+    files = ["fine.tflite", "bad.tflite"]
+    result = Bench(
+        files, {}, {"bad.tflite": "Vela refuses the file: why"}, dict.fromkeys(files, 9), 1, fine.engine,
+        {"fine.tflite": fine},
+    )  # fmt: skip
+    assert not result.ok
+    assert [(f["failed"], f["estimate"] is None) for f in result.to_json()["files"]] == [
+        (None, False), ("Vela refuses the file: why", True)
+    ]  # fmt: skip
+    shown = console()
+    with shown.capture() as captured:
+        shown.print(estimate_table(result))
+    assert "Vela refuses the file: why" in captured.get() and "2.5" in captured.get()

@@ -146,18 +146,29 @@ def bench(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="TFLite files; the first is what others meet")],
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="interleaved rounds")] = 15,
     threads: Annotated[int, typer.Option("--threads", min=1, help="XNNPACK threads")] = 1,
-    on: On = "xnnpack",
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="ENGINE",
+            help="xnnpack builtin litert-gpu litert-gpu-fp16; ethos-u55-128 … are not run: their compiler's estimate",
+        ),
+    ] = "xnnpack",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time TFLite files on one engine, in turn, and print the medians."""
+    """Time TFLite files on one engine, in turn, and print the medians; of an NPU its compiler's estimates."""
     with errors(debug), telling(as_json) as progress:
         from instep.verbs.show import bench as run
 
-        progress("bench", f"{len(files)} files, {repeats} rounds")
+        progress("bench", f"{len(files)} files on {on}")
         result = run(files, repeats=repeats, threads=threads, on=on)
     if as_json:
         print_json(result)
+    elif result.estimates:
+        from instep.report.terminal import console, estimate_table
+
+        console().print(estimate_table(result))
     else:
         from instep.report.terminal import bench_table, console
 

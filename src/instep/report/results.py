@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instep.rewrite.driver import PassReport
+    from instep.runtime import Placement
     from instep.verify.verdict import Verdict
 
 __all__ = ["Bench", "Conversion", "Port", "Verification"]
@@ -146,22 +147,28 @@ class Port:
 
 @dataclass
 class Bench:
-    """Latency of several files, measured in turn: median milliseconds, or why there is none."""
+    """Latency of several files, measured in turn: median milliseconds, or why there is none.
+
+    On an engine that only compiles nothing is measured: ``estimates`` holds what its compiler foretells of each file.
+    """
 
     files: list[str]
     median_ms: dict[str, float]
     failed: dict[str, str]
     bytes: dict[str, int]
     threads: int
+    engine: str = "xnnpack"
+    estimates: dict[str, Placement] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """True when every file ran."""
+        """True when every file ran (or compiled)."""
         return not self.failed
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, one object per file."""
         return {
+            "engine": self.engine,
             "threads": self.threads,
             "files": [
                 {
@@ -169,6 +176,7 @@ class Bench:
                     "bytes": self.bytes[name],
                     "median_ms": self.median_ms.get(name),
                     "failed": self.failed.get(name),
+                    "estimate": self.estimates[name].to_json() if name in self.estimates else None,
                 }
                 for name in self.files
             ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ from rich.text import Text
 from instep.report.model import ValueRow, human_bytes, human_count, human_ratio
 from instep.report.table import Table
 
-__all__ = ["bench_table", "console", "op_counts", "tree", "values", "verdict_panel", "zoo_table"]
+__all__ = ["bench_table", "console", "estimate_table", "op_counts", "tree", "values", "verdict_panel", "zoo_table"]
 
 _STYLES = {
     "in step": ("green", "✓"),
@@ -133,6 +135,45 @@ def bench_table(rows: Sequence[tuple[str, float | None, int, str]]) -> Grid:
         else:
             ratio = f"{ms / first:.3f}" if first else ""
             grid.add_row(Text(name), f"{ms:.2f} ms", ratio, human_bytes(size))
+    return grid
+
+
+def estimate_table(result: Any) -> RenderableType:
+    """What an NPU's compiler foretells of each file, then what it leaves to the CPU and why."""
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("file", overflow="fold")
+    for label in ("on the NPU", "on the CPU", "cycles", "inferences/s", "SRAM", "DRAM", "flash"):
+        grid.add_column(label, justify="right", overflow="fold")
+    for name, found in result.estimates.items():
+        left, rate = len(found.left), found.per_second
+        grid.add_row(
+            Text(name), str(len(found.operators) - left), str(left), f"{found.cycles:,}",
+            "–" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}",
+            *(human_bytes(n) for n in (found.sram, found.dram, found.flash)),
+        )  # fmt: skip
+    one = next(iter(result.estimates.values()))
+    assumed = (
+        f"Vela's estimates for {one.engine} at {one.clock / 1e6:.0f} MHz ({one.system}, {one.memory_mode}), "
+        "of the NPU's share alone; nothing ran."
+    )
+    lists = [_left(name, found.left) for name, found in result.estimates.items() if found.left]
+    failures = [Text(f"{name}: {why}", style="red") for name, why in result.failed.items()]
+    return Group(grid, *lists, *failures, Text(assumed, style="dim"))
+
+
+def _left(file: str, operators: Sequence[Any]) -> Grid:
+    """The operators that stay on the CPU, counted, by reason; what differs in brackets alone is one reason."""
+    alike: dict[str, list[Any]] = {}
+    for one in operators:
+        alike.setdefault(re.sub(r" *\([^)]*\)", "", "; ".join(one.reasons)), []).append(one)
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column(Text(f"left to the CPU of {file}"), overflow="fold")
+    grid.add_column("because", overflow="fold")
+    for reason, some in sorted(alike.items(), key=lambda item: -len(item[1])):
+        counts = Counter(one.operator for one in some).most_common()
+        whole = {"; ".join(one.reasons) for one in some}
+        said = (whole.pop() if len(whole) == 1 else reason) or "Vela gives no reason"
+        grid.add_row(", ".join(f"{count} {name}" for name, count in counts), Text(said))
     return grid
 
 

@@ -73,6 +73,11 @@ class Placement:
         """The operators that stay on the CPU."""
         return [p for p in self.operators if p.on == "CPU"]
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without the log."""
+        facts = {name: value for name, value in vars(self).items() if name != "log"}
+        return {**facts, "operators": [dict(vars(p)) for p in self.operators]}
+
 
 def place(
     path: str | Path,

@@ -38,11 +38,20 @@ def show(
 def bench(
     files: Sequence[str | os.PathLike[str]], *, repeats: int = 15, threads: int = 1, on: str = "xnnpack"
 ) -> Bench:
-    """Median latency of TFLite files on one engine, measured in turn so that what slows the machine slows all."""
-    from instep.runtime import bench as measure
-    from instep.runtime import tflite_info
+    """Median latency of TFLite files on one engine, measured in turn so that what slows the machine slows all.
 
+    On an engine that only compiles ("ethos-u55-128" …) its compiler's estimate of each file, which nothing runs.
+    """
+    from instep.runtime import bench as measure
+    from instep.runtime import engine_of, place, tflite_info
+
+    engine = engine_of(on)
     names = [os.fspath(f) for f in files]
     sizes = {name: tflite_info(name).bytes for name in names}
-    measured = measure(names, repeats=repeats, threads=threads, engine=on)
-    return Bench(names, measured.median, measured.failed, sizes, threads)
+    if not engine.runs:
+        placed = {name: place(name, engine.name) for name in names}
+        refused = {name: p.message for name, p in placed.items() if p.outcome != "compiled"}
+        compiled = {name: p for name, p in placed.items() if name not in refused}
+        return Bench(names, {}, refused, sizes, threads, engine.name, compiled)
+    measured = measure(names, repeats=repeats, threads=threads, engine=engine.name)
+    return Bench(names, measured.median, measured.failed, sizes, threads, engine.name)
