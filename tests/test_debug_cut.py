@@ -102,3 +102,16 @@ def test_what_cannot_be_cut_is_one_sentence_and_writes_nothing(
     with pytest.raises(ValueError, match=said):
         instep.cut(file.as_posix(), tmp_path / "part", start=start, end=end)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_number_that_no_value_has_is_told_the_nearest(file: Path, tmp_path: Path) -> None:
+    info = tflite_info(file)
+    values = sorted({*info.inputs, *(i for op in info.ops for i in op.outputs)})
+    constant = next(t for t in info.tensors if t.constant_bytes)
+    with pytest.raises(ValueError, match="the constant") as raised:
+        instep.cut(file, tmp_path / "part.tflite", start=[f"#{constant.index}"])
+    assert f"'{constant.name}'" in str(raised.value) and f"#{values[0]} '{info.tensors[values[0]].name}'" in str(
+        raised.value
+    )
+    with pytest.raises(ValueError, match=f"has no value #999; the nearest are .*#{values[-1]} '"):
+        instep.cut(file, tmp_path / "part.tflite", end=["#999"])

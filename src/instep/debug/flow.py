@@ -81,12 +81,9 @@ class Flow:
         ``#12`` for a number, or the signature's name of an input or output. ValueError lists near ones."""
         known = [*self.info.inputs, *self.computed]
         if name.startswith("#"):
-            if name[1:].isdigit() and int(name[1:]) in known:
+            if name[1:].isdecimal() and int(name[1:]) in known:
                 return int(name[1:])
-            raise ValueError(
-                f"{self.info.path} has no value {name}: its values are numbered up to "
-                f"#{max(known, default=0)}, constants not among them"
-            )
+            raise ValueError(f"{self.info.path} has no value {name}{self._near_number(name, known)}")
         names = {i: self.info.tensors[i].name for i in known}
         signature = [
             *zip(self.info.input_names, self.info.inputs, strict=True),
@@ -106,6 +103,16 @@ class Flow:
             more = f" and {len(begin) - 6} more" if len(begin) > 6 else ""
             raise ValueError(f"{self.info.path}: {len(begin)} values begin with '{name}': {shown}{more}")
         raise ValueError(f"{self.info.path} has no value '{name}'; {_near(name, list(names.values()))}")
+
+    def _near_number(self, name: str, known: list[int]) -> str:
+        """What has that number instead, and which values have numbers near it."""
+        tensors = self.info.tensors
+        number = int(name[1:]) if name[1:].isdecimal() else 0
+        near = sorted(sorted(set(known), key=lambda i: (abs(i - number), i))[:4])
+        constant = number < len(tensors) and tensors[number].constant_bytes and name[1:].isdecimal()
+        said = f": that is the constant '{tensors[number].name}'" if constant else ""
+        shown = ", ".join(f"#{i} '{tensors[i].name.partition(';')[0]}'" for i in near)
+        return f"{said}; the nearest are {shown} (`instep show {self.info.path}` has the names of all)"
 
 
 def _near(name: str, known: list[str]) -> str:
