@@ -99,7 +99,7 @@ def test_what_cannot_be_cleared_is_an_error_and_nothing_is_written(folder: Comma
         (("check", "nothing.tflite", "-t", "bstm"), "nothing.tflite"),
         (("check", "model.py:Sine"), "--target"),
         (("legalize", "model.py:Sine", "-t", "bstm", "-o", "x.tflite"), "takes a .tflite file"),
-        (("targets", "nowhere"), "no target 'nowhere'"),
+        (("targets", "nowhere"), "no target 'nowhere'. Known: bstm"),
     ],
 )
 def test_a_usage_error_says_what_to_do(folder: CommandLine, arguments: tuple[str, ...], says: str) -> None:

@@ -170,7 +170,7 @@ def resolve(name: str, near: Path | None = None) -> Path:
     if looks:
         raise ValueError(f"no such profile file: {name}")
     close = _close(name, names())
-    hint = f"; did you mean {close}?" if close else ""
+    hint = f"; did you mean {close}?" if close else "."
     raise ValueError(f"no target {name!r}{hint} Known: {', '.join(names())}; or the path of a .yaml file of yours")
 
 
