@@ -222,6 +222,9 @@ def test_values_become_outputs_behind_the_files_own(tmp_path: Path) -> None:
 
 def test_an_engine_is_known_by_its_names_and_a_compiler_runs_nothing(tmp_path: Path) -> None:
     assert engine_of("litert-reference").name == "builtin" and engine_of("litert-cpu").name == "xnnpack"
+    assert [engine_of(f"ethos-{u}").name for u in ("u55", "u65", "u85")] == [
+        "ethos-u55-256", "ethos-u65-512", "ethos-u85-2048"
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="litert-gpu"):
         engine_of("litert-npu")
     with pytest.raises(ValueError, match="only compiles"):

@@ -138,3 +138,10 @@ def test_a_file_that_the_compiler_refuses_has_its_message_beside_the_others() ->
     with shown.capture() as captured:
         shown.print(estimate_table(result))
     assert "Vela refuses the file: why" in captured.get() and "2.5" in captured.get()
+
+
+def test_a_proof_on_a_compiler_is_told_what_runs_and_what_gives_an_estimate(instep: CommandLine) -> None:
+    quantised(instep.folder / "net.tflite", "RELU")
+    done = instep("verify", "net.tflite", "net.tflite", "--on", "ethos-u55")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "ethos-u55-256 only compiles" in done.stderr and "instep bench FILE --on ethos-u55-256" in done.stderr

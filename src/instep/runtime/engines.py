@@ -45,7 +45,13 @@ _TABLE = (
     _framework("keras-jax", "Keras 3 on JAX", (".keras", ".h5"), ("keras", "jax"), "jax"),
     _framework("jax", "JAX, with Flax NNX where the file has it so", (), ("jax", "flax")),
     *(
-        Engine(f"ethos-{chip}-{macs}", f"Arm Ethos-{chip.upper()}, {macs} MACs a cycle, by Vela", "npu", runs=False)
+        Engine(
+            f"ethos-{chip}-{macs}",
+            f"Arm Ethos-{chip.upper()}, {macs} MACs a cycle, by Vela",
+            "npu",
+            runs=False,
+            aliases=(f"ethos-{chip}",) if macs == sizes[-1] else (),  # the family's name is its largest
+        )
         for chip, sizes in (("u55", (32, 64, 128, 256)), ("u65", (256, 512)), ("u85", (128, 256, 512, 1024, 2048)))
         for macs in sizes
     ),

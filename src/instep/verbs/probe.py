@@ -92,7 +92,7 @@ def _family(engine: str) -> str:
 
 def _engine(name: str) -> tuple[str, Profile | None]:
     """(engine, shipped profile) behind the name of either."""
-    from instep.runtime import COMPILERS, engine_of
+    from instep.runtime import engine_of
     from instep.targets import load, names
 
     shipped = [load(n) for n in names()]
@@ -100,9 +100,7 @@ def _engine(name: str) -> tuple[str, Profile | None]:
     profile = next((p for p in shipped if p.name == name), None)
     if profile is not None and not profile.engine:
         raise ValueError(f"target {name!r} has no engine that could be asked; targets that have: {_known(by_engine)}")
-    wanted = profile.engine if profile is not None else name
-    sized = next((c for c in COMPILERS[::-1] if c.startswith(f"{wanted}-")), wanted)
-    engine = engine_of(sized).name
+    engine = engine_of(profile.engine if profile is not None else name).name
     base = (
         profile
         or by_engine.get(engine)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from instep.graph import Graph
-from instep.runtime import RunResult, available, engine_of, run, tflite_info
+from instep.runtime import ENGINES, RunResult, available, engine_of, run, tflite_info
 from instep.runtime.expose import shorten
 from instep.verify.inputs import InputSet
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
@@ -35,7 +35,10 @@ def check_engine(name: str) -> str:
     machine lacks it."""
     engine = engine_of(name)
     if not engine.runs:
-        raise ValueError(f"{engine.name} only compiles and gives no values to prove; choose an engine that runs")
+        raise ValueError(
+            f"{engine.name} only compiles and gives no values to prove: name an engine that runs ({', '.join(ENGINES)})"
+            f"; `instep bench FILE --on {engine.name}` prints what its compiler makes of a file"
+        )
     missing = available(name)
     if missing is not None:
         raise EngineError(missing)
