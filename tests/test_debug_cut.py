@@ -14,6 +14,7 @@ from instep.debug.cutting import Cutter
 from instep.debug.trusted import from_file
 from instep.runtime import run, tflite_info
 from instep.verify.inputs import InputSet
+from raw_tflite import raw_tflite
 
 
 class Net(nn.Module):
@@ -115,3 +116,10 @@ def test_a_number_that_no_value_has_is_told_the_nearest(file: Path, tmp_path: Pa
     )
     with pytest.raises(ValueError, match=f"has no value #999; the nearest are .*#{values[-1]} '"):
         instep.cut(file, tmp_path / "part.tflite", end=["#999"])
+
+
+def test_stages_of_a_file_with_an_operator_that_makes_nothing(tmp_path: Path) -> None:
+    x, y = (("x", (1, 4, 4, 2), "float32", None), ("a/y", (1, 4, 4, 2), "float32", None))
+    path = raw_tflite(tmp_path / "odd.tflite", [x, y], [("ABS", [0], [1], None), ("NEG", [1], [], None)], [0], [1])
+    found = instep.stages(path).stages
+    assert [(s.size, s.operators) for s in found] == [("4×4", {"ABS": 1}), ("", {"NEG": 1})]

@@ -98,7 +98,8 @@ def stages_of(info: TFLiteInfo) -> list[Stage]:
 
 def _size(info: TFLiteInfo, place: int) -> str:
     """Height × width of what an operator makes; of tokens their number; "" for vectors."""
-    shape = info.tensors[info.ops[place].outputs[0]].shape
+    made = info.made(info.ops[place])
+    shape = made.shape if made is not None else ()
     if len(shape) >= 4:
         return "×".join(map(str, shape[1:-1])) if max(shape[1:-1]) > 1 else ""
     return f"{shape[1]} tokens" if len(shape) == 3 and shape[1] > 1 else ""
@@ -124,10 +125,10 @@ def _joined(runs: list[list[Any]]) -> list[list[Any]]:
 
 def _stage(info: TFLiteInfo, first: int, last: int, size: str) -> Stage:
     ops = info.ops[first : last + 1]
-    names = [info.tensors[o.outputs[0]].name for o in ops]
+    made = [t for t in map(info.made, ops) if t is not None]
     constants = {i for o in ops for i in o.inputs if i >= 0 and info.tensors[i].constant_bytes}
     return Stage(
-        first, last, size, _scope(names), info.tensors[ops[-1].outputs[0]].shape,
+        first, last, size, _scope([t.name for t in made]), made[-1].shape if made else (),
         dict(Counter(o.name for o in ops).most_common()), sum(info.tensors[i].constant_bytes for i in constants),
     )  # fmt: skip
 
@@ -135,7 +136,7 @@ def _stage(info: TFLiteInfo, first: int, last: int, size: str) -> Stage:
 def _scope(names: list[str]) -> str:
     """The first scope … the last one; a name's scope is what stands before its last slash."""
     scopes = list(dict.fromkeys(name.rpartition("/")[0] or name for name in names))
-    return scopes[0] if len(scopes) == 1 else f"{scopes[0]} … {scopes[-1]}"
+    return " … ".join(dict.fromkeys((*scopes[:1], *scopes[-1:])))
 
 
 def measure(trial: Trial, stages: list[Stage]) -> None:

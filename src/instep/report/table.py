@@ -190,8 +190,8 @@ def table_of_file(info: TFLiteInfo) -> Table:
             counted.add(index)
             if not tensors[index].dtype.startswith(("int32", "int64", "bool")):
                 parameters += _size(tensors[index].shape)
-        shape = tensors[op.outputs[0]].shape if op.outputs else ()
-        name = tensors[op.outputs[0]].name if op.outputs else ""
+        first = info.made(op)
+        name, shape = (first.name, first.shape) if first is not None else ("", ())
         # our tensors are called scope/operation; other tools' names are taken whole
         scope = name.rpartition("/")[0] if info.instep else name.replace("/", ".")
         items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), _arithmetic(info, op), ""))

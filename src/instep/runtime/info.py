@@ -79,6 +79,10 @@ class TFLiteInfo:
         """The largest rank of any tensor, constants included."""
         return max((len(t.shape) for t in self.tensors), default=0)
 
+    def made(self, op: OpInfo) -> TensorInfo | None:
+        """The first tensor that an operator makes; None for one of a damaged file that makes none."""
+        return next((self.tensors[i] for i in op.outputs if i >= 0), None)
+
     def constant(self, index: int) -> np.ndarray | None:
         """The array of a constant tensor; None for a computed one, for kinds that numpy lacks, and where the file's
         bytes do not fit its shape."""

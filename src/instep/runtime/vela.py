@@ -229,7 +229,8 @@ def _placement(engine: str, info: TFLiteInfo, folder: Path, log: str) -> Placeme
     reasons = _reasons(log)
     operators = []
     for op in info.ops:
-        name = info.tensors[op.outputs[0]].name if op.outputs else ""
+        made = info.made(op)
+        name = made.name if made is not None else ""
         rows = layers.get(name, [])
         why = tuple(reasons.get(name, ()))
         on = "CPU" if why or any(r["Target"] == "CPU" for r in rows) else "NPU"

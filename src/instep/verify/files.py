@@ -52,7 +52,8 @@ def outline(info: TFLiteInfo) -> Graph:
     graph = Graph([values[i] for i in info.inputs], input_names=list(info.input_names))
     for op in info.ops:
         values |= {i: value(i) for i in op.outputs if i >= 0}
-        name = info.tensors[op.outputs[0]].name
+        made = info.made(op)
+        name = made.name if made is not None else ""
         scope = (name.rpartition("/")[0] if info.instep else name) or name
         inputs, outputs = ([values[i] for i in side if i in values] for side in (op.inputs, op.outputs))
         graph.nodes.append(Node(Foreign(op.name), inputs, outputs, scope))

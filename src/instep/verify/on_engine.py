@@ -132,7 +132,8 @@ def first_trouble(path: str | Path, inputs: Sequence[np.ndarray], engine: str) -
     if bad > len(info.ops):
         return None
     op = info.ops[bad - 1]
-    made = info.tensors[op.outputs[0]].name
+    tensor = info.made(op)
+    made = tensor.name if tensor is not None else ""
     evidence = f"with the first {bad} operators of the file {engine} says: {said}"
     return Culprit("runtime", engine, op.name, made, "", made, float("nan"), evidence, evaluations=bad.bit_length())
 
