@@ -31,6 +31,20 @@ class Sine(nn.Module):
     def forward(self, image):
         return torch.sin(self.wave(image))
 """
+FLOAT = """
+import torch
+from torch import nn
+
+class Float(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(4, 8, 3, padding=1)
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, image):
+        seen = self.depth(self.stem(image))
+        return torch.where(seen > 0, seen, seen * seen)
+"""
 SHAPE = ("--input", "1,3,16,16")
 
 
@@ -130,3 +144,18 @@ def test_the_range_of_float16_is_measured_on_a_run(folder: CommandLine) -> None:
     assert squares and squares[0]["clears"] == ["scale-before-square"] and found["ran_on"]
     assert folder(*command).returncode == 0 and folder(*command, "--strict").returncode == 1
     assert json.loads(folder(*command, "--no-run").stdout)["targets"][0]["violations"] == []
+
+
+@pytest.mark.parametrize("target", ["ethos-u55", "ethos-u65", "ethos-u85", "ethos-u-vela3"])
+def test_a_float_network_for_an_npu_of_eight_bits_has_warnings_alone(folder: CommandLine, target: str) -> None:
+    """What is float stays on the processor, which computes it right, whichever operator it is."""
+    (folder.folder / "float.py").write_text(FLOAT)
+    plain = ("convert", "float.py:Float", "--input", "1,4,8,8", "-o", "plain.tflite", "--no-verify")
+    assert folder(*plain).returncode == 0
+    said = folder("check", "plain.tflite", "--target", target, "--json")
+    assert said.returncode == 0, said.stderr
+    (found,) = json.loads(said.stdout)["targets"]
+    assert found["errors"] == 0 and {v["level"] for v in found["violations"]} == {"warning"}
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "SELECT_V2"} <= {v["operator"] for v in found["violations"]}
+    made = folder("convert", "float.py:Float", "--input", "1,4,8,8", "-t", target, "-o", "npu.tflite")
+    assert made.returncode == 0, made.stderr
