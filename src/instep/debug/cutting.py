@@ -40,6 +40,7 @@ class Cutter:
             self.model: Any = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
         except (struct.error, IndexError, TypeError, ValueError, OverflowError, MemoryError) as error:
             raise TFLiteError(f"{path}: damaged TFLite file ({error})") from None
+        self._check_numbers()
         for buffer in self.model.buffers or []:
             if buffer.offset > 1:  # large weights lie behind the flatbuffer, whose length is about to change
                 buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
@@ -49,6 +50,18 @@ class Cutter:
                 start, size = operator.largeCustomOptionsOffset, operator.largeCustomOptionsSize
                 operator.customOptions = np.frombuffer(data, np.uint8, size, start)
                 operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
+
+    def _check_numbers(self) -> None:
+        """Whether tensors, the notes that are kept, and operators of all subgraphs name what there is; TFLiteError where not."""
+        model, graphs = self.model, self.model.subgraphs
+        holders = [t.buffer for g in graphs for t in g.tensors or []]
+        holders += [m.buffer for m in model.metadata or [] if m.name in KEPT_METADATA]
+        codes = [o.opcodeIndex for g in graphs for o in g.operators or []]
+        for what, numbers, have in (("buffer", holders, model.buffers), ("operator code", codes, model.operatorCodes)):
+            if numbers and max(numbers) >= len(have or []):
+                raise TFLiteError(
+                    f"{self.path}: damaged TFLite file ({what} {max(numbers)} of {len(have or [])} is named)"
+                )
 
     def part(self, given: Sequence[int], wanted: Sequence[int]) -> Part:
         """The operators between the tensors ``given`` and ``wanted``. ValueError where there is no such part."""

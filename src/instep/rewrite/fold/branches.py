@@ -186,15 +186,14 @@ def _identity(like: _Branch, sign: float) -> _Branch:
     return _Branch(like.x, None, (1, 1), channels, np.ones((channels, 1, 1, 1)), np.zeros(channels), [0], [0], sign)
 
 
-def _grid(offsets: list[list[int]]) -> list[int] | None:
-    """The regular taps that hold all the given ones, or None when there are none."""
+def _grid(offsets: list[list[int]]) -> range | None:
+    """The regular taps that hold all the given ones, or None when there are none; a range, as they may be many."""
     every = sorted({o for part in offsets for o in part})
     steps = {b - a for a, b in itertools.pairwise(every)}
     if not steps:
-        return every
+        return range(every[0], every[0] + 1)
     step = int(np.gcd.reduce(list(steps)))
-    grid = list(range(every[0], every[-1] + 1, step))
-    return grid if every[0] <= 0 else None
+    return range(every[0], every[-1] + 1, step) if every[0] <= 0 else None
 
 
 def _merge(members: list[_Branch]) -> _Branch | None:
@@ -209,6 +208,9 @@ def _merge(members: list[_Branch]) -> _Branch | None:
     channels_in = first.groups * first.weight.shape[2]
     channels_out = first.groups * first.weight.shape[1]
     o, i = channels_out // groups, channels_in // groups
+    assert first.node is not None
+    if first.node.output.size * i * len(rows) * len(cols) > sum(b.macs for b in members):
+        return None
     total = np.zeros((groups, o, i, len(rows), len(cols)))
     bias = np.zeros(channels_out)
     for b in members:
@@ -221,12 +223,9 @@ def _merge(members: list[_Branch]) -> _Branch | None:
             spot = np.ix_([big], range(part * bo, (part + 1) * bo), range(part * bi, (part + 1) * bi), at_rows, at_cols)
             total[spot] += b.sign * taps[g]
         bias += b.sign * b.bias
-    assert first.node is not None
-    places = first.node.output.size
-    macs = places * i * len(rows) * len(cols)
-    if macs > sum(b.macs for b in members) or not np.any(total):
+    if not np.any(total):
         return None
-    return _Branch(first.x, first.node, first.stride, groups, total, bias, rows, cols)
+    return _Branch(first.x, first.node, first.stride, groups, total, bias, list(rows), list(cols))
 
 
 def _rewrite(
