@@ -1,4 +1,4 @@
-"""Damaged TFLite files: real files mutated at random are read by show, check and capture in bounded child processes."""
+"""Damaged TFLite files: real files mutated at random are read by what reads files, in bounded child processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any
 
 from benchmarks import report
 
-__all__ = ["MUTATIONS", "main"]
+__all__ = ["MUTATIONS", "READERS", "main"]
 
 #: What one mutated file may take: seconds of processor time, and bytes of address space for the whole child.
 SECONDS, MEMORY = 20, 3 << 30
@@ -158,36 +159,88 @@ MUTATIONS: dict[str, Mutation] = {
 }
 
 
-# -- the child ---------------------------------------------------------------------------------------------------------
-def read_everything(path: Path) -> Counter[str]:
-    """How each reader took the file: "read", "refused", or the exception that nobody is to see."""
-    from instep.api import check, show
-    from instep.capture import CaptureError, capture
+# -- the readers -------------------------------------------------------------------------------------------------------
+def _show(path: Path, _: Path) -> None:
+    from instep.api import show
+
+    show(path)
+
+
+def _check(path: Path, _: Path) -> None:
+    from instep.api import check
+
+    check(path, "litert-gpu", run=False)
+
+
+def _capture(path: Path, _: Path) -> None:
+    from instep.capture import capture
     from instep.graph.validate import validate
-    from instep.runtime import TFLiteError
 
-    def captured() -> None:
-        validate(capture(path).graph, stage="captured")
+    validate(capture(path).graph, stage="captured")
 
+
+def _stages(path: Path, _: Path) -> None:
+    from instep.api import stages
+
+    stages(path)
+
+
+def _cut(path: Path, out: Path) -> None:
+    """From the first input, by number, to the last value that is computed, by name."""
+    from instep.api import cut
+    from instep.debug.flow import Flow
+    from instep.runtime import tflite_info
+
+    info = tflite_info(path)
+    computed = Flow(info).computed
+    start = [f"#{i}" for i in info.inputs[:1]]
+    cut(path, out, start=start, end=[info.tensors[i].name for i in computed[-1:]])
+
+
+def _legalize(path: Path, out: Path) -> None:
+    from instep.api import legalize
+
+    legalize(path, "portable-4d", out, verify=False, force=True)
+
+
+#: What reads a file; the second path is for what it writes.
+READERS: dict[str, Callable[[Path, Path], None]] = {
+    "show": _show, "check": _check, "capture": _capture, "stages": _stages, "cut": _cut, "legalize": _legalize,
+}  # fmt: skip
+
+
+# -- the child ---------------------------------------------------------------------------------------------------------
+def read_everything(path: Path, readers: list[str]) -> Counter[str]:
+    """How each reader took the file: "read", "refused", or the exception that nobody is to see."""
     outcomes: Counter[str] = Counter()
-    readers = {"show": lambda: show(path), "check": lambda: check(path, "litert-gpu", run=False), "capture": captured}
-    for name, reader in readers.items():
+    for name in readers:
         try:
-            reader()
+            READERS[name](path, path.with_name("written.tflite"))
             outcomes[f"{name}: read"] += 1
-        except (TFLiteError, CaptureError) as error:
-            known = "\n" in str(error)
-            outcomes[f"{name}: {'many lines' if known else 'refused'}"] += 1
         except Exception as error:
-            last = error.__traceback__
-            while last is not None and last.tb_next is not None:
-                last = last.tb_next
-            where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else ""
-            outcomes[f"{name}: {type(error).__name__} at {where}"] += 1
+            outcomes[f"{name}: {_answer(error)}"] += 1
     return outcomes
 
 
-def child(corpus: list[Path], seed: int, first: int, last: int) -> None:
+def _answer(error: Exception) -> str:
+    """ "refused" where the exception is one sentence of ours; else what it is, and where it was raised."""
+    from instep.api import TargetError
+
+    said, kind = str(error), type(error)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = Path(last.tb_frame.f_code.co_filename) if last is not None else Path()
+    # ValueErrors are sentences of ours where we raise them, and name the file
+    ours = kind.__module__.startswith("instep") or (kind is ValueError and "fuzzed.tflite" in said)
+    if isinstance(error, TargetError):
+        return "refused"
+    if ours and isinstance(error, ValueError):
+        return "many lines" if "\n" in said else "refused"
+    return f"{kind.__name__} at {place.name}:{last.tb_lineno if last is not None else ''}"
+
+
+def child(corpus: list[Path], readers: list[str], seed: int, first: int, last: int) -> None:
     """Cases ``first`` … ``last``: one JSON line each, "begin" before it is read and its outcome after."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     originals = [p.read_bytes() for p in corpus]
@@ -202,18 +255,21 @@ def child(corpus: list[Path], seed: int, first: int, last: int) -> None:
             path.write_bytes(data)
             print(json.dumps({"begin": case, "mutation": name, "file": corpus[number].name}), flush=True)
             start = time.process_time()
-            outcomes = read_everything(path)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # a hang ends the child
+            outcomes = read_everything(path, readers)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             print(json.dumps({"end": case, "outcomes": outcomes, "seconds": time.process_time() - start}), flush=True)
 
 
 # -- the parent --------------------------------------------------------------------------------------------------------
-def run(corpus: list[Path], seed: int, count: int) -> dict[str, Any]:
+def run(corpus: list[Path], readers: list[str], seed: int, count: int) -> dict[str, Any]:
     """All cases in child processes, one at a time; a child that dies or hangs is the case's outcome."""
     found: dict[str, Any] = {"cases": [], "died": []}
     next_case = 0
     while next_case < count:
         last = min(next_case + BATCH, count)
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", str(seed), str(next_case), str(last)]
+        numbers = map(str, (seed, next_case, last))
+        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", ",".join(readers), *numbers]
         try:
             done = subprocess.run(
                 [*command, *map(str, corpus)], capture_output=True, text=True, timeout=SECONDS * BATCH, check=False
@@ -238,7 +294,7 @@ def run(corpus: list[Path], seed: int, count: int) -> dict[str, Any]:
     return found
 
 
-def summary(found: dict[str, Any]) -> str:
+def summary(found: dict[str, Any], readers: list[str]) -> str:
     cases = found["cases"]
     rows = []
     for name in MUTATIONS:
@@ -246,29 +302,29 @@ def summary(found: dict[str, Any]) -> str:
         totals: Counter[str] = Counter()
         for case in mine:
             totals.update(case["outcomes"])
-        cells = [totals[f"{reader}: {way}"] for reader in ("show", "check", "capture") for way in ("read", "refused")]
+        cells = [totals[f"{reader}: {way}"] for reader in readers for way in ("read", "refused")]
         escaped = sum(n for k, n in totals.items() if not k.endswith((": read", ": refused")))
         dead = sum(d["mutation"] == name for d in found["died"])
         slow = max((c["seconds"] for c in mine), default=0.0)
         rows.append([name, len(mine) + dead, *cells, escaped, dead, f"{slow:.2f}"])
-    head = ["mutation", "files", "show reads", "refuses", "check reads", "refuses", "capture reads", "refuses",
-            "other exceptions", "crashes, hangs", "slowest s"]  # fmt: skip
-    return report.table(head, rows)
+    ways = [said for reader in readers for said in (f"{reader} reads", "refuses")]
+    return report.table(["mutation", "files", *ways, "other exceptions", "crashes, hangs", "slowest s"], rows)
 
 
 def main() -> int:
     if sys.argv[1:2] == ["--child"]:
-        child([Path(p) for p in sys.argv[5:]], *map(int, sys.argv[2:5]))
+        child([Path(p) for p in sys.argv[6:]], sys.argv[2].split(","), *map(int, sys.argv[3:6]))
         return 0
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     report.add_arguments(parser)
     parser.add_argument("files", nargs="*", type=Path, help="files to mutate beside those that are made here")
     parser.add_argument("--count", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS), help="what reads the files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         corpus = [*_made(Path(folder)), *(Path(shutil.copy(file, folder)) for file in options.files)]
-        found = run(corpus, options.seed, options.count)
+        found = run(corpus, options.readers, options.seed, options.count)
     strange: Counter[str] = Counter()
     for case in found["cases"]:
         strange.update({k: n for k, n in case["outcomes"].items() if not k.endswith((": read", ": refused"))})
@@ -280,9 +336,10 @@ def main() -> int:
     text = "\n\n".join(
         [
             f"{options.count} mutations (`python -m benchmarks.fuzz --seed {options.seed}`) of {len(corpus)} files, "
-            f"each read by `show`, `check` and `capture` in a child process with {MEMORY >> 30} GiB. A sound answer is "
-            f"a table, a judgement or a graph, or one sentence that says what is wrong. Other answers: {bad}.",
-            summary(found),
+            f"each read by {', '.join(f'`{r}`' for r in options.readers)} in a child process with {MEMORY >> 30} GiB. "
+            f"A sound answer is a table, a judgement, a graph or a file, or one sentence that says what is wrong. "
+            f"Other answers: {bad}.",
+            summary(found, options.readers),
         ]
     )
     report.deliver(options, "fuzz", text, {"files": [p.name for p in corpus], "bad": bad, "other": dict(strange)})

@@ -52,7 +52,7 @@ class Cutter:
                 operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
 
     def _check_numbers(self) -> None:
-        """Whether tensors, the notes that are kept, and operators of all subgraphs name what there is; TFLiteError where not."""
+        """TFLiteError where a tensor, a note that is kept or an operator of any subgraph names what is not there."""
         model, graphs = self.model, self.model.subgraphs
         holders = [t.buffer for g in graphs for t in g.tensors or []]
         holders += [m.buffer for m in model.metadata or [] if m.name in KEPT_METADATA]
