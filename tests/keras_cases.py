@@ -351,6 +351,7 @@ def main(folder: Path, names: list[str]) -> None:
         ]  # fmt: skip
         outputs = keras.tree.flatten(model(inputs[0] if len(inputs) == 1 else inputs, training=False))
         arrays = {f"in{i}": a for i, a in enumerate(inputs)} | {f"out{i}": np.asarray(a) for i, a in enumerate(outputs)}
+        arrays["trained"] = np.asarray(sum(int(np.prod(w.shape)) for w in model.trainable_weights))
         np.savez(folder / f"{name}.npz", **arrays)
         model.save(folder / f"{name}.keras")
         model.save(folder / f"{name}.h5")

@@ -99,6 +99,23 @@ def test_weights_have_the_names_and_arrangement_of_the_graph(cases: Path) -> Non
     assert {n.origin for n in graph.nodes} == {"sequential.keras"}
 
 
+@pytest.mark.parametrize("name", ["recurrent", "attention", "shapes", "functions"])
+def test_what_keras_trains_is_what_exported_code_trains(cases: Path, name: str) -> None:
+    """The zeros that a recurrent layer starts from, masks and numbers of the config are no parameters."""
+    pytest.importorskip("torch")
+    with np.load(cases / f"{name}.npz") as kept:
+        wanted = int(kept["trained"])
+    assert sum(p.numel() for p in instep.build(cases / f"{name}.keras", "torch").parameters()) == wanted
+
+
+def test_statistics_that_a_layer_keeps_are_no_parameters(cases: Path, tmp_path: Path) -> None:
+    graph = capture(cases / "norms.keras").graph
+    kept = graph.meta["buffers"]
+    assert [n.rpartition(".")[2] for n in kept] == ["mean", "deviation"]
+    save(graph, tmp_path / "net.yaml")
+    assert parse(tmp_path / "net.yaml").meta["buffers"] == kept
+
+
 def test_a_shared_layer_is_read_once(cases: Path) -> None:
     graph = capture(cases / "nested.keras").graph
     used = [n.inputs[1] for n in graph.nodes if n.op.name == "Conv2d" and n.scope.endswith("shared")]

@@ -160,12 +160,23 @@ class Builder(Building):
         return 2 * _number(factor, "l2")
 
     def made(self, role: str, array: np.ndarray, name: str) -> Value:
-        """A weight that the layer goes without (a batch norm's scale), as the constant ``scope.name``."""
+        """A weight in another form, or one that the layer goes without (a batch norm's scale): ``scope.name``."""
         place = self.place
         if role not in place.read:
             full = f"{place.scope}.{name}" if place.scope else name
             place.read[role] = self.graph.constant(array, self.unique(full))
         return place.read[role]
+
+    def told(self, role: str, array: np.ndarray) -> Value:
+        """Numbers that the layer has and does not train: of its config, or ones and zeros."""
+        if role not in self.place.read:
+            self.place.read[role] = self.constant(array, role)
+        return self.place.read[role]
+
+    def kept(self, value: Value) -> Value:
+        """A weight that the layer keeps and does not train."""
+        self.graph.meta.setdefault("buffers", []).append(value.name)
+        return value
 
     # -- layers within layers --------------------------------------------------------------------------------------
     @contextmanager

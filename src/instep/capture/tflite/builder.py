@@ -68,7 +68,7 @@ class Builder(Building):
         return node
 
     def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
-        return self.graph.constant(np.asarray(array, order="C"), self.unique(f"{self.stem}.{hint}"))
+        return self.graph.constant(np.asarray(array, order="C"), self.apart(hint))
 
     def activated(self, x: Value, accessor: str = "FusedActivationFunction") -> Value:
         """``x`` through the operator's fused activation, as an operator of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from instep.emit.code.call import Call
+from instep.emit.code.statements import plain
 from instep.emit.keras.table import activated, claims, expression, layer, numbered, writes
 from instep.graph import Graph, Node, Operator, Value, ops
 
@@ -53,6 +54,11 @@ _FUNCTIONS: dict[type[Operator], str] = {
 _SIGNS: dict[type[Operator], str] = {ops.Add: "+", ops.Sub: "-", ops.Mul: "*", ops.Div: "/"}
 
 
+_SAID: dict[type[Operator], str] = {
+    ops.Add: "ops.add", ops.Sub: "ops.subtract", ops.Mul: "ops.multiply", ops.Div: "ops.divide",
+}  # fmt: skip
+
+
 @writes(*_FUNCTIONS)
 def function(node: Node, graph: Graph) -> Call:
     values, words, fields = numbered(node, graph)
@@ -66,7 +72,10 @@ def sign(node: Node, graph: Graph) -> Call:
     code = f"{a} {_SIGNS[type(op)]} {b}"
     if isinstance(op, ops.Add) and len(values) == 2 and _taken_for_bias(values[0], values[1], graph):
         both = _taken_for_bias(values[1], values[0], graph)
-        code = f"{a} - ops.negative({b})" if both else f"{b} + {a}"
+        code = f"ops.subtract({a}, ops.negative({b}))" if both else f"{b} + {a}"
+    if len(values) == 2 and values[0] in graph.weights and plain(values[0], graph.weights[values[0]]):
+        # an array of numpy on the left of a sign would ask a symbolic tensor for its numbers
+        code = f"{_SAID[type(op)]}({a}, {b})" if code.startswith(f"{a} {_SIGNS[type(op)]}") else code
     if isinstance(op, ops.Div) and not node.output.dtype.startswith("float"):
         fields["dtype"] = node.output.dtype
         code = f"ops.cast({code}, {{dtype}})"

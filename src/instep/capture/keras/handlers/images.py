@@ -23,7 +23,7 @@ def rescaling(b: Builder, x: Value) -> Value:
             continue
         if b.field("data_format") == "channels_first" and array.ndim == 1:
             array = array.reshape(-1, 1, 1)
-        x = b(op(), x, b.made(name, array, name))
+        x = b(op(), x, b.told(name, array))
     return x
 
 

@@ -11,16 +11,18 @@ from instep.graph import Value, ops
 __all__: list[str] = []
 
 
-def _scale(b: Builder, shape: tuple[int, ...], role: str = "gamma", field: str = "scale") -> Value:
-    if b.flag(field, True):
-        return b.weight(role, shape, "weight")
-    return b.made(role, np.ones(shape, np.float32), "weight")
+def _scale(b: Builder, shape: tuple[int, ...]) -> Value:
+    if b.flag("scale", True):
+        return b.weight("gamma", shape, "weight")
+    ones = np.ones(shape, np.float32)
+    return b.made("gamma", ones, "weight") if b.flag("center", True) else b.told("gamma", ones)
 
 
 def _shift(b: Builder, shape: tuple[int, ...]) -> Value:
     if b.flag("center", True):
         return b.weight("beta", shape, "bias")
-    return b.made("beta", np.zeros(shape, np.float32), "bias")
+    zeros = np.zeros(shape, np.float32)
+    return b.made("beta", zeros, "bias") if b.flag("scale", True) else b.told("beta", zeros)
 
 
 @layer("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
@@ -83,8 +85,8 @@ def normalization(b: Builder, x: Value) -> Value:
     shape = tuple(x.shape[a] for a in axes)
     spread = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))
     if b.field("mean") is None:
-        mean = b.weight("mean", shape, "mean", lambda a: a.reshape(spread))
-        root = b.weight("variance", shape, "deviation", lambda a: _deviation(a.reshape(spread)))
+        mean = b.kept(b.weight("mean", shape, "mean", lambda a: a.reshape(spread)))
+        root = b.kept(b.weight("variance", shape, "deviation", lambda a: _deviation(a.reshape(spread))))
     else:
         mean, root = (_given(b, name, axes, x) for name in ("mean", "variance"))
     if b.flag("invert"):
@@ -107,7 +109,7 @@ def _given(b: Builder, name: str, axes: tuple[int, ...], x: Value) -> Value:
     for at, size in zip(axes[len(axes) - array.ndim :], array.shape, strict=True):
         shape[at] = size
     array = array.reshape(shape)
-    return b.made(name, _deviation(array) if name == "variance" else array, "mean" if name == "mean" else "deviation")
+    return b.told("mean", array) if name == "mean" else b.told("deviation", _deviation(array))
 
 
 @layer("LayerScale")
