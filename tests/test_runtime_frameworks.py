@@ -105,6 +105,26 @@ def test_an_engine_gives_outputs_and_the_values_inside(
     assert result.engine == engine
 
 
+DRAWING = """
+import keras
+from keras import layers
+
+def load():
+    return keras.Sequential([keras.Input((9, 11, 3), batch_size=1), layers.GaussianNoise(0.5), layers.RandomFlip()])
+"""
+
+
+@pytest.mark.parametrize("engine", [e for e in FRAMEWORKS if e.startswith("keras")])
+def test_layers_of_keras_that_draw_numbers_rest(engine: str, image: np.ndarray, tmp_path: Path) -> None:
+    """A RandomFlip that nobody tells whether it is trained takes a call for training."""
+    needed(engine)
+    (tmp_path / "net.py").write_text(DRAWING)
+    for keep_all in (False, True):
+        result = run(tmp_path / "net.py", [image], engine=engine, keep_all=keep_all)
+        assert not result.failed, result.message
+        assert np.array_equal(result.outputs[0], image)
+
+
 def test_a_program_that_torch_export_saved(image: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     net = torch.nn.Conv2d(3, 4, 3, stride=2, bias=False)

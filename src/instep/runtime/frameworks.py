@@ -131,11 +131,13 @@ def _keras(path: Path, keep_all: bool) -> Network:
         made = {layer.name: layer for layer in model.layers if len(layer._inbound_nodes) == 1}
         layers = {n: one.output for n, one in made.items() if isinstance(one.output, keras.KerasTensor)}
     asked = keras.Model(model.inputs, [*_flat(model.outputs), *layers.values()]) if layers else model
+    # preprocessing layers that draw numbers (RandomFlip) take a call that does not say so for training
+    rest = {"training": False} if isinstance(asked, keras.Model) else {}
 
     def network(arrays: list[np.ndarray]) -> tuple[list[Any], dict[str, Any]]:
         given = [keras.ops.convert_to_tensor(a) for a in arrays]
         functional = hasattr(asked, "inputs") and asked.inputs is not None
-        called = asked(given if len(given) > 1 else given[0]) if functional else asked(*given)
+        called = asked(given if len(given) > 1 else given[0], **rest) if functional else asked(*given, **rest)
         results = [keras.ops.convert_to_numpy(r) for r in _flat(called)]
         count = len(results) - len(layers)
         return results[:count], dict(zip(layers, results[count:], strict=True))
