@@ -195,6 +195,14 @@ def test_a_file_of_weights_alone_says_so(tmp_path: Path) -> None:
     assert captured.notes == ["weights from net.weights.h5"]
 
 
+@pytest.mark.parametrize("name", ["net.keras", "net.h5"])
+def test_bytes_that_are_neither_form_say_so(name: str, tmp_path: Path) -> None:
+    for content in (b"", np.random.default_rng(0).bytes(4000)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CaptureError, match=rf"{name} is neither a zip archive \(\.keras\) nor HDF5"):
+            capture(tmp_path / name)
+
+
 def test_a_missing_file_a_folder_and_a_saved_model(tmp_path: Path) -> None:
     assert "no file" in said(tmp_path / "none.keras")
     (tmp_path / "saved").mkdir()

@@ -57,7 +57,25 @@ def open_saved(path: str | os.PathLike[str]) -> Saved:
         )
     if not file.is_file():
         raise CaptureError(f"there is no file {file}")
-    return _archive(file, file.name) if zipfile.is_zipfile(file) else _legacy(file)
+    if zipfile.is_zipfile(file):
+        return _archive(file, file.name)
+    _check_hdf5(file)
+    return _legacy(file)
+
+
+def _check_hdf5(file: Path) -> None:
+    """HDF5 begins with its signature, or has it behind a block of the user's own at 512, 1024, 2048 … bytes."""
+    with file.open("rb") as content:
+        place, size = 0, file.stat().st_size
+        while place < size:
+            content.seek(place)
+            if content.read(8) == b"\x89HDF\r\n\x1a\n":
+                return
+            place = max(2 * place, 512)
+    raise CaptureError(
+        f"{file.name} is neither a zip archive (.keras) nor HDF5 (.h5): it is damaged or no file of Keras; save the "
+        "model again with model.save()"
+    )
 
 
 def open_model(model: Any) -> Saved:
@@ -93,6 +111,7 @@ def open_weights(path: str) -> Weights:
         raise CaptureError(f"there is no weights file {path}")
     if zipfile.is_zipfile(file):
         return _archive(file, file.name).weights
+    _check_hdf5(file)
     opened = open_hdf5(file, file.name)
     made = LegacyWeights if "model_weights" in opened or "layer_names" in opened.attrs else ArchiveWeights
     return _bounded(lambda: made.of(opened, file.name), file.name)
