@@ -230,6 +230,11 @@ def test_importing_the_package_imports_no_framework_and_offers_the_verbs(root: P
         "import instep.capture, instep.verify\n"
         "assert callable(instep.capture) and callable(instep.verify) and callable(instep.convert)\n"
         "assert 'torch' not in sys.modules\n"
+        "from instep.graph import OPERATORS\n"
+        "@instep.operator\n"
+        "class Own(instep.Operator):\n"
+        "    pass\n"
+        "assert OPERATORS['Own'] is Own and callable(instep.decomposes) and callable(instep.handles) and instep.Spec\n"
     )
     run = python(root, code)
     assert run.returncode == 0, run.stderr

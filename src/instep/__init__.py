@@ -1,4 +1,4 @@
-"""Instep: your network, in step everywhere. Importing it imports no framework; a verb comes when first used."""
+"""Instep: your network, in step everywhere. Importing it imports no framework; a name comes when first used."""
 
 from __future__ import annotations
 
@@ -29,9 +29,19 @@ _VERBS = {
     "verify": "verify",
 }
 
+#: what declares an operator of one's own (docs/add-an-operator.md), and where it is
+_DECLARES = {
+    "Operator": "graph.operator",
+    "Spec": "graph.operator",
+    "decomposes": "rewrite.lower",
+    "handles": "capture.torch.registry",
+    "operator": "graph.operator",
+}
+_PLACES = {verb: f"verbs.{file}" for verb, file in _VERBS.items()} | _DECLARES
+
 __all__ = [
-    "bench", "bisect", "build", "capture", "check", "convert", "cut", "dump", "export", "legalize", "parse", "port",
-    "probe", "show", "stages", "verify",
+    "Operator", "Spec", "bench", "bisect", "build", "capture", "check", "convert", "cut", "decomposes", "dump",
+    "export", "handles", "legalize", "operator", "parse", "port", "probe", "show", "stages", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -53,6 +63,9 @@ if TYPE_CHECKING:
         stages,
         verify,
     )
+    from instep.capture.torch.registry import handles
+    from instep.graph.operator import Operator, Spec, operator
+    from instep.rewrite.lower import decomposes
 
 
 class _Package(ModuleType):
@@ -67,11 +80,11 @@ class _Package(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         # `instep.convert` imports the rooms it needs only here, so that `import instep` costs nothing
-        if name in _VERBS:
-            verb = getattr(import_module(f"instep.verbs.{_VERBS[name]}"), name)
-            super().__setattr__(name, verb)
-            return verb
-        raise AttributeError(f"module 'instep' has no attribute {name!r}; the verbs are {', '.join(__all__)}")
+        if name in _PLACES:
+            found = getattr(import_module(f"instep.{_PLACES[name]}"), name)
+            super().__setattr__(name, found)
+            return found
+        raise AttributeError(f"module 'instep' has no attribute {name!r}; the verbs are {', '.join(_VERBS)}")
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *__all__})

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from instep.capture.torch.registry import handles
+import instep
+from instep import Spec
 from instep.emit.code.call import Call
 from instep.emit.torch.table import rule
-from instep.graph import Graph, Node, Operator, Spec, Value, operator, ops
-from instep.rewrite.lower import Build, decomposes
+from instep.graph import Graph, Node, Value, ops
+from instep.rewrite.lower import Build
 
 __all__ = ["Snake"]
 
 
-@operator
-class Snake(Operator):
+@instep.operator
+class Snake(instep.Operator):
     """x + sin²(a·x) / a with a number a > 0 (Ziyin, Hartwig and Ueda, 2020, arXiv 2006.08195)."""
 
     alpha: float = 1.0
@@ -34,7 +35,7 @@ class Snake(Operator):
         return (x + np.square(np.sin(self.alpha * x)) / self.alpha,)
 
 
-@decomposes(Snake)
+@instep.decomposes(Snake)
 def _in_known_operators(b: Build) -> bool:
     """TFLite, Keras and JAX get it spelled out; one that has it itself registers a form, as PyTorch below."""
     alpha = b.node.op.alpha
@@ -48,7 +49,7 @@ def _in_torch(node: Node, graph: Graph) -> Call:
     return Call(node.inputs, node.outputs, code, {"alpha": float(node.op.alpha)})
 
 
-@handles("instep_snake.snake.default")
+@instep.handles("instep_snake.snake.default")
 def _from_torch(b: Any, x: Value, alpha: float) -> Value:
     """A network that calls ``torch.ops.instep_snake.snake`` (see network.py) is captured with one operator."""
     return b(Snake(alpha), x)
