@@ -14,9 +14,11 @@ from torch import nn
 import instep
 from instep.capture import capture
 from instep.graph import Graph, SourceView, Value, ops
+from instep.report.document import sentence
 from instep.verify import GraphReference, GraphSubject, Picture, Verdict, judge, make_inputs, verify
 from instep.verify.calm import less
 from instep.verify.noise import LIMITS, Noise, classify, distance, nudge, ratio
+from instep.verify.origin import anchor
 from instep.verify.verdict import number
 
 
@@ -164,6 +166,23 @@ def test_a_fault_that_the_network_hides_still_shows() -> None:
     verdict = prove(graph, other)
     assert verdict.noise_ratio <= LIMITS.in_step
     assert verdict.verdict == "drifting" and verdict.first is not None and verdict.first.source == "tanh"
+    # the headline says the reason before the outputs' ratio, which is that of a result in step
+    assert sentence(verdict).startswith("Tanh 'tanh' is out of step") and "hides" in verdict.summary()
+
+
+def test_a_source_that_is_misread_is_the_reason_that_is_said() -> None:
+    graph = Graph(inputs=[Value("x", (1, 4))])
+    graph.outputs = [graph.add(ops.Tanh(), [graph.inputs[0]], names=["y"]).output]
+    wrong = source(graph).copy()
+    wrong.nodes[0].op = ops.Sin()
+    for own in (graph, wrong):
+        verdict = anchor(prove(graph, own), prove(graph, wrong), "net.keras")
+        assert verdict.verdict == "out of step" and not verdict.ok
+        # a result that is wrong itself says so by its ratio
+        assert sentence(verdict).startswith("net.keras itself is out of step") == (own is graph)
+        assert any("net.keras itself" in n for n in verdict.notes) == (own is wrong)
+    right = anchor(prove(graph, graph), prove(graph, graph), "net.keras")
+    assert right.ok and sentence(right).startswith("the worst output")
 
 
 def test_json_has_no_infinity() -> None:

@@ -50,8 +50,9 @@ def sentence(verdict: Any) -> str:
     if verdict.verdict == "not comparable":
         return "no output of the file could be compared with the source"
     place = f"on {verdict.engine} " if verdict.engine else ""
+    why = f"{verdict.why}; " if verdict.why and not verdict.ok else ""
     return (
-        f"{place}the worst output is {ratio} times the network's own rounding noise away from the truth "
+        f"{why}{place}the worst output is {ratio} times the network's own rounding noise away from the truth "
         f"(up to {LIMITS.in_step:g} is in step), on {ran}" + (f"; {figures}" if figures else "")
     )
 

@@ -172,7 +172,7 @@ def _show(verdict: Verdict, subject: TfliteSubject, asked: _Asked, explain: bool
     verdict.not_comparable = finer.not_comparable
     verdict.notes += [n for n in finer.notes if n not in verdict.notes]
     if amplified:
-        verdict.verdict = "in step"
+        verdict.verdict, verdict.why = "in step", ""
     elif finer.first is not None:
         verdict.culprit = _blame(subject, engine, finer.first)
     return True

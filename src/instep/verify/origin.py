@@ -124,10 +124,13 @@ def anchor(verdict: Verdict, origin: Verdict | None, label: str) -> Verdict:
             f"{label} itself computes what was captured from it: in step, {origin.noise_ratio:.2g} of the noise"
         )
     else:
-        if origin.verdict in CLASSES and verdict.verdict in CLASSES:
-            verdict.verdict = CLASSES[max(CLASSES.index(origin.verdict), CLASSES.index(verdict.verdict))]
         at = f" from '{origin.first.tensor}' ({origin.first.origin})" if origin.first is not None else ""
-        verdict.notes.append(f"{label} itself is {origin.verdict} with what was captured from it{at}: please report it")
+        said = f"{label} itself is {origin.verdict} with what was captured from it{at}: please report it"
+        ours, theirs = (CLASSES.index(v) if v in CLASSES else -1 for v in (verdict.verdict, origin.verdict))
+        if 0 <= ours < theirs:
+            verdict.verdict, verdict.why = origin.verdict, said
+        else:
+            verdict.notes.append(said)
     return verdict
 
 

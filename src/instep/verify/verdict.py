@@ -139,6 +139,8 @@ class Verdict:
     not_comparable: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: why it is not in step where the outputs that were compared are
+    why: str = ""
     engine: str = ""
     refusals: list[dict[str, str]] = field(default_factory=list)
     said: str = ""
@@ -191,6 +193,7 @@ class Verdict:
             "culprit": None if self.culprit is None else self.culprit.to_json(),
             "inputs": self.inputs,
             "notes": self.notes,
+            **({"why": self.why} if self.why else {}),
             **({"engine": self.engine, "refusals": self.refusals, "said": self.said} if self.engine else {}),
             "worst": [r.to_json() for r in self.worst(count)],
             **({"lossy": self.lossy} if self.lossy is not None else {}),
@@ -201,8 +204,9 @@ class Verdict:
         """One paragraph for a person."""
         if self.said:
             return f"{self.verdict} by {self.engine}: {self.said}"
+        why = f"{self.why}; " if self.why else ""
         lines = [
-            f"{self.verdict}: worst output at {self.noise_ratio:.3g} × the network's own rounding noise "
+            f"{self.verdict}: {why}worst output at {self.noise_ratio:.3g} × the network's own rounding noise "
             f"(max |error| {self.max_abs:.3g}, correlation {self.correlation:.9g})"
         ]
         if self.first is not None:

@@ -309,14 +309,16 @@ def _conclude(
             best[found.output] = row
     final = [best[i] for i in sorted(best)]
     overall = worst_class([r.verdict for r in final])
-    if any(f.missing for f in outputs):
+    why = ""
+    if missing := next((f for f in outputs if f.missing), None):
+        why = f"output '{missing.tensor}' {missing.missing}" if overall == "in step" else ""
         overall = "out of step"
     first = _first(rows, final, graph)
     if overall == "in step" and first is not None:
         overall = "drifting"
-        notes.append(
-            f"the outputs are within the network's rounding noise, but {first.operator} "
-            f"'{first.scope or first.source}' is {first.verdict}: a fault that this network hides"
+        why = (
+            f"{first.operator} '{first.scope or first.source}' is {first.verdict}, at {first.ratio:.3g} times its "
+            "noise: a fault that this network hides from its outputs"
         )
     return Verdict(
         verdict=overall,
@@ -327,6 +329,7 @@ def _conclude(
         outputs=final,
         first=first,
         notes=notes,
+        why=why,
     )
 
 
