@@ -67,6 +67,7 @@ def test_pytorch_code_has_the_penalty(graph: Graph) -> None:
     model = emit.build(graph)
     loss = emit.penalty(graph)(model)
     assert loss.item() == pytest.approx(expected(graph), rel=1e-5)
+    assert instep.build(graph, "torch").penalty().item() == pytest.approx(loss.item(), rel=1e-6)
     loss.backward()
     grown = {n: p.grad for n, p in model.named_parameters()}
     decay = graph.meta["decay"]
@@ -84,6 +85,8 @@ def test_jax_code_has_the_penalty(graph: Graph, style: str) -> None:
     last, _ = to_channels_last(graph)
     network: Any = emit.build(last) if style == "nnx" else emit.function(last)[1]
     assert float(emit.penalty(last, style)(network)) == pytest.approx(expected(graph), rel=1e-5)
+    if style == "nnx":
+        assert float(network.penalty()) == pytest.approx(expected(graph), rel=1e-5)
 
 
 def test_keras_layers_have_their_regularisers_and_files_keep_them(graph: Graph, tmp_path: Path) -> None:
@@ -105,4 +108,14 @@ def test_without_a_decay_there_is_no_penalty() -> None:
 
     plain = parse("input: {x: [1, 3, 8, 8]}\nbody:\n  - conv: {out: 4, kernel: 3}\n")
     assert "penalty" not in emit.source(plain)
-    assert emit.penalty(plain)(emit.build(plain)) == 0.0
+    assert emit.penalty(plain)(emit.build(plain)) == 0.0 and not hasattr(emit.build(plain), "penalty")
+
+
+def test_a_part_of_the_network_called_penalty_stays() -> None:
+    from instep.emit import torch as emit
+
+    body = "body:\n  - penalty = conv: {out: 4, kernel: 3, decay: 0.01}\n"
+    graph = parse(f"input: {{x: [1, 3, 8, 8]}}\n{body}", seed=3)
+    model: Any = emit.build(graph)
+    assert "penalty.weight" in model.state_dict() and tuple(model.penalty.weight.shape) == (4, 3, 3, 3)
+    assert emit.penalty(graph)(model).item() == pytest.approx(expected(graph), rel=1e-5)

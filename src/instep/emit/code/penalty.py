@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from instep.emit.code.layout import fitted
 from instep.emit.code.program import Program
 
-__all__ = ["factors", "penalty"]
+__all__ = ["factors", "offer", "penalty"]
 
 #: So many kernels are named one by one; of more, those are named that are free of the penalty.
 _NAMED = 3
@@ -52,3 +54,12 @@ def penalty(made: Program, network: str, square: str) -> list[str]:
     lines += fitted(f"decay = {{{table}}}", "    ")
     lines += fitted(f"kernels = [(factor, kernel({network}, name)) for name, factor in decay.items()]", "    ")
     return ["\n".join([*lines, f"    return sum(factor / 2 * {square} for factor, w in kernels)"])]
+
+
+def offer(model: Any, space: Mapping[str, Any]) -> None:
+    """Give a live ``model`` the code's function ``penalty`` (in ``space``) as the method ``model.penalty()``.
+
+    None where no kernel decays, or where the network has something of that name itself.
+    """
+    if "penalty" in space and not hasattr(model, "penalty"):
+        type(model).penalty = space["penalty"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from instep.emit.code.layout import fitted
 from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
+from instep.emit.code.penalty import offer
 from instep.emit.code.penalty import penalty as penalty_text
 from instep.emit.code.program import Program, program
 from instep.emit.code.writing import helpers, members, one_line, write
@@ -53,8 +54,11 @@ def save(graph: Graph, path: str | os.PathLike[str], style: str = "nnx") -> list
 
 
 def build(graph: Graph) -> nnx.Module:
-    """The live module: what ``source`` says, executed, with the graph's weights; ``train()`` it before training."""
-    return _live(graph, NNX)[1]
+    """The live module: what ``source`` says, executed, with the graph's weights; ``train()`` it before training.
+    Where kernels decay, ``model.penalty()`` is what joins the loss."""
+    space, model = _live(graph, NNX)
+    offer(model, space)
+    return model
 
 
 def function(graph: Graph) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 from instep.emit.code.call import Call
 from instep.emit.code.layout import fitted
 from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
+from instep.emit.code.penalty import offer
 from instep.emit.code.penalty import penalty as penalty_text
 from instep.emit.code.program import Class, Constant, Member, Program, program
 from instep.emit.code.writing import Style, Tree, helpers, one_line, write
@@ -92,15 +93,18 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def build(graph: Graph) -> nn.Module:
-    """The live module: what ``source`` says, executed, with the graph's weights in it; for inference as it comes."""
+    """The live module: what ``source`` says, executed, with the graph's weights in it; for inference as it comes.
+    Where kernels decay, ``model.penalty()`` is what joins the loss."""
     import torch
 
     made = program(graph, TORCH)
     text = _source(made)
-    model = executed(text, "PyTorch code by Instep")[made.main.name]()
+    space = executed(text, "PyTorch code by Instep")
+    model = space[made.main.name]()
     tensors = {k: torch.from_numpy(np.array(a)) for k, a in arrays(made).items()}
     tensors |= {".".join(second): tensors[".".join(first)] for second, first in made.ties.items()}
     model.load_state_dict(tensors)
+    offer(model, space)
     return model.eval()
 
 
