@@ -89,7 +89,7 @@ def check_facts(facts: Facts, profile: Profile) -> list[Violation]:
 def _with_fallback(found: list[Violation]) -> list[Violation]:
     """What the target refuses is the processor's, which computes it right: what the target would get wrong in it is no
     error then, unless the refusal is cleared."""
-    refused = {v.index for v in found if v.severity == "refused"}
+    refused = {v.index for v in found if v.severity == "refused" and v.index >= 0}
     return [replace(v, level="warning") if v.level == "error" and v.index in refused else v for v in found]
 
 

@@ -6,7 +6,7 @@ and a fault behind it still shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -38,12 +38,15 @@ class Jumps:
     def __init__(self, graph: Graph | None) -> None:
         self.graph = graph
         self.nodes = [n for n in graph.nodes if _jumps(n)] if graph is not None else []
+        self.jumping = {id(n) for n in self.nodes}
         self.makers = graph.producers() if graph is not None else {}
 
-    def tensors(self, mapping: Mapping) -> list[str]:
-        """The tensors of a result that show what jumping operators read and gave."""
+    def tensors(self, mapping: Mapping, known: Collection[str] = ()) -> list[str]:
+        """The tensors of a result that show what jumping operators read and gave: those mapped, and of the ``known``
+        ones those that have a value's name."""
         around = {v.name for n in self.nodes for v in (*n.inputs, *n.outputs)}
-        return [tensor for tensor, view in mapping.values.items() if view.name in around]
+        mapped = {tensor: view.name for tensor, view in mapping.values.items() if view.name in around}
+        return [*mapped, *sorted((around & set(known)) - set(mapped) - set(mapped.values()))]
 
     def settle(
         self, name: str, truth: dict[str, np.ndarray], run: Run, mapping: Mapping, noise: dict[str, Noise]
@@ -51,25 +54,35 @@ class Jumps:
         """The truth of the input set ``name``, recomputed behind every legal jump of the result."""
         if not self.nodes or self.graph is None:
             return truth
+        table, moved = dict(truth), set[Value]()
         tensors: dict[str, str] = {}
         for tensor, view in mapping.values.items():
             tensors.setdefault(view.name, tensor)
 
         def shown(value: Value) -> np.ndarray | None:
             tensor = tensors.get(value.name, "")
+            if not tensor and value.name in run.tensors:
+                return _likest(run.tensors[value.name], value, self._read(value, table))
             if tensor not in run.tensors or run.tensors[tensor].size != value.size:
                 return None
             return to_source(run.tensors[tensor], mapping.values[tensor], value.shape)
 
-        for node in self.nodes:
-            for value in node.outputs:
-                mine = shown(value)
-                if mine is None or value.name not in truth:
+        for node in self.graph.nodes:
+            if any(v in moved for v in node.inputs):
+                ins = [self._read(v, table) for v in node.inputs]
+                if any(a is None for a in ins):
                     continue
-                wrong = ~np.isclose(mine.astype(np.float64), truth[value.name].astype(np.float64), rtol=1e-5, atol=1e-7)
-                if wrong.any() and self._legal(node, value, mine, wrong, truth, shown, noise, name):
-                    truth = self._behind(value, mine, truth)
-        return truth
+                table.update(_evaluated(node, ins))  # type: ignore[arg-type]
+                moved.update(node.outputs)
+            for value in node.outputs if id(node) in self.jumping else ():
+                mine, expected = shown(value), self._read(value, table)
+                if mine is None or expected is None:
+                    continue
+                wrong = ~np.isclose(mine.astype(np.float64), expected.astype(np.float64), rtol=1e-5, atol=1e-7)
+                if wrong.any() and self._legal(node, value, mine, wrong, table, shown, noise, name):
+                    table[value.name] = mine.astype(np.float64) if mine.dtype.kind == "f" else mine
+                    moved.add(value)
+        return table if moved else truth
 
     def behind(
         self,
@@ -87,7 +100,8 @@ class Jumps:
         if not self.nodes or not self._apart(outputs, subject.mapping, settled, noise, given.name, limits):
             return settled
         alone = getattr(subject, "alone", None)
-        run = alone(engine, given.arrays, self.tensors(subject.mapping)) if alone is not None else None
+        known = {t.name for t in getattr(getattr(subject, "info", None), "tensors", ())}
+        run = alone(engine, given.arrays, self.tensors(subject.mapping, known)) if alone is not None else None
         return settled if run is None else self.settle(given.name, exact, run, subject.mapping, noise)
 
     def _apart(
@@ -133,22 +147,6 @@ class Jumps:
                 allowed |= np.isclose(answer.astype(np.float64), mine.astype(np.float64), rtol=1e-4, atol=1e-6)
         return bool(allowed[wrong].all())
 
-    def _behind(self, value: Value, array: np.ndarray, truth: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        assert self.graph is not None
-        table = dict(truth)
-        table[value.name] = array.astype(np.float64) if array.dtype.kind == "f" else array
-        moved = {value}
-        with np.errstate(all="ignore"):
-            for node in self.graph.nodes:
-                if any(v in moved for v in node.inputs) and value not in node.outputs:
-                    ins = [self._read(v, table) for v in node.inputs]
-                    if any(a is None for a in ins):
-                        continue
-                    for out, result in zip(node.outputs, node.op.evaluate(*ins), strict=True):  # type: ignore[arg-type]
-                        table[out.name] = np.asarray(result)
-                        moved.add(out)
-        return table
-
     def _read(self, value: Value, table: dict[str, np.ndarray]) -> np.ndarray | None:
         """``value`` as ``table`` has it; what is a step within a step of the source, which shows none, is computed."""
         assert self.graph is not None
@@ -160,6 +158,21 @@ class Jumps:
             ins = [self._read(v, table) for v in node.inputs]
             if any(a is None for a in ins):
                 return None
-            for out, result in zip(node.outputs, node.op.evaluate(*ins), strict=True):  # type: ignore[arg-type]
-                table[out.name] = np.asarray(result)
+            table.update(_evaluated(node, ins))  # type: ignore[arg-type]
         return table.get(value.name)
+
+
+def _likest(array: np.ndarray, value: Value, expected: np.ndarray | None) -> np.ndarray | None:
+    """A tensor that has the name of a step within a step of the source, in that step's layout: of those that its shape
+    allows the one in which it is most like what is expected."""
+    if expected is None:
+        return None
+    last = array.ndim - 1
+    found = [array, array.transpose(0, last, *range(1, last))] if last > 1 else [array]
+    found = [a for a in found if a.shape == value.shape]
+    return max(found, key=lambda a: int(np.isclose(a, expected, rtol=1e-3, atol=1e-6).sum()), default=None)
+
+
+def _evaluated(node: Node, ins: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    with np.errstate(all="ignore"):
+        return {v.name: np.asarray(a) for v, a in zip(node.outputs, node.op.evaluate(*ins), strict=True)}
