@@ -17,7 +17,7 @@ from instep.graph import Graph, SourceView, Value, ops
 from instep.report.document import sentence
 from instep.verify import GraphReference, GraphSubject, Picture, Verdict, judge, make_inputs, verify
 from instep.verify.calm import less
-from instep.verify.noise import LIMITS, Noise, classify, distance, nudge, ratio
+from instep.verify.noise import LIMITS, Noise, classify, distance, growth, nudge, ratio
 from instep.verify.origin import anchor
 from instep.verify.verdict import number
 
@@ -136,6 +136,19 @@ def test_a_tie_may_fall_either_way_but_a_wrong_index_may_not() -> None:
     other = graph.copy()
     other.nodes[0].op = ops.ArgMin(1, True)
     assert prove(graph, other).verdict == "out of step"
+
+
+def test_products_of_computed_matrices_are_sums_of_as_many_terms() -> None:
+    def grown(op: ops.MatMul, fixed: bool) -> float:
+        shape = (1, 768, 4) if op.transpose_a else (1, 4, 768)
+        graph = Graph(inputs=[Value("x", shape), Value("y", (1, 768, 4))])
+        second = graph.constant(np.ones((1, 768, 4), np.float32), "w") if fixed else graph.inputs[1]
+        graph.outputs = [graph.add(op, [graph.inputs[0], second], names=["product"]).output]
+        return growth(graph)["product"]
+
+    computed = np.sqrt(1 + LIMITS.sums**2 * 768)
+    assert grown(ops.MatMul(), False) == grown(ops.MatMul(True), False) == pytest.approx(computed)
+    assert grown(ops.MatMul(), True) == pytest.approx(np.sqrt(1 + LIMITS.products**2 * 768))
 
 
 def test_rounding_that_jumps_within_the_noise_is_legal() -> None:
