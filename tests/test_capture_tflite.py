@@ -413,4 +413,5 @@ def test_an_operator_that_is_misread_is_not_proved(peer: Path, tmp_path: Path, m
     monkeypatch.setattr(builder, "same_pads", lambda *of: same_pads(*of)[::-1])
     result = convert(str(peer), tmp_path / "out.tflite")
     assert not result.ok and result.verdict is not None
-    assert any("peer.tflite itself is out of step" in note for note in result.verdict.notes)
+    said = [result.verdict.why, *result.verdict.notes]
+    assert any("peer.tflite itself is out of step" in note for note in said), said

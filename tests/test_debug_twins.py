@@ -34,11 +34,13 @@ REFUSED = 0.1
 
 def chosen() -> list[Question]:
     """Some of each operator's questions, seeded."""
-    rng, by_operator = random.Random(0), defaultdict(list)
+    by_operator = defaultdict(list)
     for name, question in sorted(questions().items()):
         if name not in KERNELS:
             by_operator[question.operator].append(question)
-    return [q for some in by_operator.values() for q in rng.sample(some, min(EACH, len(some)))]
+    # each operator's own dice: a new question about one changes nothing for the others
+    drawn = (random.Random(code).sample(some, min(EACH, len(some))) for code, some in by_operator.items())
+    return [q for some in drawn for q in some]
 
 
 def load(path: Path) -> ModuleType:
