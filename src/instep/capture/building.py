@@ -102,9 +102,7 @@ class Building:
         """``x[..., start:stop:step, ...]`` on one axis, 0 ≤ start ≤ stop ≤ size."""
         if start == 0 and stop == x.shape[axis] and step == 1:
             return x
-        starts, stops, steps = [0] * x.rank, list(x.shape), [1] * x.rank
-        starts[axis], stops[axis], steps[axis] = start, stop, step
-        return self(ops.Slice(tuple(starts), tuple(stops), tuple(steps)), x)
+        return self(ops.Slice.along(x.shape, axis, start, stop, step), x)
 
     def concat(self, parts: Sequence[Value], axis: int) -> Value:
         return parts[0] if len(parts) == 1 else self(ops.Concat(axis), *parts)

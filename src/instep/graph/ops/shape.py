@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -50,6 +51,13 @@ class Slice(Operator):
     starts: tuple[int, ...]
     stops: tuple[int, ...]
     steps: tuple[int, ...]
+
+    @classmethod
+    def along(cls, shape: Sequence[int], axis: int, start: int, stop: int, step: int = 1) -> Slice:
+        """``start:stop:step`` on one axis of ``shape``, all of the others."""
+        starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+        starts[axis], stops[axis], steps[axis] = start, stop, step
+        return cls(tuple(starts), tuple(stops), tuple(steps))
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:
         (x,) = inputs

@@ -184,9 +184,7 @@ def tile(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 
 
 def _cut(at: Place, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
-    starts, stops, steps = [0] * x.rank, list(x.shape), [1] * x.rank
-    starts[axis], stops[axis], steps[axis] = start, stop, step
-    return at.node(ops.Slice(tuple(starts), tuple(stops), tuple(steps)), x)
+    return at.node(ops.Slice.along(x.shape, axis, start, stop, step), x)
 
 
 @layer("split", Field("sizes", ANY, None, "default: equal parts, as many as are named"), Field("axis", INT, None))

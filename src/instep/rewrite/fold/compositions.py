@@ -127,9 +127,5 @@ def _edge(edit: Editor, first: Node, axis: int, end: int, count: int, kernel: in
 
 
 def _cut(edit: Editor, like: Node, value: Value, axis: int, end: int, count: int) -> Value:
-    starts, stops = [0] * value.rank, list(value.shape)
-    if end == 0:
-        stops[axis] = count
-    else:
-        starts[axis] = value.shape[axis] - count
-    return edit.add(ops.Slice(tuple(starts), tuple(stops), (1,) * value.rank), [value], like, f"{value.name}.edge")
+    start = 0 if end == 0 else value.shape[axis] - count
+    return edit.add(ops.Slice.along(value.shape, axis, start, start + count), [value], like, f"{value.name}.edge")

@@ -111,7 +111,7 @@ def _places(view: View, axes: Sequence[int], count: int, unit: int) -> list[int]
     found = [view.place(a) for a in axes]
     if any(f is None or f[1] % unit for f in found):
         return []
-    sizes, steps = zip(*((size, stride // unit) for size, stride in found if size), strict=True)  # type: ignore[misc]
+    sizes, steps = zip(*((size, stride // unit) for size, stride in found), strict=True)  # type: ignore[misc]
     places = [sum(i * s for i, s in zip(index, steps, strict=True)) for index in product(*map(range, sizes))]
     return places if sorted(places) == list(range(count)) else []
 
@@ -152,12 +152,9 @@ def _along(edit: Editor, factor: Value, axis: int, like: Node) -> list[Value]:
 
 def _cut(edit: Editor, x: Value, axis: int, count: int, like: Node) -> list[Value]:
     """``count`` parts of one size along an axis."""
-    each, parts = x.shape[axis] // count, []
-    for i in range(count):
-        starts, stops = [0] * x.rank, list(x.shape)
-        starts[axis], stops[axis] = i * each, (i + 1) * each
-        parts.append(edit.add(ops.Slice(tuple(starts), tuple(stops), (1,) * x.rank), [x], like))
-    return parts
+    each = x.shape[axis] // count
+    starts = range(0, x.shape[axis], each)
+    return [edit.add(ops.Slice.along(x.shape, axis, start, start + each), [x], like) for start in starts]
 
 
 def _viewed(edit: Editor, x: Value, view: View, like: Node) -> Value:

@@ -64,9 +64,7 @@ class Build:
         """``value[start:stop:step]`` on one axis."""
         if (start, stop, step) == (0, value.shape[axis], 1):
             return value
-        starts, stops, steps = [0] * value.rank, list(value.shape), [1] * value.rank
-        starts[axis], stops[axis], steps[axis] = start, stop, step
-        return self.add(ops.Slice(tuple(starts), tuple(stops), tuple(steps)), value)
+        return self.add(ops.Slice.along(value.shape, axis, start, stop, step), value)
 
     def pad(self, value: Value, pads: Sequence[tuple[int, int]], fill: float = 0.0) -> Value:
         """``value`` with constant pads; nothing is added when all are zero."""
