@@ -52,8 +52,19 @@ def normed() -> Graph:
     return graph
 
 
+#: A loop in the code, with states that come in and a state that begins as a constant.
+RECURRENT = """
+input: {x: [2, 9, 3], h: [2, 4]}
+body:
+  - c = param: {shape: [2, 4], init: ones}
+  - y, h_next, c_next = lstm(x, h, c): {hidden: 4}
+  - z, z_next, d_next = lstm(y, h, c): {hidden: 4}
+  - linear(z): {out: 3}
+"""
+
+
 def networks() -> dict[str, Graph]:
-    found = {name: parse(zoo.path_of(name)) for name in ZOO} | {"normed": normed()}
+    found = {name: parse(zoo.path_of(name)) for name in ZOO} | {"normed": normed(), "recurrent": parse(RECURRENT)}
     if find_spec("timm") and find_spec("torch"):
         found |= {name: capture(f"timm:{name}").graph for name in TIMM}
     return {name: to_channels_last(graph)[0] for name, graph in found.items()}

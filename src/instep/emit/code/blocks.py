@@ -11,7 +11,8 @@ from instep.emit.code.call import Call, Dialect
 from instep.emit.code.paths import Path, Paths, home
 from instep.emit.code.statements import Statement, statements
 from instep.graph.core import Graph, Value
-from instep.graph.text.outline import Block, Leaf, grouped
+from instep.graph.text.outline import Block, Leaf, Loop, grouped
+from instep.graph.text.repeat import repeated
 
 __all__ = ["CodeLeaf", "Outline", "outlined"]
 
@@ -39,6 +40,14 @@ class Outline:
     owned: dict[int, list[tuple[Value, Path]]] = field(default_factory=dict)
     #: constants that a layer has and that others read: the layer's path and its name of them, by the block
     shown: dict[int, list[tuple[Value, Path, str]]] = field(default_factory=dict)
+    #: what the stand-ins of loops' first rounds are
+    starts: dict[Value, Value] = field(default_factory=dict)
+
+    def begin(self, value: Value) -> Value:
+        """What a stand-in of loops is at first; any other value is itself."""
+        while value in self.starts:
+            value = self.starts[value]
+        return value
 
 
 def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outline:
@@ -47,6 +56,7 @@ def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outli
     leaves = placer.leaves()
     root = Block("", _settled(grouped(leaves, ""), leaves))
     made = Outline(root, placer.paths)
+    made.starts = repeated(root, graph.outputs)
     apart = {leaf.path for leaf in leaves if leaf.layered} if getattr(dialect, "apart", False) else set()
     _own(made, graph, apart)
     return made
@@ -168,14 +178,19 @@ def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
     readers: dict[Value, list[list[Block]]] = {}
     holders: dict[Value, tuple[list[Block], CodeLeaf, str]] = {}
 
-    def walk(block: Block, above: list[Block]) -> None:
-        chain = [*above, block]
+    def walk(block: Block, above: list[Block], around: Block | None = None) -> None:
+        """``around``: the block that has what a loop's round needs."""
+        chain = above if around is not None else [*above, block]
         for item in block.items:
+            if isinstance(item, Loop):
+                for each in item.rounds:
+                    walk(each, chain, chain[-1])
+                continue
             if isinstance(item, Block):
                 walk(item, chain)
                 continue
             assert isinstance(item, CodeLeaf)
-            for value in item.inputs:
+            for value in map(made.begin, item.inputs):
                 if value in graph.weights:
                     readers.setdefault(value, []).append(chain)
             for key, weight in item.call.weights.items():

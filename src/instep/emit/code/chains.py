@@ -38,7 +38,8 @@ def _place(line: Line) -> Path:
 
 def _longest(made: Class) -> tuple[Path, int, int] | None:
     """The deepest prefix whose members are a row, and their lines."""
-    prefixes = {m.path[:-1] for m in made.members if len(m.path) > 1 and m.path[-1].isdecimal()}
+    looped = {line.path[:-1] for loop in made.lines if loop.rounds for line in loop.within()}
+    prefixes = {m.path[:-1] for m in made.members if len(m.path) > 1 and m.path[-1].isdecimal()} - looped
     for prefix in sorted(prefixes, key=lambda p: (-len(p), p)):
         inside = [m for m in made.members if m.path[: len(prefix)] == prefix]
         if any(len(m.path) != len(prefix) + 1 or m.constant is not None for m in inside):

@@ -9,7 +9,12 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
-    """``text``, one statement, as lines of no more than ``width`` characters where brackets allow it."""
+    """``text``, one statement, as lines of no more than ``width`` characters where brackets allow it.
+
+    Blanks that it begins with are indentation.
+    """
+    plain = text.lstrip(" ")
+    indent, text = indent + " " * (len(text) - len(plain)), plain
     if len(indent) + len(text) <= width:
         return [indent + text]
     cut = _last_brackets(text)

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from instep.emit.code.blocks import CodeLeaf, Outline, outlined
+from instep.emit.code.blocks import CodeLeaf, outlined
 from instep.emit.code.call import Call, Dialect, Weight
 from instep.emit.code.paths import Path
-from instep.emit.code.statements import plain
-from instep.graph.core import Graph, Value
-from instep.graph.text.fold import Folded, fold, titles_of
-from instep.graph.text.naming import Item, Shape
-from instep.graph.text.outline import Block
+from instep.emit.code.shaping import CodeItem, Constant, Shaper, uniform
+from instep.graph.core import Graph
+from instep.graph.text.fold import Folded, Name, fold, titles_of
 
-__all__ = ["Class", "Constant", "Line", "Member", "Program", "program"]
-
-
-@dataclass
-class Constant:
-    """A parameter or a buffer. ``fields`` has its ``shape``, or its numbers as ``value`` where the code says them."""
-
-    dtype: str
-    trained: bool
-    fields: dict[str, Any]
-    fill: float | None = None
+__all__ = ["Class", "Constant", "Line", "Member", "Program", "Rounds", "program"]
 
 
 @dataclass
@@ -58,6 +46,37 @@ class Line:
     path: Path = ()
     #: the scope that it came from, within the class
     scope: Path = ()
+    #: what the results are in the graph, as words
+    words: tuple[str, ...] = ()
+    #: it is a loop
+    rounds: Rounds | None = None
+
+    def within(self) -> Iterator[Line]:
+        """The line itself, or all lines of the loop that it is."""
+        if self.rounds is None:
+            yield self
+            return
+        for line in self.rounds.lines:
+            yield from line.within()
+
+
+@dataclass
+class Rounds:
+    """A loop: lines that are computed ``count`` times, with values of their own names.
+
+    A round reads ``inputs``. ``reads`` says of each what it is (CARRIED, with its place in ``gives``; SAME; EACH) and
+    which inputs of the loop's line it comes from: where it begins, one for all rounds, or one for each. A round gives
+    ``outputs``; ``gives`` says what becomes of each (CARRIED, KEPT, LAST) and which outputs of the line those are.
+    """
+
+    count: Any
+    #: the name that fields have the number of the round by
+    index: str
+    lines: list[Line]
+    inputs: list[str]
+    outputs: list[str]
+    reads: list[tuple[str, int | None, list[str]]]
+    gives: list[tuple[str, list[str]]]
 
 
 @dataclass
@@ -77,6 +96,11 @@ class Class:
     count: int = 1
     scope: str = ""
 
+    def all_lines(self) -> Iterator[Line]:
+        """Its lines, those within loops too."""
+        for line in self.lines:
+            yield from line.within()
+
 
 @dataclass
 class Program:
@@ -94,34 +118,24 @@ class Program:
         return self.classes[-1]
 
 
-@dataclass
-class CodeItem(Item):
-    """An item with its call and its place."""
-
-    path: Path = ()
-    call: Call | None = None
-    constant: Constant | None = None
-    scope: Path = ()
-    array: Path = ()
-
-
 def program(graph: Graph, dialect: Dialect) -> Program:
     """``graph`` as classes. NoCode where ``dialect`` has no form for an operator."""
     outline = outlined(graph, dialect, getattr(dialect, "reserved", ()))
-    shaper = _Shaper(outline, graph)
+    shaper = Shaper(outline, graph)
     # scopes are paths of identifiers by now
     titles = {".".join(outline.paths.of(scope)): title for scope, title in titles_of(graph).items()}
     main, rest = fold(shaper.shape(outline.root, list(graph.inputs), list(graph.outputs)), derive=True, titles=titles)
     made: dict[int, Class] = {}
     for folded in [*rest, main]:
-        made[id(folded)] = _class(folded, made)
+        if not folded.shape.round:
+            made[id(folded)] = _class(folded, made)
     leaves = [leaf for leaf in outline.root.leaves() if isinstance(leaf, CodeLeaf)]
     weights, ties = _weights(leaves, shaper)
     helpers = {h for leaf in leaves for h in leaf.call.helpers}
     return Program(list(made.values()), weights, ties, helpers, graph)
 
 
-def _weights(leaves: list[CodeLeaf], shaper: _Shaper) -> tuple[dict[Path, Weight], dict[Path, Path]]:
+def _weights(leaves: list[CodeLeaf], shaper: Shaper) -> tuple[dict[Path, Weight], dict[Path, Path]]:
     found: dict[Path, Weight] = {}
     ties: dict[Path, Path] = {}
     first: dict[tuple[Any, ...], Path] = {}
@@ -130,148 +144,84 @@ def _weights(leaves: list[CodeLeaf], shaper: _Shaper) -> tuple[dict[Path, Weight
             path = (*leaf.path, key)
             found[path] = weight
             same = (weight.value, weight.perm, weight.shape)
-            if not _uniform(shaper.graph.weights[weight.value]) and first.setdefault(same, path) != path:
+            if not uniform(shaper.graph.weights[weight.value]) and first.setdefault(same, path) != path:
                 ties[path] = first[same]
     return found | shaper.weights, ties
-
-
-def _uniform(array: np.ndarray) -> bool:
-    """Whether all numbers are one: files keep such arrays once for layers that have nothing to do with each other."""
-    return bool(np.all(array == array.flat[0])) if array.size else True
-
-
-class _Shaper:
-    """Blocks as shapes whose keys are all but the values of fields."""
-
-    def __init__(self, outline: Outline, graph: Graph) -> None:
-        self.outline = outline
-        self.graph = graph
-        #: weights that the source keeps and does not train
-        self.buffers = frozenset(graph.meta.get("buffers", ()))
-        self.readers: dict[Value, int] = {}
-        self.weights: dict[Path, Weight] = {}
-        for leaf in outline.root.leaves():
-            for value in leaf.inputs:
-                self.readers[value] = self.readers.get(value, 0) + 1
-        for value in graph.outputs:
-            self.readers[value] = self.readers.get(value, 0) + 1
-
-    def shape(self, block: Block, inputs: list[Value], outputs: list[Value]) -> Shape:
-        at = _depth(block)
-        local = {v: f"x{n}" for n, v in enumerate(inputs)}
-        shape = Shape(block.scope, tuple(local.values()), [], None)
-
-        def enter(item: CodeItem, gives: list[Value], items: list[Item] = shape.items) -> None:
-            fresh = [f"v{len(local) + n}" for n in range(len(gives))]
-            local.update(zip(gives, fresh, strict=True))
-            item.names = tuple(fresh)
-            items.append(item)
-
-        # they come behind the layers, whose fields name the arguments better
-        constants: list[Item] = []
-        for value, path in self.outline.owned.get(id(block), []):
-            enter(self.constant(value, path, at), [value], constants)
-        for value, path, key in self.outline.shown.get(id(block), []):
-            enter(CodeItem((), "array", None, {}, array=(*path[at:], key)), [value], constants)
-        for item in block.items:
-            if isinstance(item, Block):
-                reads, gives = self.traffic(item)
-                child = self.shape(item, reads, gives)
-                shape.height = max(shape.height, child.height + 1)
-                path = tuple(item.scope.split("."))[at:]
-                given = tuple(local[v] for v in reads)
-                enter(CodeItem((), "", given, {}, child, _stem(path), path), gives)
-                continue
-            assert isinstance(item, CodeLeaf)
-            path = item.path[at:] if item.layered else ()
-            given = tuple(local[v] for v in item.inputs)
-            made = CodeItem(
-                (), item.kind, given, dict(item.fields), None, _stem(path), path, item.call, scope=item.path[at:]
-            )
-            enter(made, item.outputs)
-        shape.items += constants
-        paths = [i.path for i in shape.items if isinstance(i, CodeItem)]
-        shape.reserved = frozenset({p[0] for p in paths if p} | set(self.outline.paths.reserved))
-        shape.outputs = tuple(local[v] for v in outputs)
-        shape.key = (shape.inputs, shape.outputs, tuple(map(_key, shape.items)))
-        return shape
-
-    def traffic(self, block: Block) -> tuple[list[Value], list[Value]]:
-        """What a block reads from around it, and what it gives back."""
-        leaves = block.leaves()
-        made = {v for leaf in leaves for v in leaf.outputs} | self.inside(block)
-        inside: dict[Value, int] = {}
-        for leaf in leaves:
-            for value in leaf.inputs:
-                inside[value] = inside.get(value, 0) + 1
-        reads = list(dict.fromkeys(v for leaf in leaves for v in leaf.inputs if v not in made))
-        outputs = [v for leaf in leaves for v in leaf.outputs]
-        return reads, list(dict.fromkeys(v for v in outputs if self.readers.get(v, 0) > inside.get(v, 0)))
-
-    def inside(self, block: Block) -> set[Value]:
-        """The constants that a block has."""
-        found = {v for v, _ in self.outline.owned.get(id(block), [])}
-        found |= {v for v, _, _ in self.outline.shown.get(id(block), [])}
-        return found.union(*(self.inside(i) for i in block.items if isinstance(i, Block)))
-
-    def constant(self, value: Value, path: Path, at: int) -> CodeItem:
-        array = self.graph.weights[value]
-        trained = array.dtype.kind == "f" and "/" not in value.name and value.name not in self.buffers
-        if plain(value, array):
-            fields: dict[str, Any] = {"value": _numbers(array)}
-        else:
-            fields = {"shape": tuple(value.shape)}
-            self.weights[path] = Weight(value)
-        same = array.size and trained and _uniform(array)
-        made = Constant(value.dtype, trained, fields, float(array.flat[0]) if same else None)
-        kind = f"constant {value.dtype} {trained} {made.fill}"
-        return CodeItem((), kind, None, fields, None, _stem(path), path[at:], None, made)
-
-
-def _depth(block: Block) -> int:
-    return len(block.scope.split(".")) if block.scope else 0
-
-
-def _stem(path: Path) -> str:
-    words = [p for p in path if not p.isdecimal()]
-    return words[-1] if words else ""
-
-
-def _key(item: Item) -> Any:
-    assert isinstance(item, CodeItem)
-    inner = item.child.key if item.child is not None else None
-    return (item.names, item.kind, item.inputs, tuple(item.fields), item.path, item.scope, item.array, inner)
-
-
-def _numbers(array: np.ndarray) -> Any:
-    if array.dtype == np.float32:
-        return np.array([float(str(v)) for v in array.ravel()], np.float64).reshape(array.shape).tolist()
-    return array.tolist()
 
 
 def _class(folded: Folded, made: dict[int, Class]) -> Class:
     shape = folded.shape
     result = Class(folded.name, dict(folded.args), list(shape.inputs), list(shape.outputs or ()), scope=shape.scope)
     members: dict[Path, Member] = {}
-    for place, item in enumerate(shape.items):
+    result.lines = _lines(folded, made, members, result.arrays)
+    result.members = list(members.values())
+    return result
+
+
+def _lines(folded: Folded, made: dict[int, Class], members: dict[Path, Member], arrays: dict[str, Path]) -> list[Line]:
+    """The lines of a struct, and what is made for them. A loop's own layers are made where it stands."""
+    lines: list[Line] = []
+    for place, item in enumerate(folded.shape.items):
         assert isinstance(item, CodeItem)
         fields = folded.fields[place]
         if item.array:
-            result.arrays[item.names[0]] = item.array
+            arrays[item.names[0]] = item.array
             continue
         if item.constant is not None:
             members[item.path] = Member(item.path, constant=item.constant, fields=fields)
-            result.arrays[item.names[0]] = item.path
+            arrays[item.names[0]] = item.path
             continue
-        line = Line(list(item.names), list(item.inputs or ()), item.call, fields, item.path, item.scope)
-        if place in folded.calls:
+        line = Line(list(item.names), list(item.inputs or ()), item.call, fields, item.path, item.scope, item.words)
+        if item.loop is not None:
+            inner, arguments = folded.calls[place]
+            line.rounds = _rounds(item, inner, arguments, fields["count"], made, members)
+        elif place in folded.calls:
             inner, arguments = folded.calls[place]
             members[item.path] = Member(item.path, inner=made[id(inner)], fields=arguments)
         elif item.path:
             members.setdefault(item.path, Member(item.path, item.call, fields=fields))
-        result.lines.append(line)
-    result.members = list(members.values())
-    return result
+        lines.append(line)
+    return lines
+
+
+def _rounds(
+    item: CodeItem,
+    inner: Folded,
+    arguments: dict[str, Any],
+    count: Any,
+    made: dict[int, Class],
+    members: dict[Path, Member],
+) -> Rounds:
+    """A loop whose rounds are ``inner``, called with ``arguments``, which count by i."""
+    words = {w for i in inner.shape.items if isinstance(i, CodeItem) for w in i.words}
+    index = next(n for n in ("i", "t", "k", "n", "index", "round_number") if n not in words)
+    given = {k: Name(re.sub(r"\bi\b", index, v)) if isinstance(v, Name) else v for k, v in arguments.items()}
+    own: dict[Path, Member] = {}
+    lines = _lines(inner, made, own, {})
+    for line in lines:
+        line.fields = {k: _filled(v, given) for k, v in line.fields.items()}
+    for path, member in own.items():
+        member.fields = {k: _filled(v, given) for k, v in member.fields.items()}
+        members.setdefault(path, member)
+    assert item.loop is not None
+    shape = inner.shape
+    return Rounds(count, index, lines, list(shape.inputs), list(shape.outputs or ()), *item.loop)
+
+
+def _filled(value: Any, given: dict[str, Any]) -> Any:
+    """A field with what a struct's arguments are in their places."""
+    if isinstance(value, tuple):
+        return tuple(_filled(v, given) for v in value)
+    if not isinstance(value, Name):
+        return value
+    if value in given:
+        return given[value]
+
+    def put(found: re.Match[str]) -> str:
+        text = str(given.get(found[0], found[0]))
+        return f"({text})" if " " in text else text
+
+    return Name(re.sub(r"[A-Za-z_]\w*", put, value))
 
 
 def describe(found: Program) -> str:

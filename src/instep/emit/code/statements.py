@@ -81,11 +81,13 @@ def number(graph: Graph, value: Value, beside: Value) -> float | int | bool | No
 
 
 class _Written(str):
-    """A literal; ``{name:args}`` writes it as arguments."""
+    """A literal; ``{name:args}`` writes it as arguments, ``{name:start}`` and ``{name:stop}`` as those of a slice."""
 
     __slots__ = ()
 
     def __format__(self, spec: str) -> str:
+        if spec in ("start", "stop"):
+            return "" if self == {"start": "0", "stop": "None"}[spec] else str(self)
         if spec != "args":
             return str(self)
         if self.isidentifier():
@@ -95,7 +97,16 @@ class _Written(str):
 
 def expression(call: Call, inputs: Sequence[str], layer: str, literals: Mapping[str, str]) -> str:
     """``call`` as an expression, with its inputs, its layer and its fields as they are written."""
-    return call.code.format(*inputs, layer=layer, **{k: _Written(v) for k, v in literals.items()})
+    written = {k: _Written(v) for k, v in literals.items()}
+
+    def spaced(found: re.Match[str]) -> str:
+        """Formatters put blanks around the colons of a slice that has more than names and numbers."""
+        parts = [f"{{{part}}}".format(**written) for part in re.findall(r"{(.*?)}", found[0])]
+        plain = not any(" " in p for p in parts)
+        return ":".join(parts) if plain else " : ".join(parts).strip()
+
+    code = re.sub(r"{start\w*(:start)?}:{stop\w*(:stop)?}(:{step\w*})?", spaced, call.code)
+    return code.format(*inputs, layer=layer, **written)
 
 
 def constructor(call: Call, literals: Mapping[str, str]) -> str:

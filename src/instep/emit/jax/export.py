@@ -107,7 +107,7 @@ def _source(made: Program, dialect: Jax) -> str:
         if any(m.constant and not m.constant.trained and "shape" in m.fields for c in made.classes for m in c.members):
             made.helpers.add("Buffer")
         parts = write(made, ModuleStyle(dialect, made.ties, made.main), name, _NAMES)
-        dropouts = any(line.call and line.call.layer == "nnx.Dropout" for c in made.classes for line in c.lines)
+        dropouts = any(line.call and line.call.layer == "nnx.Dropout" for c in made.classes for line in c.all_lines())
         dropouts = dropouts or any(m.call and m.call.layer == "nnx.Dropout" for c in made.classes for m in members(c))
         given = "rngs=Undrawn(dropout=1)" if made.main.members or made.main.args else ""  # else it has no constructor
         made.helpers -= set() if given else {"Undrawn"}

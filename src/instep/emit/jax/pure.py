@@ -59,7 +59,7 @@ class FunctionStyle(Style):
 
 def trained(made: Class) -> bool:
     """Does something in ``made`` do otherwise while training?"""
-    lines = any(line.call is not None and ", train" in line.call.code for line in made.lines)
+    lines = any(line.call is not None and ", train" in line.call.code for line in made.all_lines())
     return lines or any(m.inner is not None and trained(m.inner) for m in made.members)
 
 

@@ -39,7 +39,7 @@ def layer_name(path: Path, found: Program) -> str:
     name = ".".join(path)
     taken = bool(_AUTOMATIC.fullmatch(name))
     if re.fullmatch(r"conv(_\d+)?", name):  # where a kernel is computed
-        taken = any(line.call and "conv" in line.call.code for made in found.classes for line in made.lines)
+        taken = any(line.call and "conv" in line.call.code for made in found.classes for line in made.all_lines())
     return f"{name}_layer" if taken else name
 
 
@@ -61,6 +61,10 @@ class FunctionalStyle(Style):
         members = {m.path: m for m in made.members}
         calls = Counter(line.path for line in made.lines if line.path)
         calls.update(made.arrays[v] for line in made.lines for v in line.inputs if v in made.arrays)
+        # what a loop calls, it calls in every round
+        for line in (found for loop in made.lines if loop.rounds for found in loop.within()):
+            calls.update([line.path] * 2 if line.path else [])
+        calls.update(made.arrays[v] for loop in made.lines if loop.rounds for v in loop.inputs if v in made.arrays)
         calls.update(made.arrays[v] for v in made.outputs if v in made.arrays)
         seen = {*used, *inputs, *made.args, "name"}
         variables: dict[Path, str] = {}

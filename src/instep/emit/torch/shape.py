@@ -8,6 +8,7 @@ from instep.emit.code.call import Call, Weight
 from instep.emit.torch.table import claimed, code, rule
 from instep.graph import ops
 from instep.graph.core import Graph, Node
+from instep.graph.text.outline import End
 
 
 @rule(ops.Reshape)
@@ -48,21 +49,15 @@ def slices(node: Node, graph: Graph) -> Call:
     parts: list[str] = []
     fields: dict[str, int] = {}
     for axis, (start, stop, step) in enumerate(zip(op.starts, op.stops, op.steps, strict=True)):
+        if (start, stop, step) == (0, x.shape[axis], 1):
+            parts.append(":")
+            continue
         # slices that end at a size from which a picture of another size would differ are written as they are
-        begin, end = (start, None if stop == x.shape[axis] else stop)
-        mark = f"_{axis}"
-        text = ""
-        if begin:
-            fields[f"start{mark}"] = begin
-            text = f"{{start{mark}}}"
-        text += ":"
-        if end is not None:
-            fields[f"stop{mark}"] = end
-            text += f"{{stop{mark}}}"
+        fields |= {f"start_{axis}": start, f"stop_{axis}": End(stop) if stop == x.shape[axis] else stop}
+        parts.append(f"{{start_{axis}:start}}:{{stop_{axis}:stop}}")
         if step != 1:
-            fields[f"step{mark}"] = step
-            text += f":{{step{mark}}}"
-        parts.append(text)
+            fields[f"step_{axis}"] = step
+            parts[-1] += f":{{step_{axis}}}"
     while parts and parts[-1] == ":":
         parts.pop()
     if not parts:

@@ -1,0 +1,197 @@
+"""Blocks of calls as shapes: local names, and keys of all but the values of fields, by which equal blocks fold."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from instep.emit.code.blocks import CodeLeaf, Outline
+from instep.emit.code.call import Call, Weight
+from instep.emit.code.paths import Path
+from instep.emit.code.statements import plain
+from instep.graph.core import Graph, Value
+from instep.graph.text.naming import Item, Shape
+from instep.graph.text.outline import CARRIED, EACH, KEPT, Block, Loop
+
+__all__ = ["CodeItem", "Constant", "Shaper", "uniform"]
+
+
+@dataclass
+class Constant:
+    """A parameter or a buffer. ``fields`` has its ``shape``, or its numbers as ``value`` where the code says them."""
+
+    dtype: str
+    trained: bool
+    fields: dict[str, Any]
+    fill: float | None = None
+
+
+@dataclass
+class CodeItem(Item):
+    """An item with its call and its place."""
+
+    path: Path = ()
+    call: Call | None = None
+    constant: Constant | None = None
+    scope: Path = ()
+    array: Path = ()
+    words: tuple[str, ...] = ()
+    #: of a loop: ``Rounds.reads`` and ``Rounds.gives``
+    loop: tuple[Any, Any] | None = None
+
+
+def uniform(array: np.ndarray) -> bool:
+    """Whether all numbers are one: files keep such arrays once for layers that have nothing to do with each other."""
+    return bool(np.all(array == array.flat[0])) if array.size else True
+
+
+class Shaper:
+    """Blocks as shapes whose keys are all but the values of fields."""
+
+    def __init__(self, outline: Outline, graph: Graph) -> None:
+        self.outline = outline
+        self.graph = graph
+        #: weights that the source keeps and does not train
+        self.buffers = frozenset(graph.meta.get("buffers", ()))
+        self.weights: dict[Path, Weight] = {}
+        self.readers = Counter(outline.begin(v) for leaf in outline.root.leaves() for v in leaf.inputs)
+        self.readers.update(graph.outputs)
+
+    def shape(self, block: Block, inputs: list[Value], outputs: list[Value]) -> Shape:
+        at = _depth(block)
+        local = {v: f"x{n}" for n, v in enumerate(inputs)}
+        shape = Shape(block.scope, tuple(local.values()), [], None)
+
+        def enter(item: CodeItem, gives: list[Value], items: list[Item] = shape.items) -> None:
+            fresh = [f"v{len(local) + n}" for n in range(len(gives))]
+            local.update(zip(gives, fresh, strict=True))
+            item.names = tuple(fresh)
+            items.append(item)
+
+        # they come behind the layers, whose fields name the arguments better
+        constants: list[Item] = []
+        for value, path in self.outline.owned.get(id(block), []):
+            enter(self.constant(value, path, at), [value], constants)
+        for value, path, key in self.outline.shown.get(id(block), []):
+            enter(CodeItem((), "array", None, {}, array=(*path[at:], key)), [value], constants)
+
+        def walk(items: Sequence[Any]) -> None:
+            for item in items:
+                if isinstance(item, Loop):
+                    local.update({v: local[self.outline.begin(v)] for v in item.stand_ins})
+                    whole = self.loop(item, local)
+                    if whole is None:
+                        for each in item.rounds:
+                            walk(each.items)
+                        continue
+                    found, gives = whole
+                    shape.height = max(shape.height, *(r.height + 1 for r in found.rounds))
+                    enter(found, gives)
+                    assert found.loop is not None
+                    found.loop = found.loop[0], [(k, [found.names[n] for n in ns]) for k, ns in found.loop[1]]
+                elif isinstance(item, Block):
+                    reads, gives = self.traffic(item)
+                    child = self.shape(item, reads, gives)
+                    shape.height = max(shape.height, child.height + 1)
+                    path = tuple(item.scope.split("."))[at:]
+                    given = tuple(local[v] for v in reads)
+                    enter(CodeItem((), "", given, {}, child, _stem(path), path), gives)
+                else:
+                    assert isinstance(item, CodeLeaf)
+                    path = item.path[at:] if item.layered else ()
+                    given = tuple(local[v] for v in item.inputs)
+                    fields = dict(item.fields)
+                    made = CodeItem((), item.kind, given, fields, None, _stem(path), path, item.call)
+                    made.scope, made.words = item.path[at:], tuple(map(_word, item.outputs))
+                    enter(made, item.outputs)
+
+        walk(block.items)
+        shape.items += constants
+        paths = [i.path for i in shape.items if isinstance(i, CodeItem)]
+        shape.reserved = frozenset({p[0] for p in paths if p} | set(self.outline.paths.reserved))
+        shape.outputs = tuple(local[v] for v in outputs)
+        shape.key = (shape.inputs, shape.outputs, tuple(map(_key, shape.items)))
+        return shape
+
+    def loop(self, loop: Loop, local: dict[Value, str]) -> tuple[CodeItem, list[Value]] | None:
+        """A loop as an item and the values that it gives; None where its rounds are not alike."""
+        rounds = [self.shape(r, list(r.reads or ()), list(r.gives or ())) for r in loop.rounds]
+        places = [place for kind, place in loop.inputs if kind == CARRIED]
+        if len({str(r.key) for r in rounds}) > 1 or len(set(places)) < len(places):
+            return None
+        for made in rounds:
+            made.round, made.key = True, (*made.key, "round")
+        reads: list[tuple[str, int | None, list[str]]] = []
+        for (kind, place), *values in zip(loop.inputs, *(r.reads or () for r in loop.rounds), strict=True):
+            few = values if kind == EACH else values[:1]
+            reads.append((kind, place, [local[v] for v in few]))
+        gives: list[Value] = []
+        kinds: list[tuple[str, range]] = []
+        for kind, *values in zip(loop.outputs, *(r.gives or () for r in loop.rounds), strict=True):
+            few = values if kind == KEPT else values[-1:]
+            kinds.append((kind, range(len(gives), len(gives) + len(few))))
+            gives += few
+        given = tuple(name for _, _, names in reads for name in names)
+        item = CodeItem((), "for", given, {"count": len(rounds)}, rounds[0], rounds=rounds, loop=(reads, kinds))
+        return item, gives
+
+    def traffic(self, block: Block) -> tuple[list[Value], list[Value]]:
+        """What a block reads from around it, and what it gives back."""
+        leaves = block.leaves()
+        made = {v for leaf in leaves for v in leaf.outputs} | self.inside(block)
+        read = [self.outline.begin(v) for leaf in leaves for v in leaf.inputs]
+        inside = Counter(read)
+        reads = list(dict.fromkeys(v for v in read if v not in made))
+        outputs = [v for leaf in leaves for v in leaf.outputs]
+        return reads, list(dict.fromkeys(v for v in outputs if self.readers.get(v, 0) > inside.get(v, 0)))
+
+    def inside(self, block: Block) -> set[Value]:
+        """The constants that a block has."""
+        found = {v for v, _ in self.outline.owned.get(id(block), [])}
+        found |= {v for v, _, _ in self.outline.shown.get(id(block), [])}
+        return found.union(*(self.inside(i) for i in block.items if isinstance(i, Block)))
+
+    def constant(self, value: Value, path: Path, at: int) -> CodeItem:
+        array = self.graph.weights[value]
+        trained = array.dtype.kind == "f" and "/" not in value.name and value.name not in self.buffers
+        if plain(value, array):
+            fields: dict[str, Any] = {"value": _numbers(array)}
+        else:
+            fields = {"shape": tuple(value.shape)}
+            self.weights[path] = Weight(value)
+        same = array.size and trained and uniform(array)
+        made = Constant(value.dtype, trained, fields, float(array.flat[0]) if same else None)
+        kind = f"constant {value.dtype} {trained} {made.fill}"
+        return CodeItem((), kind, None, fields, None, _stem(path), path[at:], None, made)
+
+
+def _depth(block: Block) -> int:
+    return len(block.scope.split(".")) if block.scope else 0
+
+
+def _stem(path: Path) -> str:
+    words = [p for p in path if not p.isdecimal()]
+    return words[-1] if words else ""
+
+
+def _key(item: Item) -> Any:
+    assert isinstance(item, CodeItem)
+    inner = item.child.key if item.child is not None else None
+    fields = tuple(item.fields)
+    return (item.names, item.kind, item.inputs, fields, item.path, item.scope, item.array, str(item.loop), inner)
+
+
+def _word(value: Value) -> str:
+    """What a value is by its name, without the scope and the numbers that tell it from others."""
+    return re.sub(r"([._]\d+|_)+$", "", value.name.rpartition("/")[2]).rpartition(".")[2]
+
+
+def _numbers(array: np.ndarray) -> Any:
+    if array.dtype == np.float32:
+        return np.array([float(str(v)) for v in array.ravel()], np.float64).reshape(array.shape).tolist()
+    return array.tolist()
