@@ -58,11 +58,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "LSTM": (lambda: Recurrent(nn.LSTM(8, 6, batch_first=True)), (1, 5, 8), 1),
     "deep LSTM": (lambda: Recurrent(nn.LSTM(8, 6, num_layers=2, bidirectional=True)), (12, 2, 8), 4),
     "GRU": (lambda: Recurrent(nn.GRU(8, 6, bidirectional=True)), (9, 2, 8), 2),
-    "cells": (Stepwise, (2, 7, 5), 2),
+    "cells": (Stepwise, (2, 7, 5), 1),
     "iterated": (Iterated, (1, 4, 6, 6), 1),
     "swapped": (Swapped, (1, 2, 8), 1),
     "twofold": (Twofold, (2, 4), 1),
-    "uneven": (Uneven, (2, 7, 5), 2),
+    "uneven": (Uneven, (2, 7, 5), 1),
 }
 
 

@@ -19,8 +19,10 @@ from instep.graph.text.table import snake
 
 __all__ = ["body", "written"]
 
+#: Values called so are parts of others.
+_CUT = {"slice", "split", "chunk", "unbind"}
 #: Values called so have no names.
-_OPERATORS = frozenset(snake(name) for name in vars(ops)) | {"value", "matmul", "bmm", "cat", "select", "view"}
+_OPERATORS = frozenset(snake(name) for name in vars(ops)) | {"value", "matmul", "bmm", "cat", "select", "view", *_CUT}
 #: What comes to no more characters stands within another expression.
 SHORT = 76
 
@@ -199,7 +201,7 @@ def _loop(state: _Body, number: int, line: Line, rounds: Rounds) -> list[str]:
             latest = max((state.last.get(v, -1) for v in names), default=-1)
             state.holds[name] = f"{name} of {number}"
             state.last[state.holds[name]] = latest
-            state.texts |= {v: _Value(f"{name}[{n}]") for n, v in enumerate(names)}
+            state.texts |= {v: _Value(text) for v, text in zip(names, _elements(name, len(names)), strict=True)}
     inside = _statements(inner)
     for name, value in kept:
         inside.append(f"{name}.append({inner.texts[value].text})")
@@ -224,12 +226,17 @@ def _iterable(state: _Body, texts: list[str]) -> str:
 def _starred(state: _Body, text: str) -> str:
     """``text`` with whole lists instead of their elements one by one."""
     for name, count in state.lists.items():
-        elements = [f"{name}[{n}]" for n in range(count)]
+        elements = _elements(name, count)
         for order, found in ((elements, name), (elements[::-1], f"{name}[::-1]")):
             joined = re.escape(", ".join(order))
             text = re.sub(rf"\[{joined}\]", found, text)
             text = re.sub(rf"(?<![\w.]){joined}(?!\w)", f"*{found}", text)
     return text
+
+
+def _elements(name: str, count: int) -> list[str]:
+    """The elements of a list, one by one."""
+    return [*(f"{name}[{n}]" for n in range(count - 1)), f"{name}[-1]"]
 
 
 def _head(state: _Body, rounds: Rounds, each: list[tuple[str, str]], inside: list[str]) -> str:
@@ -279,7 +286,7 @@ def _primary(text: str) -> bool:
         depth += (text[place] in ")]}") - (text[place] in "([{")
         if depth == 0:
             before, _, method = text[:place].rpartition(".")
-            plain = bool(re.fullmatch(r"[\w.\[\]]+", text[:place]))
+            plain = bool(re.fullmatch(r"[\w.\[\]-]+", text[:place]))
             return plain or (method.isidentifier() and _primary(before))
     return False
 
@@ -306,6 +313,7 @@ def _named(state: _Body, value: str, line: Line, number: int) -> str:
     """A name for ``value``: x again for what is read at once, else a word of its own."""
     following = state.lines[number + 1 : number + 2]
     at_once = number + 1 == len(state.lines) or (value in following[0].inputs and following[0].rounds is None)
+    at_once = at_once and not any(len(line.inputs) > 2 for line in following)  # one of several has its own name
     brief = state.last.get(value, number) <= number + 1 and at_once
     free = [n for n in ("x", "y", "z") if not state.alive(n, number) and n not in state.carried.values()]
     own = state.carried.get(value)
@@ -328,7 +336,7 @@ def _word(state: _Body, line: Line, number: int, value: str) -> str:
         stem = words[-1]
     elif not stem and line.call is not None:
         found = re.search(r"(\w+?)(?:[123]d)?\(", f"{line.call.layer}({line.call.code}")
-        cut = "part" if set(line.words) & {"slice", "split", "chunk"} else "value"
+        cut = "part" if set(line.words) & _CUT else "value"
         stem = found[1] if found else cut
     return state.free(stem.lower() or "value", number)
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from instep.graph import Graph, Node
 
-__all__ = ["first_part", "open_shape", "sliced"]
+__all__ = ["first_part", "listed", "open_shape", "picked", "places", "sliced"]
+
+
+def picked(node: Node) -> tuple[str, dict[str, int]]:
+    """``{0}[:, {index}]`` and its field."""
+    return f"{{0}}[{':, ' * node.op.axis}{{index}}]", {"index": node.op.index}
+
+
+def places(sizes: tuple[int, ...]) -> int | list[int]:
+    """How a value is cut as numpy has it: into so many equal parts, or at these places."""
+    return len(sizes) if len(set(sizes)) == 1 else [sum(sizes[: n + 1]) for n in range(len(sizes) - 1)]
+
+
+def listed(node: Node) -> str:
+    """All inputs in a list."""
+    return f"[{', '.join(f'{{{n}}}' for n in range(len(node.inputs)))}]"
 
 
 def open_shape(node: Node, graph: Graph) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,10 @@ class Shaper:
         local = {v: f"x{n}" for n, v in enumerate(inputs)}
         shape = Shape(block.scope, tuple(local.values()), [], None)
 
+        numbers = count(len(local))
+
         def enter(item: CodeItem, gives: list[Value], items: list[Item] = shape.items) -> None:
-            fresh = [f"v{len(local) + n}" for n in range(len(gives))]
+            fresh = [f"v{next(numbers)}" for _ in gives]
             local.update(zip(gives, fresh, strict=True))
             item.names = tuple(fresh)
             items.append(item)

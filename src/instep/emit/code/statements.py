@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instep.emit.code.call import Call, Dialect, NoCode
+from instep.emit.code.idioms import idiomatic
 from instep.graph.core import Graph, Node, Value
 
 __all__ = ["Statement", "constructor", "expression", "identifier", "number", "plain", "statements", "unique"]
@@ -29,7 +30,7 @@ class Statement:
 def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
     """The calls of all nodes of ``graph``, in order. NoCode where the dialect has none for an operator."""
     found: list[Statement] = []
-    for node in graph.nodes:
+    for node in idiomatic(graph, dialect.table):
         _check(node)
         rule = dialect.table.get(type(node.op))
         if rule is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instep.emit.code.call import Call
-from instep.emit.code.indexing import first_part, open_shape, sliced
+from instep.emit.code.idioms import Select, Split, Stack, Unbind
+from instep.emit.code.indexing import first_part, listed, open_shape, picked, places, sliced
 from instep.emit.keras.table import claims, expression, layer, writes
 from instep.graph import Graph, Node, ops
 
@@ -25,6 +26,27 @@ def cut(node: Node, graph: Graph) -> Call:
     # Keras takes no slice that is alone
     code, fields = sliced(node, alone=False)
     return expression(node, code, **fields)
+
+
+@writes(Select)
+def select(node: Node, graph: Graph) -> Call:
+    code, fields = picked(node)
+    return expression(node, code, **fields)
+
+
+@writes(Unbind)
+def unbind(node: Node, graph: Graph) -> Call:
+    return expression(node, "ops.unstack({0}, axis={axis})", axis=node.op.axis)
+
+
+@writes(Split)
+def split(node: Node, graph: Graph) -> Call:
+    return expression(node, "ops.split({0}, {places}, axis={axis})", places=places(node.op.sizes), axis=node.op.axis)
+
+
+@writes(Stack)
+def stack(node: Node, graph: Graph) -> Call:
+    return expression(node, f"ops.stack({listed(node)}, axis={{axis}})", axis=node.op.axis)
 
 
 @writes(ops.Concat)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from instep.emit.code.call import Call, Weight
+from instep.emit.code.idioms import Attend
 from instep.emit.torch.table import activated, claimed, code, move, rule, short
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
@@ -31,6 +33,15 @@ def matmul(node: Node, graph: Graph) -> Call:
     a = "{0}.transpose(-2, -1)" if node.op.transpose_a else "{0}"
     b = "{1}.transpose(-2, -1)" if node.op.transpose_b else "{1}"
     return code(node, f"{a} @ {b}")
+
+
+@rule(Attend)
+def attend(node: Node, graph: Graph) -> Call:
+    """PyTorch scales by 1/√features where nothing is said."""
+    usual = math.isclose(node.op.scale, node.inputs[0].shape[-1] ** -0.5, rel_tol=1e-6)
+    given = ["{0}", "{1}", "{2}", *["attn_mask={3}"] * (len(node.inputs) > 3), *["scale={scale}"] * (not usual)]
+    fields = {} if usual else {"scale": float(np.float32(node.op.scale))}
+    return code(node, f"F.scaled_dot_product_attention({', '.join(given)})", **fields)
 
 
 def _unit(graph: Graph, values: list[Value]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from instep.emit.code.call import Call, Weight
+from instep.emit.code.idioms import Select, Split, Stack, Unbind
 from instep.emit.torch.table import claimed, code, rule
 from instep.graph import ops
 from instep.graph.core import Graph, Node
@@ -63,6 +64,30 @@ def slices(node: Node, graph: Graph) -> Call:
     if not parts:
         return code(node, "{0}")
     return code(node, f"{{0}}[{', '.join(parts)}]", **fields)
+
+
+@rule(Select)
+def select(node: Node, graph: Graph) -> Call:
+    return code(node, f"{{0}}[{':, ' * node.op.axis}{{index}}]", index=node.op.index)
+
+
+@rule(Unbind)
+def unbind(node: Node, graph: Graph) -> Call:
+    return code(node, "torch.unbind({0}, {dim})", dim=node.op.axis)
+
+
+@rule(Split)
+def split(node: Node, graph: Graph) -> Call:
+    sizes = node.op.sizes
+    if len(set(sizes)) == 1:
+        return code(node, "torch.chunk({0}, {chunks}, dim={dim})", chunks=len(sizes), dim=node.op.axis)
+    return code(node, "torch.split({0}, {sizes}, dim={dim})", sizes=sizes, dim=node.op.axis)
+
+
+@rule(Stack)
+def stack(node: Node, graph: Graph) -> Call:
+    inside = ", ".join(f"{{{n}}}" for n in range(len(node.inputs)))
+    return code(node, f"torch.stack([{inside}], dim={{dim}})", dim=node.op.axis)
 
 
 @rule(ops.Concat)

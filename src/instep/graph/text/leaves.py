@@ -10,6 +10,7 @@ import numpy as np
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 from instep.graph.text.outline import Block, Leaf, first_within, grouped, shared
+from instep.graph.text.picks import parts, picks
 from instep.graph.text.spelling import (
     PLAIN_SIZE,
     SIMPLE,
@@ -31,10 +32,10 @@ def outline(graph: Graph) -> Block:
     leaves: list[Leaf] = []
     place = 0
     while place < len(graph.nodes):
-        parts = _parts(graph.nodes, place)
-        picks = 2 * _picks(graph.nodes, place, maker.users) if parts == 1 else 0
-        nodes = graph.nodes[place : place + max(parts, picks)]
-        made = maker.picked(nodes) if picks else maker.split(nodes) if parts > 1 else maker.of(nodes[0])
+        cuts = parts(graph.nodes, place)
+        taken = 2 * picks(graph.nodes, place, maker.users) if cuts == 1 else 0
+        nodes = graph.nodes[place : place + max(cuts, taken)]
+        made = maker.picked(nodes) if taken else maker.split(nodes) if cuts > 1 else maker.of(nodes[0])
         for leaf in made:
             leaves.insert(_before(leaves, leaf), leaf)
         place += len(nodes)
@@ -60,67 +61,6 @@ def _before(leaves: list[Leaf], leaf: Leaf) -> int:
         while at and leaves[at - 1].scope != home and first_within(leaves[at - 1].scope, home) == around:
             at -= 1
     return at
-
-
-def _parts(nodes: Sequence[Node], place: int) -> int:
-    """How many nodes from ``place`` on cut one value into its parts along an axis, in order."""
-    count, axis, at = 0, -1, 0
-    whole = nodes[place].inputs[:1]
-    for node in nodes[place:]:
-        op: Any = node.op
-        if type(op) is not ops.Slice or node.inputs != whole or node.scope != nodes[place].scope:
-            return 1
-        shape = whole[0].shape
-        cut = [a for a, n in enumerate(shape) if (op.starts[a], op.stops[a], op.steps[a]) != (0, n, 1)]
-        if len(cut) != 1 or cut[0] != (axis if count else cut[0]):
-            return 1
-        axis = cut[0]
-        if op.starts[axis] != at or op.stops[axis] <= at or op.steps[axis] != 1:
-            return 1
-        count, at = count + 1, op.stops[axis]
-        if at == shape[axis]:
-            return count
-    return 1
-
-
-#: Most parts that are said as one step with a name for each.
-MOST_PARTS = 8
-
-
-def _picks(nodes: Sequence[Node], place: int, users: Mapping[Value, Sequence[Node]]) -> int:
-    """How many pairs of nodes from ``place`` on take a place of an axis each, without the axis: one, or all places."""
-    first = _pick(nodes, place, users)
-    if first is None:
-        return 0
-    axis, index = first
-    whole = nodes[place].inputs
-    places = whole[0].shape[axis]
-    if index or not 2 <= places <= MOST_PARTS:
-        return 1
-    for number in range(1, places):
-        at = place + 2 * number
-        same = at < len(nodes) and nodes[at].inputs == whole and nodes[at].scope == nodes[place].scope
-        if not same or _pick(nodes, at, users) != (axis, number):
-            return 1
-    return places
-
-
-def _pick(nodes: Sequence[Node], place: int, users: Mapping[Value, Sequence[Node]]) -> tuple[int, int] | None:
-    """The axis and the place on it that a slice and a reshape take: x[:, i]."""
-    if place + 1 >= len(nodes):
-        return None
-    cut, view = nodes[place], nodes[place + 1]
-    op: Any = cut.op
-    if type(op) is not ops.Slice or type(view.op) is not ops.Reshape or view.inputs != cut.outputs:
-        return None
-    if len(users[cut.output]) > 1 or view.scope != cut.scope:
-        return None
-    shape = cut.inputs[0].shape
-    axes = [a for a, n in enumerate(shape) if (op.starts[a], op.stops[a], op.steps[a]) != (0, n, 1)]
-    if len(axes) != 1 or op.stops[axes[0]] != op.starts[axes[0]] + 1 or op.steps[axes[0]] != 1:
-        return None
-    axis = axes[0]
-    return (axis, op.starts[axis]) if view.output.shape == (*shape[:axis], *shape[axis + 1 :]) else None
 
 
 class _Leaves:

@@ -8,7 +8,6 @@ import numpy as np
 
 from instep.graph import ops
 from instep.graph.core import Value
-from instep.graph.operator import Operator
 from instep.graph.text.fields import BOOL, COUNT, FLOAT, Field
 from instep.graph.text.layers import DECAY
 from instep.graph.text.table import INIT, Place, layer
@@ -72,12 +71,12 @@ def lstm(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
 def _step(at: Place, gates: Value, c: Value) -> tuple[Value, Value]:
     batch, size = c.shape
 
-    def gate(number: int, name: str, kind: type[Operator]) -> Value:
-        starts, stops = (0, number * size), (batch, (number + 1) * size)
-        return at.node(kind(), at.node(ops.Slice(starts, stops, (1, 1)), gates, part=name), part=name)
-
-    i, f, o = (gate(n, name, ops.Sigmoid) for n, name in ((0, "i"), (1, "f"), (3, "o")))
-    g = gate(2, "g", ops.Tanh)
+    parts = [
+        at.node(ops.Slice((0, k * size), (batch, (k + 1) * size), (1, 1)), gates, part=name)
+        for k, name in enumerate("ifgo")
+    ]
+    kinds = (ops.Sigmoid, ops.Sigmoid, ops.Tanh, ops.Sigmoid)
+    i, f, g, o = (at.node(kind(), v, part=n) for kind, v, n in zip(kinds, parts, "ifgo", strict=True))
     kept = at.node(ops.Mul(), f, c, part="kept")
     c = at.node(ops.Add(), kept, at.node(ops.Mul(), i, g, part="new"), part="c")
     return at.node(ops.Mul(), o, at.node(ops.Tanh(), c), part="h"), c
