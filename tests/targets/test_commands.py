@@ -30,6 +30,10 @@ class Sine(nn.Module):
 
     def forward(self, image):
         return torch.sin(self.wave(image))
+
+class Wider(nn.Module):
+    def forward(self, image):
+        return nn.functional.interpolate(image, scale_factor=3, mode="bilinear")
 """
 FLOAT = """
 import torch
@@ -103,6 +107,17 @@ def test_what_cannot_be_cleared_is_an_error_and_nothing_is_written(folder: Comma
     assert not said["ok"] and said["violations"][0]["code"] == "PORTABLE-OPERATOR"
     assert folder(*command, "--force").returncode == 0
     assert (folder.folder / "s.tflite").exists()
+
+
+def test_a_rewrite_that_was_taken_back_is_said(folder: CommandLine) -> None:
+    """Three times as wide is matrices and transposes, and TRANSPOSE is not portable either."""
+    command = ("convert", "model.py:Wider", *SHAPE, "-t", "portable-4d", "-o", "w.tflite", "--no-verify")
+    refused = folder(*command)
+    assert refused.returncode == 1 and "split-resize was tried here and taken back" in refused.stderr
+    forced = json.loads(folder(*command, "--force", "--json").stdout)
+    (left,) = forced["violations"]
+    assert left["operator"].startswith("RESIZE") and "TRANSPOSE [PORTABLE-OPERATOR]" in left["tried"]
+    assert "TRANSPOSE" not in forced["ops"]
 
 
 @pytest.mark.parametrize(

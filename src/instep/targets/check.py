@@ -21,7 +21,8 @@ class Violation:
 
     ``level``: "error" (the file does not run there, or runs wrongly), "warning" (that part runs on the processor, or
     may come out wrong) or "note" (it costs more than it needs to). ``index`` is the operator's number in the file
-    (-1: the file as a whole), ``tensor`` the tensor's name where one is meant.
+    (-1: the file as a whole), ``tensor`` the tensor's name where one is meant. ``tried`` says why a rewrite that
+    was tried here was taken back.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Violation:
     clears: tuple[str, ...]
     source: str
     node: Node | None = None
+    tried: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in ``instep check --json``."""
@@ -50,6 +52,7 @@ class Violation:
             "tensor": self.tensor or None,
             "message": self.message,
             "clears": list(self.clears),
+            "tried": self.tried or None,
             "source": self.source,
         }
 

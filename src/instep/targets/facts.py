@@ -25,6 +25,7 @@ __all__ = [
     "Facts",
     "Operation",
     "Tensor",
+    "as_quantised",
     "facts_of_file",
     "facts_of_graph",
     "option_names",
@@ -241,6 +242,24 @@ def facts_of_graph(graph: Graph, name: str = "") -> Facts:
         outputs = [tensors[t] for t in op.outputs]
         operations.append(Operation(i, code, version, inputs, outputs, _options(code, op.builtinOptions), node))
     return Facts(name, tensors, operations, [tensors[i] for i in ports], [tensors[i] for i in results])
+
+
+def as_quantised(facts: Facts) -> Facts:
+    """The same facts with every float tensor in eight bits (biases in 32), as a later quantisation makes them.
+
+    Changes ``facts`` in place, before any rule has read them.
+    """
+    biases = {t.index for op in facts.operations for t in _called(op, "bias")}
+    for tensor in facts.tensors:
+        if tensor.dtype.startswith("float"):
+            tensor.dtype = "int32" if tensor.index in biases else "int8"
+            tensor.scale, tensor.zero_point = (1.0,), (0,)
+    return facts
+
+
+def _called(op: Operation, name: str) -> list[Tensor]:
+    """The inputs of an operator that rules know by ``name``."""
+    return [t for t, n in zip(op.inputs, OPERANDS.get(op.code, ()), strict=False) if n == name and t is not None]
 
 
 def _written(writer: Writer, index: int) -> Tensor:

@@ -39,6 +39,8 @@ class TargetError(ValueError):
 
 
 def _tried(violation: Violation) -> str:
+    if violation.tried:
+        return f"; {violation.tried}"
     return f"; the rewrite {' or '.join(violation.clears)} does not fit here" if violation.clears else ""
 
 

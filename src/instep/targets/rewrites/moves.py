@@ -102,6 +102,21 @@ def spell_pad(b: Build, target: Target) -> bool:
     return b.stand(x)
 
 
+@clearing("channels laid out as the columns of an image are padded as columns are")
+def turn_pad(b: Build, target: Target) -> bool:
+    """For targets that pad height and width alone, with zeros."""
+    op = b.node.op
+    if not isinstance(op, ops.Pad) or op.mode != "constant" or op.value != 0 or b.x.rank != 4:
+        return False
+    *outer, channels = op.pads
+    if b.x.shape[0] != 1 or any(outer[0]) or not any(channels):
+        return False
+    x = b.pad(b.x, (*outer, (0, 0)))
+    _, h, w, c = x.shape
+    columns = b.pad(b.reshape(x, (1, h * w, c, 1)), ((0, 0), (0, 0), channels, (0, 0)))
+    return b.done(ops.Reshape(b.node.output.shape), columns)
+
+
 def _at_rank_4(b: Build) -> bool:
     """A slice or pad of fewer axes, with axes of size 1 in front."""
     op, more = b.node.op, 4 - b.x.rank
