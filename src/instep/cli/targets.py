@@ -70,6 +70,7 @@ def check(
     std: Std = "1",
     run: Annotated[bool, typer.Option("--run/--no-run", help="run the file to see its values' range")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="warnings count as failures")] = False,
+    every: Annotated[bool, typer.Option("--all", help="a row for each operator, not for each finding")] = False,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -84,7 +85,7 @@ def check(
         )  # fmt: skip
     from instep.report.targets import judgements
 
-    conclude(result, judgements, as_json)
+    conclude(result, lambda found: judgements(found, every), as_json)
 
 
 @app.command(epilog="Example: instep legalize theirs.tflite --target litert-gpu -o ours.tflite")

@@ -11,10 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from instep.report.findings import findings, single
+
 __all__ = ["judgement", "judgements", "left", "profile", "profiles"]
 
 _STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
-#: Violations of one code beyond this many are counted, not listed.
+#: Of what a conversion could not clear, findings beyond this many are counted, not listed.
 SHOWN = 8
 
 
@@ -65,13 +67,9 @@ def profile(one: Any) -> RenderableType:
     return Group(facts, Text(""), grid)
 
 
-def _short(scope: str) -> str:
-    """Of the names that other tools join with semicolons, the first."""
-    return scope.partition(";")[0]
-
-
-def judgement(one: Any) -> RenderableType:
-    """The verdict of one target, then its violations: errors first, of each code the first few."""
+def judgement(one: Any, every: bool = False) -> RenderableType:
+    """The verdict of one target, then what it found, errors first; ``every`` violation in a row of its own, or those
+    that say the same of one kind of operator in one."""
     errors, warnings = one.of("error"), one.of("warning")
     place = one.placement
     mark, style = ("✕", "bold red") if errors else ("≈", "bold yellow") if warnings else ("✓", "bold green")
@@ -86,28 +84,20 @@ def judgement(one: Any) -> RenderableType:
         return head
     grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
     grid.add_column("code", no_wrap=True)
-    grid.add_column("operator", no_wrap=True)
+    grid.add_column("operator", overflow="fold")
     grid.add_column("scope", overflow="fold")
     grid.add_column("why", overflow="fold", ratio=2)
     grid.add_column("cleared by", overflow="fold")
-    order = sorted(one.violations, key=lambda v: list(_STYLES).index(v.level))
-    seen: Counter[str] = Counter()
-    totals = Counter(v.code for v in order)
-    for v in order:
-        seen[v.code] += 1
-        if seen[v.code] <= SHOWN:
-            clears = " or ".join(v.clears)
-            grid.add_row(
-                Text(v.code, style=_STYLES[v.level]), v.operator, Text(_short(v.scope)), Text(v.message), clears
-            )
-        elif seen[v.code] == totals[v.code]:
-            grid.add_row(Text(v.code, style=_STYLES[v.level]), "", "", f"… and {totals[v.code] - SHOWN} more", "")
+    order = [v.to_json() for v in sorted(one.violations, key=lambda v: list(_STYLES).index(v.level))]
+    for found in single(order) if every else findings(order):
+        code = Text(found.first["code"], style=_STYLES[found.first["level"]])
+        grid.add_row(code, found.operator, Text(found.scope), Text(found.message), Text(found.cleared_by))
     return Group(head, grid)
 
 
-def judgements(check: Any) -> RenderableType:
+def judgements(check: Any, every: bool = False) -> RenderableType:
     """What ``check`` found, target after target."""
-    return Group(*(judgement(one) for one in check.judgements))
+    return Group(*(judgement(one, every) for one in check.judgements))
 
 
 def left(target: str, violations: Sequence[dict[str, Any]]) -> RenderableType:
@@ -115,8 +105,10 @@ def left(target: str, violations: Sequence[dict[str, Any]]) -> RenderableType:
     if not violations:
         return Text(f"✓ {target} accepts every operator", style="green")
     lines = [Text(f"≈ {target}: {len(violations)} left", style="yellow")]
-    for v in violations[:SHOWN]:
-        lines.append(Text(f"  {v['level']} {v['code']}: {v['operator']} '{_short(v['scope'])}' {v['message']}"))
-    if len(violations) > SHOWN:
-        lines.append(Text(f"  … and {len(violations) - SHOWN} more"))
+    found = findings(violations)
+    for f in found[:SHOWN]:
+        tried = f"; {f.first['tried']}" if f.first["tried"] else ""
+        lines.append(Text(f"  {f.first['level']} {f.first['code']}: {f.operator} '{f.scope}' {f.message}{tried}"))
+    if len(found) > SHOWN:
+        lines.append(Text(f"  … and {sum(len(f.violations) for f in found[SHOWN:])} more"))
     return Group(*lines)

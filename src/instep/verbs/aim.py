@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from instep.report.findings import Finding, findings
+
 if TYPE_CHECKING:
     from instep.graph import Graph
     from instep.rewrite.driver import PassReport
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from instep.verify.inputs import Picture
 
 __all__ = ["Aim", "TargetError"]
+
+#: Findings beyond this many are counted, not listed.
+SHOWN = 8
 
 
 class TargetError(ValueError):
@@ -24,9 +29,10 @@ class TargetError(ValueError):
     def __init__(self, target: str, violations: Sequence[Violation]) -> None:
         self.target = target
         self.violations = list(violations)
-        shown = [f"  {v.place}{_tried(v)}" for v in self.violations[:8]]
-        if len(self.violations) > 8:
-            shown.append(f"  … and {len(self.violations) - 8} more")
+        found = findings(v.to_json() for v in self.violations)
+        shown = [f"  {_told(one)}" for one in found[:SHOWN]]
+        if len(found) > SHOWN:
+            shown.append(f"  … and {sum(len(one.violations) for one in found[SHOWN:])} more")
         few = "1 violation" if len(self.violations) == 1 else f"{len(self.violations)} violations"
         super().__init__(
             f"{few} of {target} cannot be cleared; nothing was written (--force writes the file all the same)\n"
@@ -38,10 +44,12 @@ class TargetError(ValueError):
         return {"ok": False, "target": self.target, "file": None, "violations": [v.to_json() for v in self.violations]}
 
 
-def _tried(violation: Violation) -> str:
-    if violation.tried:
-        return f"; {violation.tried}"
-    return f"; the rewrite {' or '.join(violation.clears)} does not fit here" if violation.clears else ""
+def _told(found: Finding) -> str:
+    """The operator, its scopes, what is wrong, the reason code, and why no rewrite clears it."""
+    first = found.first
+    why = f"; the rewrite {' or '.join(first['clears'])} does not fit here" if first["clears"] else ""
+    why = f"; {first['tried']}" if first["tried"] else why
+    return f"{found.operator} '{found.scope}': {found.message} [{first['code']}]{why}"
 
 
 class Aim:
