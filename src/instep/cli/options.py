@@ -14,12 +14,15 @@ SOURCE_HELP = (
     "or .yaml file."
 )
 
+#: What an input may hold; float32 where the source and the command say nothing.
+INPUT_TYPES = ("float32", "int64", "int32", "bool")
+
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", metavar="SHAPE", help="1,3,224,224 (or name=1,3,224,224); once for each input"),
+    typer.Option("--input", metavar="SHAPE", help="1,3,224,224; name=1,3,224,224; int64:1,77 (token ids); repeatable"),
 ]
 Args = Annotated[
     list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="an argument of the factory; repeatable")
@@ -48,26 +51,34 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the verdict al
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
-def shapes(texts: Sequence[str] | None) -> list[list[int]] | dict[str, list[int]] | None:
-    """``["1,3,64,64"]`` → ``[[1, 3, 64, 64]]``; ``["x=1,3"]`` → ``{"x": [1, 3]}``."""
+def shapes(texts: Sequence[str] | None) -> list[Any] | dict[str, Any] | None:
+    """``["1,3,64,64"]`` → ``[[1, 3, 64, 64]]``; ``["x=1,3"]`` → ``{"x": [1, 3]}``; ``["int64:1,77"]`` → a Spec."""
     if not texts:
         return None
-
-    def shape(text: str, whole: str) -> list[int]:
-        try:
-            sizes = [int(part) for part in text.replace("x", ",").split(",")]
-        except ValueError:
-            sizes = []
-        if not sizes or min(sizes) < 1:
-            stop(f"--input {whole}: a shape is positive whole numbers with commas, e.g. --input 1,3,224,224")
-        return sizes
-
     named = [text.partition("=") for text in texts if "=" in text]
     if not named:
-        return [shape(text, text) for text in texts]
+        return [_shape(text, text) for text in texts]
     if len(named) != len(texts):
         stop("--input: name all inputs (--input x=1,3,64,64) or none")
-    return {name: shape(sizes, f"{name}={sizes}") for name, _, sizes in named}
+    return {name: _shape(sizes, f"{name}={sizes}") for name, _, sizes in named}
+
+
+def _shape(text: str, whole: str) -> Any:
+    """A list of sizes; with a kind of number before a colon a Spec."""
+    dtype, colon, sizes_text = text.rpartition(":")
+    if colon and dtype not in INPUT_TYPES:
+        stop(f"--input {whole}: {dtype!r} is none of {', '.join(INPUT_TYPES)}; write --input int64:1,77")
+    try:
+        sizes = [int(part) for part in sizes_text.replace("x", ",").split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        stop(f"--input {whole}: a shape is positive whole numbers with commas, e.g. --input 1,3,224,224")
+    if not colon:
+        return sizes
+    from instep.graph import Spec
+
+    return Spec(tuple(sizes), dtype)
 
 
 def arguments(texts: Sequence[str] | None) -> dict[str, Any] | None:

@@ -121,7 +121,9 @@ def index_bounds(graph: Graph) -> dict[int, int]:
                 if isinstance(node.op, ops.Gather) and node.inputs[1] is value:
                     size = node.inputs[0].shape[node.op.axis]
                     bounds[i] = min(bounds.get(i, size), size)
-                elif isinstance(node.op, (ops.Cast, ops.Reshape, ops.Slice, ops.Permute, ops.Expand, ops.Concat)):
+                elif isinstance(
+                    node.op, (ops.Cast, ops.Clip, ops.Reshape, ops.Slice, ops.Permute, ops.Expand, ops.Concat)
+                ):
                     for out in node.outputs:
                         if out not in seen:
                             seen.add(out)

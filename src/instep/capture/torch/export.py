@@ -186,6 +186,9 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (r"data-dependent|Could not guard on|GuardOnDataDependent|unbacked|bool\(\) of|cond\b.*predicate",
      "the control flow or a shape depends on the data of a tensor (an `if`, `.item()`, `nonzero` or a bool-mask index "
      "on a computed value); decide it before capture or use torch.where"),
+    (r"argument #1 'indices'.*(Long|Int).*Float|indices.*must be (long|int|Long)|scalar types: Long, Int",
+     "an input is a row of numbers in a table (token ids, say) and was given as floats; say so with its shape: "
+     "--input int64:1,77, or example_inputs on the module"),
     (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
     (r"\b[Dd]ouble\b", "the network has float64 weights, and files hold float32; call .float() on it"),
     (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
