@@ -99,7 +99,7 @@ def test_weights_have_the_names_and_arrangement_of_the_graph(cases: Path) -> Non
     assert {n.origin for n in graph.nodes} == {"sequential.keras"}
 
 
-@pytest.mark.parametrize("name", ["recurrent", "attention", "shapes", "functions"])
+@pytest.mark.parametrize("name", ["recurrent", "attention", "shapes", "functions", "norms"])
 def test_what_keras_trains_is_what_exported_code_trains(cases: Path, name: str) -> None:
     """The zeros that a recurrent layer starts from, masks and numbers of the config are no parameters."""
     pytest.importorskip("torch")

@@ -180,6 +180,10 @@ class Graph:
         """The constant behind ``value``, or None when it is computed."""
         return self.weights.get(value)
 
+    def absent(self, value: Value, fill: float) -> bool:
+        """Whether ``value`` is a scale or a shift that a layer goes without: ``fill`` throughout, and no parameter."""
+        return "/" in value.name and value in self.weights and bool(np.all(self.weights[value] == fill))
+
     # -- changing ----------------------------------------------------------------------------------------------
     def copy(self) -> Graph:
         """A copy with its own nodes and values; the weight arrays are shared."""

@@ -160,7 +160,7 @@ class Builder(Building):
         return 2 * _number(factor, "l2")
 
     def made(self, role: str, array: np.ndarray, name: str) -> Value:
-        """A weight in another form, or one that the layer goes without (a batch norm's scale): ``scope.name``."""
+        """A weight in another form: ``scope.name``."""
         place = self.place
         if role not in place.read:
             full = f"{place.scope}.{name}" if place.scope else name

@@ -60,6 +60,8 @@ class Call:
     writes a tuple without its parentheses. ``module`` names a layer without weights that does what the expression does,
     made with the same fields: programs use it where layers stand in a row.
 
+    ``around`` is what stands around the constructor, where a layer is changed once it is made; ``{}`` is the layer.
+
     Fields hold plain data (numbers, words, None, lists and tuples of them). Everything that may differ between two
     blocks that are otherwise equal is a field, no part of ``code``: fields that differ become arguments of the class.
     """
@@ -75,6 +77,7 @@ class Call:
     helpers: tuple[str, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict)
     module: str = ""
+    around: str = "{}"
 
 
 #: What a table has for each class of operators. Values among the node's inputs that are constants and that no

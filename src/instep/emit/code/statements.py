@@ -118,7 +118,7 @@ def constructor(call: Call, literals: Mapping[str, str]) -> str:
             given.append(text)
         elif name not in call.defaults or call.fields[name] != call.defaults[name]:
             given.append(f"{name}={text}")
-    return f"{call.layer or call.module}({', '.join(given)})"
+    return call.around.replace("{}", f"{call.layer or call.module}({', '.join(given)})")
 
 
 def identifier(text: str, reserved: Container[str] = ()) -> str:

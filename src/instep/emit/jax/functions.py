@@ -24,6 +24,8 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PReLU": ("prelu_layer", ()),
     "nnx.Dropout": ("dropout", ("rate", "broadcast_dims")),
 }
+#: Helpers that read a dictionary of arrays also where the layer has none of them.
+_ALWAYS = ("layer_norm", "rms_norm", "group_norm")
 #: Helpers that do something else while training.
 _TRAINED = ("batch_norm", "dropout")
 #: Options that helpers have defaults for; the others are always said.
@@ -52,7 +54,7 @@ def _call(call: Call) -> Call:
     kept = {k: call.fields[k] for k in options if k not in _OPTIONAL or call.fields[k] != _OPTIONAL[k]}
     train = ", train" if name in _TRAINED else ""
     given = "".join(f", {k}={{{k}}}" for k in kept)
-    owner = "{layer}, " if call.weights else ""
+    owner = "{layer}, " if call.weights else "{{}}, " if name in _ALWAYS else ""
     code = call.code.replace("{layer}({0})", f"{name}({owner}{{0}}{train}{given})")
     return replace(
         call, code=code, fields=kept, layer=name if call.weights else "", positional=0, helpers=(name,), defaults={}

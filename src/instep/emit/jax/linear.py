@@ -26,7 +26,13 @@ def linear(node: Node, graph: Graph) -> Call:
 #: A batch norm's arrays, in the graph's order.
 _BATCH = ("scale", "bias", "mean", "var")
 #: What Flax's layers assume.
-_DEFAULTS: dict[str, Any] = {"use_bias": True, "feature_group_count": 1, "kernel_dilation": (1, 1), "strides": (1, 1)}
+_DEFAULTS: dict[str, Any] = {
+    "use_scale": True,
+    "use_bias": True,
+    "feature_group_count": 1,
+    "kernel_dilation": (1, 1),
+    "strides": (1, 1),
+}
 
 
 def with_bias(graph: Graph, kernel: Weight | None, bias: list[Value]) -> dict[str, Weight]:
@@ -56,15 +62,28 @@ def matmul(node: Node, graph: Graph) -> Call:
 def batch_norm(node: Node, graph: Graph) -> Call:
     """The running variance that Flax keeps is the biased one: the layer is a BatchNorm of the prelude."""
     (x, *vectors), op = node.inputs, node.op
-    weights = own(graph, **dict(zip(_BATCH, vectors, strict=True)))
-    if not weights:
+    weights, flags = _affine(graph, vectors)
+    if weights is None:
         code = "normalise_batch({0}, {1}, {2}, {3}, {4}, {axis}, {epsilon})"
         return expression(node, code, "normalise_batch", axis=op.axis, epsilon=op.eps)
     fields = {"num_features": x.shape[op.axis], "momentum": _rest(op.momentum), "epsilon": op.eps}
     fields |= {"axis": -1 if last((op.axis % x.rank,), x) else op.axis % x.rank}
-    fields |= {"use_fast_variance": False, "rngs": RNGS}
-    defaults = {"axis": -1, "epsilon": 1e-5}
+    fields |= {"use_fast_variance": False, **flags, "rngs": RNGS}
+    defaults = {**_DEFAULTS, "axis": -1, "epsilon": 1e-5}
     return Call([x], node.outputs, "{layer}({0})", fields, "BatchNorm", 1, weights, ("BatchNorm",), defaults)
+
+
+def _affine(graph: Graph, vectors: list[Value]) -> tuple[dict[str, Weight] | None, dict[str, bool]]:
+    """A norm's arrays, without the scale or the shift that the source goes without, and the fields that say so.
+
+    None in place of the arrays where one of them is computed.
+    """
+    given = dict(zip(_BATCH, vectors, strict=False))
+    gone = {name for name, fill in (("scale", 1.0), ("bias", 0.0)) if name in given and graph.absent(given[name], fill)}
+    given = {name: value for name, value in given.items() if name not in gone}
+    weights = own(graph, **given)
+    flags = {f"use_{name}": name not in gone for name in _BATCH[: min(len(vectors), 2)]}
+    return (weights if len(weights) == len(given) else None), flags
 
 
 def _rest(momentum: float) -> float:
@@ -75,33 +94,40 @@ def _rest(momentum: float) -> float:
 @writes(ops.LayerNorm)
 def layer_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
-    weights = own(graph, scale=vectors[0], bias=vectors[1])
-    if not (last(op.axes, x) and weights):
+    weights, flags = _affine(graph, vectors)
+    if weights is None or not last(op.axes, x):
         code = "normalise_layer({0}, {1}, {2}, {axes}, {epsilon})"
         return expression(node, code, "normalise_layer", axes=tuple(op.axes), epsilon=op.eps)
-    fields = {"num_features": x.shape[-1], "epsilon": op.eps, "use_fast_variance": False, "rngs": RNGS}
-    return Call([x], node.outputs, fields=fields, layer="nnx.LayerNorm", positional=1, weights=weights)
+    fields = {"num_features": x.shape[-1], "epsilon": op.eps, "use_fast_variance": False, **flags, "rngs": RNGS}
+    return _norm(node, "nnx.LayerNorm", fields, 1, weights)
+
+
+def _norm(node: Node, name: str, fields: dict[str, Any], positional: int, weights: dict[str, Weight]) -> Call:
+    return Call(
+        node.inputs[:1], node.outputs, fields=fields, layer=name, positional=positional, weights=weights,
+        defaults=_DEFAULTS,
+    )  # fmt: skip
 
 
 @writes(ops.RmsNorm)
 def rms_norm(node: Node, graph: Graph) -> Call:
-    (x, scale), op = node.inputs, node.op
-    weights = own(graph, scale=scale)
-    if not (last(op.axes, x) and weights):
+    (x, *vectors), op = node.inputs, node.op
+    weights, flags = _affine(graph, vectors)
+    if weights is None or not last(op.axes, x):
         code = "normalise_rms({0}, {1}, {axes}, {epsilon})"
         return expression(node, code, "normalise_rms", axes=tuple(op.axes), epsilon=op.eps)
-    fields = {"num_features": x.shape[-1], "epsilon": op.eps, "rngs": RNGS}
-    return Call([x], node.outputs, fields=fields, layer="nnx.RMSNorm", positional=1, weights=weights)
+    fields = {"num_features": x.shape[-1], "epsilon": op.eps, **flags, "rngs": RNGS}
+    return _norm(node, "nnx.RMSNorm", fields, 1, weights)
 
 
 @writes(ops.GroupNorm)
 def group_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    weights = own(graph, scale=vectors[0], bias=vectors[1])
-    if not (last((axis,), x) and weights):
+    weights, flags = _affine(graph, vectors)
+    if weights is None or not last((axis,), x):
         code = "normalise_groups({0}, {1}, {2}, {groups}, {epsilon}, {axis})"
         return expression(node, code, "normalise_groups", groups=op.groups, epsilon=op.eps, axis=axis)
     fields = {"num_features": x.shape[-1], "num_groups": op.groups, "epsilon": op.eps}
-    fields |= {"use_fast_variance": False, "rngs": RNGS}
-    return Call([x], node.outputs, fields=fields, layer="nnx.GroupNorm", positional=2, weights=weights)
+    fields |= {"use_fast_variance": False, **flags, "rngs": RNGS}
+    return _norm(node, "nnx.GroupNorm", fields, 2, weights)

@@ -61,18 +61,27 @@ def _axis(axes: tuple[int, ...], value: Value):
     return axes[0] if len(axes) == 1 else list(axes)
 
 
+def _affine(node: Node, graph: Graph, vectors: Sequence[Value]) -> tuple[dict[str, Weight] | None, dict[str, bool]]:
+    """A norm's arrays, without the scale or the shift that the source goes without, and the fields that say so."""
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    flags = {"scale": not graph.absent(vectors[0], 1.0), "center": not graph.absent(vectors[1], 0.0)}
+    gone = {name for name, kept in zip(names, flags.values(), strict=False) if not kept}
+    wanted = {name: (v,) for name, v in zip(names, vectors, strict=False) if name not in gone}
+    return claims(node, graph, wanted), flags
+
+
 @writes(ops.BatchNorm)
 def batch_norm(node: Node, graph: Graph) -> Call:
     """The running variance that Keras keeps is the biased one: the layer is a subclass that the prelude has."""
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    names = ("gamma", "beta", "moving_mean", "moving_variance")
-    weights = claims(node, graph, {k: (v,) for k, v in zip(names, vectors, strict=True)})
+    weights, flags = _affine(node, graph, vectors)
     if weights is None:
         code = "normalise_batch({0}, {1}, {2}, {3}, {4}, {axis}, {epsilon})"
         return expression(node, code, "normalise_batch", axis=axis, epsilon=op.eps)
     # 1 - momentum, without the last digits that binary fractions leave
     fields = {"axis": _axis((axis,), x), "momentum": float(f"{1 - op.momentum:.12g}"), "epsilon": op.eps}
+    fields |= flags
     call = layer(node, "BatchNormalization", [x], fields, weights, positional=0, helpers=("BatchNormalization",))
     call.defaults |= {"momentum": 0.99, "epsilon": 1e-3}
     return call
@@ -81,11 +90,11 @@ def batch_norm(node: Node, graph: Graph) -> Call:
 @writes(ops.LayerNorm)
 def layer_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
-    weights = claims(node, graph, {k: (v,) for k, v in zip(("gamma", "beta"), vectors, strict=True)})
+    weights, flags = _affine(node, graph, vectors)
     if weights is None or 0 in op.axes:
         code = "normalise_layer({0}, {1}, {2}, {axes}, {epsilon})"
         return expression(node, code, "normalise_layer", axes=tuple(op.axes), epsilon=op.eps)
-    fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
+    fields = {"axis": _axis(op.axes, x), "epsilon": op.eps, **flags}
     call = layer(node, "layers.LayerNormalization", [x], fields, weights, positional=0)
     call.defaults |= {"epsilon": 1e-3}
     return call
@@ -95,7 +104,8 @@ def layer_norm(node: Node, graph: Graph) -> Call:
 def rms_norm(node: Node, graph: Graph) -> Call:
     (x, scale), op = node.inputs, node.op
     weights = claims(node, graph, {"scale": (scale,)})
-    if weights is None or 0 in op.axes:
+    # Keras' layer always has a scale
+    if weights is None or 0 in op.axes or graph.absent(scale, 1.0):
         code = "normalise_rms({0}, {1}, {axes}, {epsilon})"
         return expression(node, code, "normalise_rms", axes=tuple(op.axes), epsilon=op.eps)
     fields = {"axis": _axis(op.axes, x), "epsilon": op.eps}
@@ -108,11 +118,11 @@ def rms_norm(node: Node, graph: Graph) -> Call:
 def group_norm(node: Node, graph: Graph) -> Call:
     (x, *vectors), op = node.inputs, node.op
     axis = op.axis % x.rank
-    weights = claims(node, graph, {k: (v,) for k, v in zip(("gamma", "beta"), vectors, strict=True)})
+    weights, flags = _affine(node, graph, vectors)
     if weights is None:
         code = "normalise_groups({0}, {1}, {2}, {groups}, {epsilon}, {axis})"
         return expression(node, code, "normalise_groups", groups=op.groups, epsilon=op.eps, axis=axis)
-    fields = {"groups": op.groups, "axis": _axis((axis,), x), "epsilon": op.eps}
+    fields = {"groups": op.groups, "axis": _axis((axis,), x), "epsilon": op.eps, **flags}
     call = layer(node, "layers.GroupNormalization", [x], fields, weights)
     call.defaults |= {"epsilon": 1e-3}
     return call

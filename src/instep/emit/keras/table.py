@@ -23,7 +23,7 @@ _FUSED = {"": "{}", "relu": "ops.relu({})", "relu6": "ops.relu6({})", "relu1": "
 #: What Keras' layers assume where nothing is said.
 DEFAULTS: dict[str, Any] = {
     "strides": 1, "padding": "valid", "dilation_rate": 1, "groups": 1, "depth_multiplier": 1, "use_bias": True,
-    "activation": None, "axis": -1, "noise_shape": None,
+    "activation": None, "axis": -1, "noise_shape": None, "scale": True, "center": True,
 }  # fmt: skip
 
 

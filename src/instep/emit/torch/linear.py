@@ -11,7 +11,7 @@ from instep.emit.code.call import Call, Weight
 from instep.emit.code.idioms import Attend
 from instep.emit.torch.table import activated, claimed, code, move, rule, short
 from instep.graph import ops
-from instep.graph.core import Graph, Node, Value
+from instep.graph.core import Graph, Node
 
 
 @rule(ops.Linear)
@@ -44,10 +44,34 @@ def attend(node: Node, graph: Graph) -> Call:
     return code(node, f"F.scaled_dot_product_attention({', '.join(given)})", **fields)
 
 
-def _unit(graph: Graph, values: list[Value]) -> bool:
-    """Whether scale and shift are ones and zeros that the source has as no parameters."""
-    fills = (1.0, 0.0)
-    return all("/" in v.name and bool(np.all(graph.weights[v] == fill)) for v, fill in zip(values, fills, strict=False))
+def _norm(
+    node: Node,
+    graph: Graph,
+    name: str,
+    template: str,
+    fields: dict[str, Any],
+    positional: int,
+    *,
+    switch: str = "affine",
+) -> Call:
+    """The layer ``name`` with the scale and the shift that the source has; ``switch`` is its argument for both.
+
+    PyTorch has an argument for the shift of layer norms besides; other layers lose what they are to go without.
+    """
+    x, *rest = node.inputs
+    names = ("weight", "bias", "running_mean", "running_var")
+    weights = {k: Weight(v) for k, v in zip(names, rest, strict=False)}
+    gone = [k for k, fill in (("weight", 1.0), ("bias", 0.0)) if k in weights and graph.absent(weights[k].value, fill)]
+    given = {k: w for k, w in weights.items() if k not in gone}
+    affine = len(gone) < min(len(rest), 2)
+    fields = {**fields, switch: affine}
+    usual: dict[str, Any] = {switch: True} | ({} if name == "nn.RMSNorm" else {"eps": 1e-5})
+    call = Call([x], node.outputs, template, fields, name, positional, given, defaults=usual)
+    if affine and gone == ["bias"] and name == "nn.LayerNorm":
+        call.fields["bias"] = False
+    elif affine and gone:
+        call.around, call.helpers = f'without({{}}, "{gone[0]}")', ("without",)
+    return call
 
 
 @rule(ops.BatchNorm)
@@ -61,18 +85,10 @@ def batch_norm(node: Node, graph: Graph) -> Call:
     if x.rank > 5:
         template = f"{{layer}}({{0}}.movedim({op.axis}, 1).flatten(2)).reshape({_moved(x.shape, op.axis)})"
         template += f".movedim(1, {op.axis})"
-    names = ("weight", "bias", "running_mean", "running_var")
-    weights = {k: Weight(v) for k, v in zip(names, rest, strict=True)}
-    fields: dict[str, Any] = {
-        "num_features": rest[0].size,
-        "eps": op.eps,
-        "momentum": op.momentum,
-        "affine": not _unit(graph, rest[:2]),
-    }
-    if not fields["affine"]:
-        del weights["weight"], weights["bias"]
-    usual = {"eps": 1e-5, "momentum": 0.1, "affine": True}
-    return Call([x], node.outputs, template, fields, f"nn.BatchNorm{rank}d", 1, weights, defaults=usual)
+    fields = {"num_features": rest[0].size, "eps": op.eps, "momentum": op.momentum}
+    call = _norm(node, graph, f"nn.BatchNorm{rank}d", template, fields, 1)
+    call.defaults["momentum"] = 0.1
+    return call
 
 
 def _moved(shape: tuple[int, ...], axis: int) -> list[int]:
@@ -88,15 +104,8 @@ def group_norm(node: Node, graph: Graph) -> Call:
     if alone or not claimed(graph, node, rest):
         template = "torch.group_norm({0}, {groups}, {1}, {2}, {eps})"
         return code(node, move(template, op.axis, x.rank), groups=op.groups, eps=op.eps)
-    fields: dict[str, Any] = {
-        "num_groups": op.groups,
-        "num_channels": rest[0].size,
-        "eps": op.eps,
-        "affine": not _unit(graph, rest),
-    }
-    weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=True)} if fields["affine"] else {}
-    template, usual = move("{layer}({0})", op.axis, x.rank), {"eps": 1e-5, "affine": True}
-    return Call([x], node.outputs, template, fields, "nn.GroupNorm", 2, weights, defaults=usual)
+    fields = {"num_groups": op.groups, "num_channels": rest[0].size, "eps": op.eps}
+    return _norm(node, graph, "nn.GroupNorm", move("{layer}({0})", op.axis, x.rank), fields, 2)
 
 
 @rule(ops.LayerNorm, ops.RmsNorm)
@@ -108,18 +117,9 @@ def layer_norm(node: Node, graph: Graph) -> Call:
         given = "{1}, {2}" if len(rest) > 1 else "{1}"
         template = f"F.{function}({{0}}, {{shape}}, {given}, {{eps}})"
         return code(node, _last(template, op.axes, x.rank), shape=shape, eps=op.eps)
-    affine = not _unit(graph, rest)
-    fields: dict[str, Any] = {
-        "normalized_shape": short(shape) if len(shape) == 1 else shape,
-        "eps": op.eps,
-        "elementwise_affine": affine,
-    }
-    weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=False)} if affine else {}
-    usual: dict[str, Any] = {"elementwise_affine": True}
-    if name == "LayerNorm":
-        usual["eps"] = 1e-5
+    fields = {"normalized_shape": short(shape) if len(shape) == 1 else shape, "eps": op.eps}
     template = _last("{layer}({0})", op.axes, x.rank)
-    return Call([x], node.outputs, template, fields, f"nn.{name}", 1, weights, defaults=usual)
+    return _norm(node, graph, f"nn.{name}", template, fields, 1, switch="elementwise_affine")
 
 
 def _last(template: str, axes: tuple[int, ...], rank: int) -> str:

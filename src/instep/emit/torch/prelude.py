@@ -1,6 +1,13 @@
 """Functions that the code brings along where PyTorch has no function of its own; only those that it uses."""
 
 PRELUDE: dict[str, str] = {
+    "without": '''
+def without(layer, *names):
+    """``layer`` without these of its parameters."""
+    for name in names:
+        layer.register_parameter(name, None)
+    return layer
+''',
     "pad_by_index": '''
 def pad_by_index(x, pads, mode):
     """x with pads[i] = (before, after) places more on axis i: "reflect", "replicate" or "circular"."""

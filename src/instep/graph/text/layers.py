@@ -20,6 +20,7 @@ _INIT = Field("init", INIT, "torch", "how the weight starts")
 _BIAS_INIT = Field("bias_init", INIT, None, "how the bias starts; default: torch with torch, else zeros")
 DECAY = Field("decay", FLOAT, None, "decay · Σ w² / 2 over the kernel joins the loss; biases and norms stay out of it")
 _ONES, _ZEROS = ("ones", ()), ("zeros", ())
+_SCALE = Field("scale", BOOL, True, "whether it has one, the weight")
 
 
 def channel_axis(at: Place, x: Value, layout: str | None = None) -> int:
@@ -175,20 +176,27 @@ def linear(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     return activated(at, at.node(ops.Linear(), x, *weights), f.act, "NHWC")
 
 
+def _affine(at: Place, f: SimpleNamespace, shape: tuple[int, ...]) -> list[Value]:
+    """A norm's scale and shift; one that it goes without is ones or zeros that are no weight."""
+    scale = at.weight("weight", shape, _ONES) if f.scale else at.constant((1.0, "float32", shape), "weight")
+    shift = at.weight("bias", shape, _ZEROS) if f.bias else at.constant((0.0, "float32", shape), "bias")
+    return [scale, shift]
+
+
 @layer(
     "batch_norm",
     Field("eps", FLOAT, 1e-5),
     Field("momentum", FLOAT, 0.1, "the weight of the new batch (PyTorch's; Keras' is 1 - momentum)"),
     Field("axis", INT, None, "the axis of the channels; default: as the layout has it"),
-    _ACT,
+    _SCALE, _BIAS, _ACT,
     weighted=True,
-)
+)  # fmt: skip
 def batch_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Batch normalisation with running statistics. Weights: weight, bias, running_mean, running_var."""
     (x,) = xs
     axis = channel_axis(at, x) if f.axis is None else f.axis % x.rank
-    starts = {"weight": _ONES, "bias": _ZEROS, "running_mean": _ZEROS, "running_var": _ONES}
-    vectors = [at.weight(n, (x.shape[axis],), i) for n, i in starts.items()]
+    shape = (x.shape[axis],)
+    vectors = [*_affine(at, f, shape), at.weight("running_mean", shape, _ZEROS), at.weight("running_var", shape, _ONES)]
     return activated(at, at.node(ops.BatchNorm(f.eps, axis, f.momentum), x, *vectors), f.act)
 
 
@@ -196,24 +204,23 @@ def batch_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     "layer_norm",
     Field("axes", SHAPE, None, "the normalised axes; default: the last"),
     Field("eps", FLOAT, 1e-5),
-    _ACT,
+    _SCALE, _BIAS, _ACT,
     weighted=True,
-)
+)  # fmt: skip
 def layer_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Layer normalisation over ``axes``. Weights: weight, bias, of the shape of the normalised axes."""
     (x,) = xs
     axes = tuple(sorted(a % x.rank for a in (f.axes or (-1,))))
     shape = tuple(x.shape[a] for a in axes)
-    vectors = [at.weight("weight", shape, _ONES), at.weight("bias", shape, _ZEROS)]
-    return activated(at, at.node(ops.LayerNorm(axes, f.eps), x, *vectors), f.act)
+    return activated(at, at.node(ops.LayerNorm(axes, f.eps), x, *_affine(at, f, shape)), f.act)
 
 
-@layer("group_norm", Field("groups", COUNT), Field("eps", FLOAT, 1e-5), _ACT, weighted=True)
+@layer("group_norm", Field("groups", COUNT), Field("eps", FLOAT, 1e-5), _SCALE, _BIAS, _ACT, weighted=True)
 def group_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Group normalisation; groups = channels is instance normalisation. Weights: weight, bias."""
     (x,) = xs
     axis = channel_axis(at, x)
-    vectors = [at.weight("weight", (x.shape[axis],), _ONES), at.weight("bias", (x.shape[axis],), _ZEROS)]
+    vectors = _affine(at, f, (x.shape[axis],))
     return activated(at, at.node(ops.GroupNorm(f.groups, f.eps, axis), x, *vectors), f.act)
 
 

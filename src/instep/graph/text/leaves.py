@@ -84,10 +84,12 @@ class _Leaves:
         if len(node.inputs) == 2 and node.inputs[1] in self.numbers:
             return self.scaled(node)
         known = self._layer(node)
-        if known is not None and len({w.name in self.buffers for w in known[3]}) == 1:
+        if known is not None and len({w.name in self.buffers for w in known[3]}) <= 1:
             kind, read, fields, weights = known
-            fields["trained"] = weights[0].name not in self.buffers
-            return [*self.params(read, node.scope), Leaf(kind, read, node.outputs, fields, node.scope, weights)]
+            fields["trained"] = not any(w.name in self.buffers for w in weights)
+            gone = [v for v in node.inputs[1:] if v in self.graph.weights and v not in weights]
+            leaf = Leaf(kind, read, node.outputs, fields, node.scope, weights, constants=gone)
+            return [*self.params(read, node.scope), leaf]
         leaf = Leaf(
             node.op.name, list(node.inputs), node.outputs, plain_fields(node.op.fields(), self.layout), node.scope
         )
@@ -170,9 +172,10 @@ class _Leaves:
         }
         names = norms.get(type(op))
         if names and ins[0] not in self.graph.weights:
-            if not all(self._named(v, scope, n) for v, n in zip(ins[1:], names, strict=True)):
+            gone = self._gone(node)
+            if not all(v in gone or self._named(v, scope, n) for v, n in zip(ins[1:], names, strict=True)):
                 return None
-            return self._norm(op, ins)
+            return self._norm(op, ins, gone)
         if isinstance(op, ops.Prelu):
             return self._prelu(node)
         return None
@@ -193,19 +196,31 @@ class _Leaves:
     def _decay(self, weight: Value) -> dict[str, Any]:
         return {"decay": self.graph.meta.get("decay", {}).get(weight.name)}
 
-    def _norm(self, op: Any, ins: list[Value]) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
-        x = ins[0]
+    def _gone(self, node: Node) -> list[Value]:
+        """The scale and the shift that a norm goes without: ones and zeros that are no weight, and of it alone."""
+        return [
+            v for v, fill in zip(node.inputs[1:3], (1.0, 0.0), strict=True)
+            if self.graph.absent(v, fill) and v.dtype == "float32" and not np.signbit(self.graph.weights[v]).any()
+            and v not in self.graph.outputs and all(n.inputs[1:] == node.inputs[1:] and n.scope == node.scope
+                                                    for n in self.users[v])
+        ]  # fmt: skip
+
+    def _norm(
+        self, op: Any, ins: list[Value], gone: Sequence[Value]
+    ) -> tuple[str, list[Value], dict[str, Any], list[Value]] | None:
+        x, weights = ins[0], [v for v in ins[1:] if v not in gone]
+        affine = {"scale": ins[1] in weights, "bias": ins[2] in weights}
         usual = usual_axis(x.rank, self.layout)
         if isinstance(op, ops.BatchNorm):
             axis = None if op.axis == usual else op.axis
             fields: dict[str, Any] = {"eps": op.eps, "momentum": op.momentum, "axis": axis}
-            return "batch_norm", [x], fields, ins[1:]
+            return "batch_norm", [x], fields | affine, weights
         if isinstance(op, ops.LayerNorm):
             last = op.axes == (x.rank - 1,)
-            return "layer_norm", [x], {"eps": op.eps, "axes": None if last else list(op.axes)}, ins[1:]
+            return "layer_norm", [x], {"eps": op.eps, "axes": None if last else list(op.axes)} | affine, weights
         if op.axis != usual:
             return None
-        return "group_norm", [x], {"groups": op.groups, "eps": op.eps}, ins[1:]
+        return "group_norm", [x], {"groups": op.groups, "eps": op.eps} | affine, weights
 
     def _slope_view(self, node: Node) -> Node | None:
         """The reshape that lays a PReLU's slopes along the channels, where it is no one else's."""

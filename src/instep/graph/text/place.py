@@ -103,12 +103,13 @@ class LayerPlace:
             made = made if shape is None else np.array(np.broadcast_to(made, shape), order="C")
         except (ValueError, TypeError, OverflowError) as error:
             self.fail(f"value is no array of {dtype}: {error}")
-        full = joined(self.scope, name)
-        known = self.builder.constants.get(full)
+        place = f"{self.scope}/{name}" if name else self.scope
+        known = self.builder.constants.get(place)
         if self.shared and known is not None and known.dtype == made.dtype and np.array_equal(known, made):
-            return next(v for v in self.builder.inline if v.name == full)
+            return next(v for v in self.builder.inline if v.name == place)
+        full = place
         if name:
-            full = self.builder.unique(f"{self.scope}/{name}" if self.scope else f"/{name}")
+            full = self.builder.unique(place)
         elif full in self.builder.weights or full in self.builder.constants:
             self.fail("a second weight of this name")
         else:

@@ -14,15 +14,13 @@ __all__: list[str] = []
 def _scale(b: Builder, shape: tuple[int, ...]) -> Value:
     if b.flag("scale", True):
         return b.weight("gamma", shape, "weight")
-    ones = np.ones(shape, np.float32)
-    return b.made("gamma", ones, "weight") if b.flag("center", True) else b.told("gamma", ones)
+    return b.told("gamma", np.ones(shape, np.float32))
 
 
 def _shift(b: Builder, shape: tuple[int, ...]) -> Value:
     if b.flag("center", True):
         return b.weight("beta", shape, "bias")
-    zeros = np.zeros(shape, np.float32)
-    return b.made("beta", zeros, "bias") if b.flag("scale", True) else b.told("beta", zeros)
+    return b.told("beta", np.zeros(shape, np.float32))
 
 
 @layer("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")

@@ -177,9 +177,15 @@ def along(vector, x, axes):
     return vector.reshape([n if i in axes else 1 for i, n in enumerate(x.shape)])
 
 
+def affine(x, scale, bias, axes):
+    """``x`` times ``scale`` plus ``bias``, vectors of the axes ``axes``; each may be None."""
+    x = x if scale is None else x * along(scale, x, axes)
+    return x if bias is None else x + along(bias, x, axes)
+
+
 def normalise_layer(x, scale, bias, axes, epsilon):
     """Layer norm over any axes."""
-    return normalise(x, axes, epsilon) * along(scale, x, axes) + along(bias, x, axes)
+    return affine(normalise(x, axes, epsilon), scale, bias, axes)
 
 
 def normalise_groups(x, scale, bias, groups, epsilon, axis=-1):
@@ -187,12 +193,13 @@ def normalise_groups(x, scale, bias, groups, epsilon, axis=-1):
     last = jnp.moveaxis(x, axis, -1)
     split = last.reshape(*last.shape[:-1], groups, -1)
     axes = tuple(i for i in range(1, split.ndim) if i != split.ndim - 2)
-    return jnp.moveaxis(normalise(split, axes, epsilon).reshape(last.shape) * scale + bias, -1, axis)
+    y = affine(normalise(split, axes, epsilon).reshape(last.shape), scale, bias, (last.ndim - 1,))
+    return jnp.moveaxis(y, -1, axis)
 
 
 def normalise_rms(x, scale, axes, epsilon):
     """Root-mean-square norm over any axes."""
-    return x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + epsilon) * along(scale, x, axes)
+    return affine(x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + epsilon), scale, None, axes)
 
 
 def normalise_batch(x, scale, bias, mean, var, axis, epsilon):

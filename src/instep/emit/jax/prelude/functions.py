@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from instep.emit.jax.prelude.arrays import (
+    affine,
     along,
     convolve,
     convolve_transposed,
@@ -123,23 +124,23 @@ def batch_norm(params, x, train, *, momentum, epsilon, axis=-1):
         params["mean"] = lax.stop_gradient(momentum * mean + (1 - momentum) * batch_mean)
         params["var"] = lax.stop_gradient(momentum * var + (1 - momentum) * unbiased)
         mean, var = batch_mean, batch_var
-    factor = lax.rsqrt(var + epsilon) * params["scale"]
-    return (x - along(mean, x, channel)) * along(factor, x, channel) + along(params["bias"], x, channel)
+    factor = lax.rsqrt(var + epsilon) * params.get("scale", 1.0)
+    return affine(x - along(mean, x, channel), factor, params.get("bias"), channel)
 
 
 def layer_norm(params, x, *, epsilon):
     """Layer norm over the last axis."""
-    return normalise_layer(x, params["scale"], params["bias"], (x.ndim - 1,), epsilon)
+    return normalise_layer(x, params.get("scale"), params.get("bias"), (x.ndim - 1,), epsilon)
 
 
 def rms_norm(params, x, *, epsilon):
     """Root-mean-square norm over the last axis."""
-    return normalise_rms(x, params["scale"], (x.ndim - 1,), epsilon)
+    return normalise_rms(x, params.get("scale"), (x.ndim - 1,), epsilon)
 
 
 def group_norm(params, x, *, num_groups, epsilon):
     """Group norm with the channels on the last axis."""
-    return normalise_groups(x, params["scale"], params["bias"], num_groups, epsilon)
+    return normalise_groups(x, params.get("scale"), params.get("bias"), num_groups, epsilon)
 
 
 def embed(params, x):
