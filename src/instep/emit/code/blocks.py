@@ -173,7 +173,7 @@ def _classy(block: Block, count: dict[str, int]) -> bool:
 def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
     """Give each constant that is read to the innermost block that holds its readers and its name.
 
-    Those that would lie within a layer of ``apart`` lie beside it: conv.scale is conv_scale.
+    Those that would lie within a layer of ``apart``, or within another array, lie beside it: conv.scale is conv_scale.
     """
     readers: dict[Value, list[list[Block]]] = {}
     holders: dict[Value, tuple[list[Block], CodeLeaf, str]] = {}
@@ -201,6 +201,11 @@ def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
     for value in graph.outputs:
         if value in graph.weights:
             readers.setdefault(value, []).append([made.root])
+    layers = [leaf for leaf in made.root.leaves() if isinstance(leaf, CodeLeaf) and leaf.layered]
+    modules = {leaf.path[:n] for leaf in layers for n in range(1, len(leaf.path) + 1)}
+    arrays = {(*leaf.path, key) for leaf in layers for key in leaf.call.weights}
+    arrays |= {made.paths.of(v.name) for v in readers if v not in holders and "/" not in v.name}
+    closed = apart | (arrays - modules)
     for value, chains in readers.items():
         if value in holders:
             chain, leaf, key = holders[value]
@@ -210,9 +215,11 @@ def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
         around = _shared(chains)
         named = "/" not in value.name
         path = made.paths.of(value.name) if named else ()
-        within = next((n for n in range(1, len(path)) if path[:n] in apart), 0)
+        within = next((n for n in range(1, len(path)) if path[:n] in closed), 0)
         if within:
             path = made.paths.fresh(path[: within - 1], "_".join(path[within - 1 :]))
+        elif path and path in modules:
+            path = made.paths.fresh(path[:-1], path[-1])
         while named and around[-1].scope and path[: around[-1].scope.count(".") + 1] != _path(around[-1]):
             around = around[:-1]
         if not named:
