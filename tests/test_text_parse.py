@@ -9,6 +9,7 @@ import pytest
 
 from instep.graph import Graph, ops
 from instep.graph.text import TextError, parse
+from instep.zoo import path_of
 
 HEAD = "input: {x: [1, 3, 8, 8]}\n"
 
@@ -207,6 +208,12 @@ MISTAKES = [
      ":5: mat_mul 'mat_mul': [2] and [3] cannot be broadcast together"),
     ("  - x = = conv\n", "is no step"),
     ("  - concat: {axis: 1, axis: 2}\n", "'axis' is here a second time"),
+    ("  - relu\n  - require: x.height in [16, 32] and x.rank == 4\n",
+     ":4: 'x.height in [16, 32] and x.rank == 4' is required here, and it is not so"),
+    ("  - let: {n: 3}\n  - require: n < 2\n", ":4: 'n < 2' is required here, and n is 3"),
+    ("  - require: m < 2\n", ":3: "),
+    ("  - require: {n: 3}\n", ":3: 'require' needs a condition"),
+    ("  - require: true\n", ":3: 'require' needs a condition"),
 ]  # fmt: skip
 
 
@@ -276,3 +283,19 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
         net("  - c = conv: {out: 4, kernel: 1}\n", weights=good)
     assert "1 of another shape: c.bias is [5], needs [4]" in str(caught.value)
     assert "1 not in the network: d" in str(caught.value)
+
+
+def test_what_is_required_of_a_structs_arguments_is_said_with_its_use() -> None:
+    text = (
+        f"{HEAD}structs:\n  Up:\n    args: {{scale: int}}\n    body:\n      - require: scale in [2, 4]\n      - relu\n"
+    )
+    assert len(parse(f"{text}body:\n  - Up: {{scale: 4}}\n").nodes) == 1
+    said = fails(f"{text}body:\n  - Up: {{scale: 3}}\n")
+    assert ":6: 'scale in [2, 4]' is required here, and scale is 3" in said and "in Up, used on line 9" in said
+
+
+def test_a_depth_that_vgg_does_not_have_is_refused() -> None:
+    with pytest.raises(TextError, match=r"vgg.yaml:\d+: 'depth in \[16, 19\]' is required here, and depth is 17"):
+        parse(path_of("vgg"), args={"depth": 17}, initial=False)
+    with pytest.raises(TextError, match=r"scale is 2\.5"):
+        parse(path_of("quicksrnet_s"), args={"scale": 2.5}, initial=False)

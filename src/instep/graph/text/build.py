@@ -16,7 +16,19 @@ from instep.graph.expression import ExpressionError
 from instep.graph.text.errors import fail
 from instep.graph.text.fields import COUNT, FLOAT, INT, PAIR, REQUIRED, SIZE, WORD, Field, Kind
 from instep.graph.text.place import LayerPlace, Weight, joined
-from instep.graph.text.steps import CALL, CHAIN, FOR, LET, Call, Step, expression, read_body, read_call, read_chain
+from instep.graph.text.steps import (
+    CALL,
+    CHAIN,
+    FOR,
+    LET,
+    REQUIRE,
+    Call,
+    Step,
+    expression,
+    read_body,
+    read_call,
+    read_chain,
+)
 from instep.graph.text.structs import Struct, Unit
 from instep.graph.text.table import LAYERS
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
@@ -127,6 +139,8 @@ class Builder:
                 self.loop(step, frame)
             elif step.what == LET:
                 self.let(step.value, frame)
+            elif step.what == REQUIRE:
+                self.require(step, frame)
             else:
                 if step.what == "if":
                     done = False
@@ -166,6 +180,14 @@ class Builder:
                 frame.numbers[name.value] = self.value(value, frame, free=False)
             except ExpressionError as error:
                 fail(frame.unit.file, value.line, f"let {name.value}: {error}")
+
+    def require(self, step: Step, frame: Frame) -> None:
+        """Refuse arguments that the text has no network for."""
+        if self.expression(step.test, frame, step.line):
+            return
+        read = frame.names(expression(step.test).names)
+        values = [f"{n} is {str(v)[:60]}" for n, v in sorted(read.items()) if not isinstance(v, Mapping)]
+        fail(frame.unit.file, step.line, f"'{step.test}' is required here, and {', '.join(values) or 'it is not so'}")
 
     def expression(self, text: str, frame: Frame, line: int) -> Any:
         try:

@@ -44,7 +44,12 @@ def schema() -> dict[str, Any]:
         "state": {"type": "object", "additionalProperties": {"type": "string"}},
         "weights": {"type": "string"},
     }
-    patterns: dict[str, Any] = {"^(for|if|elif)\\s": steps, "^else$": steps, "^let$": {"type": "object"}}
+    patterns: dict[str, Any] = {
+        "^(for|if|elif)\\s": steps,
+        "^else$": steps,
+        "^let$": {"type": "object"},
+        "^require$": {"type": "string"},
+    }
     patterns |= {f"^([^=()]+=\\s*)?{name}\\s*(\\([^()]*\\))?$": _fields(item) for name, item in LAYERS.items()}
     step = {"anyOf": [{"type": "string"}, {
         "type": "object", "minProperties": 1, "maxProperties": 1, "patternProperties": patterns,

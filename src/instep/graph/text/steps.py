@@ -1,4 +1,4 @@
-"""One step of a body: ``names = kind(inputs)``, or ``for``, ``if``, ``elif``, ``else`` over further steps."""
+"""One step of a body: ``names = kind(inputs)``, ``let``, ``require``, or ``for``, ``if``, ``elif``, ``else``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOR = re.compile(
 _IF = re.compile(r"(?P<word>if|elif)\s+(?P<test>.+)", re.S)
 
 #: What a step can be besides a call; the schema knows these patterns too.
-FOR, IF, ELSE, LET, CALL, CHAIN = "for", "if", "else", "let", "call", "chain"
+FOR, IF, ELSE, LET, REQUIRE, CALL, CHAIN = "for", "if", "else", "let", "require", "call", "chain"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ def _step(item: Tree, file: str) -> Step:
         return Step(ELSE, text, value, key.line)
     if text == "let":
         return Step(LET, text, value, key.line)
+    if text == "require":
+        if not isinstance(value, Scalar) or not isinstance(value.value, str):
+            fail(file, value.line, "'require' needs a condition, such as 'require: depth in [16, 19]'")
+        return Step(REQUIRE, text, value, key.line, (), value.value)
     return Step(CALL, text, value, key.line)
 
 
