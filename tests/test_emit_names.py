@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import instep
+from clean_code import assert_clean
 from instep.emit import jax as emit_jax
 from instep.emit import keras as emit_keras
 from instep.emit import torch as emit_torch
 from instep.graph import Graph, Value, ops
+from instep.rewrite.pipelines import to_channels_last
+from instep.zoo import path_of
 
 X = np.random.default_rng(1).random((2, 3), np.float32)
 
@@ -74,3 +78,19 @@ def test_a_tflite_file_of_a_recurrent_network_is_ported_under_proof(tmp_path: Pa
     assert any(a.startswith(f"{b}.") for a in names for b in names), "no name lies within another"
     ported = instep.port(tmp_path / "steps.tflite", tmp_path / "steps.py", to="torch")
     assert ported.verdict is not None and ported.verdict.verdict == "in step"
+
+
+@pytest.mark.parametrize("emit", [emit_torch, emit_keras, emit_jax])
+def test_the_code_says_what_the_outputs_are_and_where_states_go(emit: Any, tmp_path: Path) -> None:
+    graph, _ = to_channels_last(instep.parse(path_of("char_rnn"), args={"length": 2}))
+    code = " ".join(emit.source(graph).split())
+    assert "Gives logits, h1_next (the next h1), c1_next (the next c1), h2_next (the next h2)," in code
+    emit.save(graph, tmp_path / "code.py")
+    assert_clean(tmp_path)
+
+
+def test_words_of_a_file_that_name_outputs_are_no_code() -> None:
+    graph, _ = network()
+    graph.outputs, graph.output_names = graph.outputs * 2, ['a"""\nraise SystemExit\n"""', "b\\"]
+    compile(emit_torch.source(graph), "code", "exec")
+    assert "\nraise" not in emit_torch.source(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -246,8 +247,24 @@ def write(found: Program, style: Style, name: str, reserved: set[str]) -> list[s
             seen = set(used)
             inputs = [unique(identifier(n), seen) for n in found.graph.input_names]
             doc = one_line(found.graph.meta.get("doc") or found.graph.meta.get("name") or made.name)
+            results = _results(found, inputs)
         else:
+            results = ""
             inputs = ["x"] if len(made.inputs) == 1 else [f"x{n + 1}" for n in range(len(made.inputs))]
             doc = f"{one_line(made.scope)}" + (f" and {count[made.name] - 1} more" if count[made.name] > 1 else "")
-        texts.append(style.class_text(made, f"{doc or made.name}.", inputs, used))
+        texts.append(style.class_text(made, f"{doc or made.name}.{results}", inputs, used))
     return texts
+
+
+def _results(found: Program, inputs: list[str]) -> str:
+    """What a docstring says of several outputs: their names, in order, and the input that each state goes back into."""
+    graph = found.graph
+    states = {after: before for before, after in graph.meta.get("state", {}).items()}
+    told = any(not re.fullmatch(r"output(_\d+)?", n) for n in graph.output_names)
+    if not states and (len(graph.outputs) < 2 or not told):
+        return ""
+    places = dict(zip(graph.input_names, inputs, strict=True))
+    back = {n: f" (the next {places[states[n]]})" for n in graph.output_names if states.get(n) in places}
+    said = ", ".join(f"{one_line(n)}{back.get(n, '')}" for n in graph.output_names)
+    lines = textwrap.wrap(f"Gives {said}.", 100, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(["\n", *(f"    {line}" for line in lines), "    "])
