@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from instep.graph.text.fold import Folded, fold, titles_of
 from instep.graph.text.inline import inlined
 from instep.graph.text.leaves import layout_of, outline
 from instep.graph.text.naming import Shape, shape_of
+from instep.graph.text.outline import told_apart
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS, VERSION
@@ -26,15 +28,16 @@ def dump(graph: Graph, *, weights: str = "") -> str:
     Structure, attributes, scopes and the weights' names are in the text. The weights' numbers, and the names of values
     in between, are in the file ``weights`` beside it (``save`` writes both); without one, weights are as initialised.
     """
-    return _text(graph, _shape(graph), weights)
+    return _text(graph, _best(graph), weights)
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     """Write the text of ``graph`` to ``path`` and its weights beside it as ``.safetensors``; the files written."""
     target = Path(path)
     beside = target.with_suffix(".safetensors")
-    shape = _shape(graph)
-    text = _text(graph, shape, beside.name if graph.weights else "")
+    best = _best(graph)
+    shape = best.shape
+    text = _text(graph, best, beside.name if graph.weights else "")
     written = [target]
     if graph.weights:
         save_weights(graph, beside, list(dict.fromkeys(shape.constants)), shape.renamed)
@@ -43,13 +46,51 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     return written
 
 
-def _shape(graph: Graph) -> Shape:
+@dataclass(frozen=True)
+class _Draft:
+    """A way to fold a network: its structs, and those of them that stand for blocks with and without some steps."""
+
+    shape: Shape
+    main: Folded
+    structs: list[Folded]
+    merged: list[Folded]
+
+    def cost(self) -> tuple[int, int, int]:
+        """Arguments that calls have no use for, lines, letters."""
+        lines = [line for struct in self.structs for line in ("", *_struct(struct))] + struct_text(self.main, "  ")
+        return sum(s.idle for s in self.merged), len(lines), sum(map(len, lines))
+
+
+def _best(graph: Graph) -> _Draft:
+    """The shortest draft of all ways to see the blocks of ``graph``."""
     enter_operators()
-    return shape_of(outline(graph), graph)
+    titles = titles_of(graph)
+    best = _shortest(shape_of(outline(graph), graph), titles)
+    root = outline(graph)
+    if told_apart(root, titles):
+        best = min(best, _shortest(shape_of(root, graph), titles), key=_Draft.cost)
+    return best
 
 
-def _text(graph: Graph, shape: Shape, weights: str) -> str:
-    main, structs = inlined(*fold(shape, derive=True, sizes=True, titles=titles_of(graph)))
+def _shortest(shape: Shape, titles: dict[str, str]) -> _Draft:
+    """Blocks that lack steps of others are structs of their own where that takes less."""
+    best, apart = _drafted(shape, titles), frozenset[Any]()
+    for key in [k for struct in best.merged for k in struct.keys]:
+        if any(key in struct.keys for struct in best.merged):
+            other = _drafted(shape, titles, apart | {key})
+            if other.cost() < best.cost():
+                best, apart = other, apart | {key}
+    return best
+
+
+def _drafted(shape: Shape, titles: dict[str, str], apart: frozenset[Any] = frozenset()) -> _Draft:
+    main, structs = fold(shape, derive=True, sizes=True, titles=titles, apart=apart)
+    merged = [s for s in structs if s.switches]
+    return _Draft(shape, *inlined(main, structs), merged)
+
+
+def _text(graph: Graph, best: _Draft, weights: str) -> str:
+    shape, main, structs = best.shape, best.main, best.structs
     lines = [f"instep: {VERSION}"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))

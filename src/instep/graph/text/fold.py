@@ -5,22 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from instep.graph.core import Graph
-from instep.graph.text.naming import Item, Shape
+from instep.graph.text.columns import (
+    ABSENT,
+    Name,
+    alike,
+    argument_of,
+    counted,
+    derived,
+    family_of,
+    parts,
+    related,
+    reworded,
+    series_of,
+    type_of,
+    usual_of,
+)  # fmt: skip
+from instep.graph.text.naming import PLAIN_ACTS, Item, Shape
 from instep.graph.text.outline import End
-from instep.graph.text.table import LAYERS
+from instep.graph.text.table import LAYERS, snake
+from instep.graph.text.variants import Family, families, word_of
 
-__all__ = ["Folded", "Name", "fold", "titles_of"]
-
-
-class Name(str):
-    """An argument's name where a value would stand."""
-
-    __slots__ = ()
+__all__ = ["Folded", "Name", "fold", "numbered", "titles_of"]
 
 
 @dataclass
@@ -30,9 +40,15 @@ class Folded:
     name: str
     args: dict[str, str]
     shape: Shape
-    #: from which place on the items are there only where the argument ``switch`` says so
-    optional: int | None = None
-    switch: str = ""
+    #: the arguments that say whether the item is there, by the item's place, where it is not always
+    switches: dict[int, str] = field(default_factory=dict)
+    #: its name, but for a number where others have that
+    stem: str = ""
+    #: the keys of the blocks that it stands for, and its arguments that some of them have no use for
+    keys: tuple[Any, ...] = ()
+    idle: int = 0
+    #: numbers that names of items are made with
+    lets: dict[str, Name] = field(default_factory=dict)
     #: the item's struct, and the arguments that it is called with, by the item's place
     calls: dict[int, tuple[Folded, dict[str, Any]]] = field(default_factory=dict)
     #: the fields of leaves, by the item's place
@@ -48,29 +64,30 @@ _Values = dict[int, dict[str, Any]]
 
 
 def fold(
-    root: Shape, *, derive: bool = False, sizes: bool = False, titles: Mapping[str, str] | None = None
+    root: Shape,
+    *,
+    derive: bool = False,
+    sizes: bool = False,
+    titles: Mapping[str, str] | None = None,
+    apart: Collection[Any] = (),
 ) -> tuple[Folded, list[Folded]]:
     """The network as a struct, and the structs that it uses, inner ones first.
 
     ``titles`` are the names that blocks have in the source, by scope. With ``derive`` a size that is a multiple of
     another argument everywhere is said by it: ``4 * channels``; with ``sizes`` those fields alone that are sizes, and
-    lists of integers element by element.
+    lists of integers element by element, and blocks that lack steps of others are one struct with these, but for those
+    whose keys are in ``apart``.
     """
-    classes: dict[Any, list[Shape]] = {}
-    _collect(root, classes)
+    found = families(root, titles or {}, merge=sizes, apart=apart)
     done: dict[Any, tuple[Folded, _Values]] = {}
     # a class of the source may be called as an operator that the network uses, too: Conv2d
-    used = {i.kind for shapes in classes.values() for s in shapes for i in s.items if i.child is None}
+    used = {i.kind for f in found for s in f.shapes for i in s.items if i.child is None}
     structs: list[Folded] = []
-    numbers = {key: i for i, key in enumerate(classes)}
-    longer = _merge(root, classes)
-    for key in sorted(classes, key=lambda k: (classes[k][0].height, numbers[k])):
-        shapes = classes[key]
-        if key in longer:
-            continue
-        name = "" if root in shapes else _name(shapes, used, titles or {})
-        made, values = _struct(name, shapes, done, derive, sizes)
-        done |= {k: (made, values) for k in (key, *(short for short, long in longer.items() if long == key))}
+    for family in found:
+        stem = "" if root in family.shapes else _stem_of(family.shapes, titles or {})
+        made, values = _Maker(family, done, derive, sizes).struct()
+        made.name, made.stem = numbered(stem, used) if stem else "", stem
+        done |= {shape.key: (made, values) for shape in family.shapes}
         structs.append(made)
     main = structs.pop()
     return main, structs
@@ -82,235 +99,283 @@ def titles_of(graph: Graph) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _collect(shape: Shape, classes: dict[Any, list[Shape]]) -> None:
-    for item in shape.items:
-        for child in item.rounds or [item.child]:
-            if child is not None:
-                _collect(child, classes)
-    classes.setdefault(shape.key, []).append(shape)
+#: Layers that give as many channels as they read.
+_KEEPING = (*PLAIN_ACTS, "gelu", "batch_norm", "layer_norm", "group_norm", "add", "mul", "dropout", "identity", "param")
 
 
-def _merge(root: Shape, classes: dict[Any, list[Shape]]) -> dict[Any, Any]:
-    """Blocks that are others without their last steps (a residual, say) join them: shorter key → longer key."""
-    found: dict[Any, Any] = {}
-    for long in classes:
-        tail = classes[long][0].items
-        for short in classes:
-            count = len(short[2])
-            fits = 2 <= count < len(tail) <= count + 2 and short[:2] == long[:2] and short[2] == long[2][:count]
-            plain = all(i.child is None and i.kind in _TAILS and i.fields.get("at") is None for i in tail[count:])
-            # what may be there or not is the same wherever it is there
-            plain = plain and all(
-                s.items[p].fields == tail[p].fields for s in classes[long] for p in range(count, len(tail))
+class _Maker:
+    """Makes one struct of a family's blocks: what differs among them are its arguments."""
+
+    def __init__(self, family: Family, done: dict[Any, tuple[Folded, _Values]], derive: bool, sizes: bool):
+        self.family, self.done, self.derive, self.sizes = family, done, derive, sizes
+        full = family.shapes[0]
+        full = replace(full, items=[replace(i) for i in full.items])
+        self.made = Folded("", {}, full, keys=tuple({s.key: None for s in family.shapes}))
+        self.values: _Values = {id(s): {} for s in family.shapes}
+        #: arguments by what they are about, with their values
+        self.known: list[tuple[str, list[str], Name]] = []
+        #: the values of arguments that are sizes, and of others
+        self.columns: dict[str, list[Any]] = {}
+        self.windows: dict[str, list[Any]] = {}
+        #: what arguments are called that say how many channels a layer has, besides the last
+        self.inner_sizes = "out"
+        self.taken = {n.partition(".")[0] for i in full.items for n in i.names}
+        self.taken |= {*full.inputs, *full.reserved, *("i" for i in full.items if i.rounds)}
+
+    def struct(self) -> tuple[Folded, _Values]:
+        """The struct, and the value of each of its arguments for each block."""
+        family = self.family
+        # switches stand first; what is always there names the arguments, what may be missing reads them
+        ways = [(way, *self.switch(way)) for way in family.conditional()]
+        if self.sizes:
+            self.result()
+        for place in range(len(family.rows[0])):
+            if place not in self.made.switches:
+                self.enter(place)
+        for way, switch, places in ways:
+            before = set(self.made.args)
+            for place in places:
+                self.enter(place)
+            own = [a for a in self.made.args if a not in before]
+            if len(own) != 1 or not self.unite(way, switch, own[0], places):
+                self.made.idle += len(own)
+        if self.sizes:  # what is there or not comes first
+            self.made.args = dict(sorted(self.made.args.items(), key=lambda a: a[1] != "bool"))
+        return self.made, self.values
+
+    def result(self) -> None:
+        """How many channels come out is ``out``; other layers' are ``mid``, or multiples and parts of it."""
+        for place in reversed(range(len(self.family.rows[0]))):
+            item = self.made.shape.items[place]
+            inner = None if item.child is None else self.done[item.child.key]
+            sized = "out" in (item.fields if inner is None else inner[0].args)
+            if sized and not item.rounds and place not in self.made.switches:
+                twins = [t for row in self.family.rows if (t := row[place]) is not None]
+                self.settle("out", [t.fields["out"] if inner is None else inner[1][id(t.child)]["out"] for t in twins])
+                self.inner_sizes = "mid"
+            if sized or (inner is None and item.kind not in _KEEPING):
+                return
+
+    def switch(self, way: list[bool]) -> tuple[str, list[int]]:
+        """An argument that says whether the steps are there that are missing in this ``way``, and their places."""
+        places = [p for p in range(len(self.family.rows[0])) if self.family.presence(p) == way]
+        usual = sum(way) * 2 > len(way) if self.sizes else None
+        name = self.switch_name(places)
+        self.taken.discard(name)
+        switch = str(self.settle(name, way, usual=usual))
+        self.made.switches |= dict.fromkeys(places, switch)
+        if way == [shift == 0 for shift in self.family.shifts]:
+            self.number(switch, max(self.family.shifts))
+        return switch, places
+
+    def unite(self, way: list[bool], switch: str, own: str, places: list[int]) -> bool:
+        """What the steps at ``places`` alone need says whether they are there, too: it is 0 where they are not."""
+        if any(switch in _words(v) for p in self.made.fields if p not in places for v in self.given(p)):
+            return False
+        values = [self.values[id(s)] for s in self.family.shapes]
+        sizes = [v[own] for v, there in zip(values, way, strict=True) if there]
+        items = [self.made.shape.items[p] for p in places]
+        if len(items) == 1 and items[0].kind in PLAIN_ACTS:
+            return self.no_activation(way, switch, own, places[0])
+        if not all(type(size) is int and size > 0 for size in sizes):
+            return False
+        made = self.made
+        made.args = {a: "int" if a == switch else kind for a, kind in made.args.items() if a != own}
+        made.defaults = {a: v for a, v in made.defaults.items() if a != own} | {switch: 0}
+        for mine, there in zip(values, way, strict=True):
+            mine[switch] = mine.pop(own) if there else 0
+        for place in places:
+            made.fields[place] = {f: reworded(v, own, switch) for f, v in made.fields[place].items()}
+            if place in made.calls:
+                inner, given = made.calls[place]
+                made.calls[place] = inner, {a: reworded(v, own, switch) for a, v in given.items()}
+        column = [mine[switch] for mine in values]
+        self.columns.pop(own, None)
+        self.windows.pop(own, None)
+        self.known = [k for k in self.known if own not in _words(k[2]) and k[2] != switch]
+        self.columns[switch] = column
+        return True
+
+    def given(self, place: int) -> list[Any]:
+        """What stands in the fields of a step, and in its arguments."""
+        return [*self.made.fields[place].values(), *self.made.calls.get(place, (None, {}))[1].values()]
+
+    def switch_name(self, places: list[int]) -> str:
+        """What an argument is called that says whether the steps at ``places`` are there."""
+        items = [self.made.shape.items[p] for p in places]
+        words = {n.partition(".")[0].rstrip("0123456789_") for i in items for n in i.names}
+        word = words.pop() if len(words) == 1 and all(i.names for i in items) else ""
+        if word.isidentifier():
+            return word
+        if any(i.kind == "add" for i in items):
+            return "residual"
+        if all(i.kind in (*PLAIN_ACTS, "gelu") for i in items):
+            return "act"
+        callee = None if items[0].child is None else self.done[items[0].child.key][0]
+        others = [i.child for p, i in enumerate(self.made.shape.items) if p not in places and i.child is not None]
+        if len(items) == 1 and callee is not None and not any(self.done[c.key][0] is callee for c in others):
+            return snake(callee.stem)
+        if places[0] == 0:
+            return "expand" if _pointwise(items[0]) else "first"
+        return "tail" if places[-1] == len(self.made.shape.items) - 1 else "more"
+
+    def number(self, switch: str, shift: int) -> None:
+        """Names count on from a number that depends on ``switch``."""
+        number = argument_of("n", self.made.args, self.taken)
+        self.made.lets[number] = Name(f"{shift} if {switch} else 0")
+        lower = self.family.rows[self.family.shifts.index(shift)]
+        names: dict[str, str] = {}
+        for item, other in zip(self.made.shape.items, lower, strict=True):
+            for full, less in zip(item.names, other.names if other else (), strict=False):
+                if full != less:
+                    stem, dot, last = less.rpartition(".")
+                    names[full] = f"{stem}{dot}{{{number}{f' + {last}' if int(last) else ''}}}"
+        shape = self.made.shape
+        items = [
+            replace(
+                i,
+                names=tuple(names.get(n, n) for n in i.names),
+                inputs=None if i.inputs is None else tuple(names.get(n, n) for n in i.inputs),
             )
-            once = short not in found and short not in found.values() and long not in found
-            if fits and plain and once and long[1] is None and root.key not in (short, long):
-                if long in found.values():
-                    continue
-                found[short] = long
-    for short, long in found.items():
-        classes[long].extend(classes[short])
-    return found
+            for i in shape.items
+        ]
+        outputs = None if shape.outputs is None else tuple(names.get(n, n) for n in shape.outputs)
+        self.made.shape = replace(shape, items=items, outputs=outputs)
 
-
-#: Steps at the end of a block that may be there or not.
-_TAILS = ("add", "mul", "relu", "concat", "relu6", "silu", "gelu")
-
-
-def _struct(
-    name: str, shapes: list[Shape], done: dict[Any, tuple[Folded, _Values]], derive: bool, sizes: bool
-) -> tuple[Folded, _Values]:
-    """One struct for ``shapes``, and the value of each of its arguments for each of them."""
-    made = Folded(name, {}, shapes[0])
-    lengths = [len(s.items) for s in shapes]
-    values: _Values = {id(s): {} for s in shapes}
-    known: dict[str, Name] = {}
-    columns_of: dict[str, list[Any]] = {}
-    windows: dict[str, list[Any]] = {}
-    taken = {n.partition(".")[0] for i in shapes[0].items for n in i.names}
-    taken |= {*shapes[0].inputs, *shapes[0].reserved, *("i" for i in shapes[0].items if i.rounds)}
-
-    def settle(field_name: str, column: list[Any], stem: str = "", usual: Any = None) -> Any:
-        if all(isinstance(v, End) for v in column):
-            return None
-        texts = [json.dumps(v) for v in column]
-        if len(set(texts)) == 1:
-            return column[0]
-        if derive and all(isinstance(v, tuple) for v in column) and len({len(v) for v in column}) == 1:
-            return tuple(settle(field_name, list(part), stem) for part in zip(*column, strict=True))
-        if sizes and _alike(column):
-            one = "size" if field_name == "shape" else field_name.removesuffix("s")
-            return [settle(one, list(part), stem) for part in zip(*column, strict=True)]
-        family = _family(field_name) if sizes else ""
-        vector = f"{family} {json.dumps(texts)}"
-        size = family in ("", "size")
-        if vector not in known and derive and size and (found := _derived(column, columns_of)):
-            known[vector] = found
-        if vector not in known and sizes and (found := _related(family, field_name, column, columns_of | windows)):
-            known[vector] = found
-        if vector not in known:
-            argument = _argument(field_name, made.args, taken, stem)
-            (columns_of if size else windows)[argument] = column
-            made.args[argument] = _type(column)
-            if usual is not None and usual in column and all(type(v) is type(usual) for v in column):
-                made.defaults[argument] = usual
-            known[vector] = Name(argument)
-            for shape, value in zip(shapes, column, strict=True):
-                values[id(shape)][argument] = value
-        return known[vector]
-
-    if min(lengths) < max(lengths):
-        kind = shapes[0].items[min(lengths)].kind
-        made.optional = min(lengths)
-        column = [n == max(lengths) for n in lengths]
-        usual = sum(column) * 2 > len(column) if sizes else None
-        made.switch = str(settle("residual" if kind == "add" else "tail", column, usual=usual))
-    for place, item in enumerate(shapes[0].items):
-        if place == made.optional:
-            made.fields |= {p: i.fields for p, i in enumerate(shapes[0].items) if p >= place}
-            break
-        twins = [s.items[place] for s in shapes]
-        columns = {f: [t.fields[f] for t in twins] for f in item.fields}
+    def enter(self, place: int) -> None:
+        """The fields of a step, or the arguments of a call."""
+        twins = [row[place] for row in self.family.rows]
+        item = next(t for t in twins if t is not None)
+        columns = {f: [ABSENT if t is None else t.fields[f] for t in twins] for f in item.fields}
         if item.child is None:
-            usual = {f.name: f.default for f in LAYERS[item.kind].fields} if sizes else {}
-            made.fields[place] = {
-                f: settle(f, column, item.stem, _usual(usual.get(f))) for f, column in columns.items()
+            usual = {f.name: f.default for f in LAYERS[item.kind].fields} if self.sizes else {}
+            words = {"kind": "act"} if self.sizes and item.kind in PLAIN_ACTS else {}
+            self.taken -= {*words.values()}
+            self.made.fields[place] = {
+                f: self.settle(words.get(f, f), column, item.stem, usual_of(usual.get(f)))
+                for f, column in columns.items()
             }
-            continue
-        inner, given = done[item.child.key]
-        made.fields[place] = {f: settle(f, column) for f, column in columns.items()}
+            return
+        inner, given = self.done[item.child.key]
+        self.made.fields[place] = {f: self.settle(f, column) for f, column in columns.items()}
         if item.rounds:
-            series = {a: [_series([given[id(r)][a] for r in t.rounds], t.down) for t in twins] for a in inner.args}
-            arguments = {a: _counted(settle, a, column) for a, column in series.items()}
+            loops = [t for t in twins if t is not None]
+            series = {a: [series_of([given[id(r)][a] for r in t.rounds], t.down) for t in loops] for a in inner.args}
+            arguments = {a: counted(self.settle, a, column) for a, column in series.items()}
         else:
             arguments = {
-                a: settle(a, [given[_id(t)][a] for t in twins], item.stem, inner.defaults.get(a)) for a in inner.args
+                a: self.settle(
+                    a,
+                    [ABSENT if t is None else given[id(t.child)][a] for t in twins],
+                    item.stem,
+                    inner.defaults.get(a),
+                )
+                for a in inner.args
             }
-        made.calls[place] = (inner, arguments)
-    return made, values
+        self.made.calls[place] = (inner, arguments)
 
+    def no_activation(self, way: list[bool], switch: str, own: str, place: int) -> bool:
+        """An activation that may be missing is one that may be none."""
+        made = self.made
+        if any(switch in _words(said) for said in made.lets.values()):
+            return False
+        del made.switches[place]
+        made.args = {switch if a == own else a: kind for a, kind in made.args.items() if a != switch}
+        made.defaults.pop(switch, None)
+        made.fields[place] = {f: reworded(v, own, switch) for f, v in made.fields[place].items()}
+        self.known = [k for k in self.known if k[2] not in (switch, own)]
+        for shape, there in zip(self.family.shapes, way, strict=True):
+            mine = self.values[id(shape)]
+            mine[switch] = mine.pop(own) if there else "none"
+        return True
 
-def _usual(default: Any) -> Any:
-    """A layer's default as one that an argument can have."""
-    return default if isinstance(default, bool | int | float) else None
-
-
-def _series(values: list[Any], down: bool) -> tuple[Any, Any]:
-    """An argument over the rounds of a loop: what it is where ``i`` is 0, and by how much it grows with ``i``."""
-    values = values[::-1] if down else values
-    if len({json.dumps(v) for v in values}) == 1:
-        return values[0], 0
-    step = values[1] - values[0]
-    return int(values[0]), int(step)
-
-
-def _counted(settle: Any, name: str, column: list[tuple[Any, Any]]) -> Any:
-    """An argument of a loop's call as an expression of ``i``."""
-    first, step = settle(name, [c[0] for c in column]), settle(f"{name}_step", [c[1] for c in column])
-    if step == 0:
-        return first
-    sign = "-" if isinstance(step, int) and step < 0 else "+"
-    size = abs(step) if isinstance(step, int) else step
-    grown = "i" if size == 1 else f"{_factor(size)} * i"
-    if first == 0 and sign == "+":
-        return Name(grown)
-    if isinstance(first, int) and first < 0 and sign == "+":
-        return Name(f"{grown} - {-first}")
-    return Name(f"{grown} + {first}" if sign == "+" else f"{first} - {grown}")
-
-
-def _factor(value: Any) -> str:
-    return f"({value})" if " " in str(value) else str(value)
-
-
-def _id(item: Item) -> int:
-    return id(item.child)
-
-
-#: Fields, and arguments named after them, that may be one argument where they are equal.
-_FAMILIES = {"size": ("out", "size", "groups", "start", "stop", "count"), "window": ("kernel", "stride")}
-
-
-def _family(field_name: str) -> str:
-    """What a field, or an argument named after one, is about."""
-    word = re.sub(r"(_\d+)+$", "", field_name).rpartition("_")[2]
-    return next((family for family, words in _FAMILIES.items() if word in words), word)
-
-
-def _related(family: str, field_name: str, column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
-    """A stop that lies as far behind the start everywhere; padding that keeps the size under an odd kernel."""
-    if not all(type(v) is int for v in column):
-        return None
-    for argument, other in reversed(columns_of.items()):
-        numbers = all(type(v) is int for v in other)
-        if family == "padding" and numbers and re.match(r"(.*_)?kernel(_\d+)*$", argument):
-            if all(p == k // 2 and k % 2 for p, k in zip(column, other, strict=True)):
-                return Name(f"{argument} // 2")
-        elif field_name == "stop" and numbers and argument.rstrip("_0123456789").endswith("start"):
-            apart = {b - a for a, b in zip(other, column, strict=True)}
-            if len(apart) == 1 and (n := apart.pop()) > 0:
-                return Name(f"{argument} + {n}")
+    # -- columns -------------------------------------------------------------------------------------------------
+    def settle(self, field_name: str, column: list[Any], stem: str = "", usual: Any = None) -> Any:
+        """What stands in a field that has these values: one of them, or an argument, or what is made of arguments."""
+        shown = [v for v in column if v is not ABSENT]
+        if all(isinstance(v, End) for v in shown):
             return None
-    return None
+        if len({json.dumps(v) for v in shown}) == 1:
+            return shown[0]
+        if self.derive and all(isinstance(v, tuple) for v in shown) and len({len(v) for v in shown}) == 1:
+            return tuple(self.settle(field_name, part, stem) for part in parts(column))
+        if self.sizes and alike(shown):
+            one = "size" if field_name == "shape" else field_name.removesuffix("s")
+            return [self.settle(one, part, stem) for part in parts(column)]
+        family = family_of(field_name) if self.sizes else ""
+        found = self.said(family, field_name, column)
+        return self.argument(family, field_name, column, stem, usual) if found is None else found
+
+    def said(self, family: str, field_name: str, column: list[Any]) -> Name | None:
+        """``column`` by arguments that there are."""
+        there = [n for n, v in enumerate(column) if v is not ABSENT]
+        texts = [json.dumps(column[n]) for n in there]
+        for about, known, name in self.known:
+            if about == family and [known[n] for n in there] == texts:
+                return name
+        if self.sizes and all(isinstance(column[n], bool) for n in there):
+            turned = [json.dumps(not column[n]) for n in there]
+            bare = [(known, name) for _, known, name in self.known if name in self.made.args]
+            switches = (name for known, name in bare if [known[n] for n in there] == turned)
+            if (switch := next(switches, None)) is not None:
+                return Name(f"not {switch}")
+        shown = [column[n] for n in there]
+        columns = {a: [c[n] for n in there] for a, c in self.columns.items()}
+        found = None
+        if self.derive and family in ("", "size"):
+            found = derived(shown, columns)
+        if found is None and self.sizes:
+            windows = {a: [c[n] for n in there] for a, c in self.windows.items()}
+            found = related(family, field_name, shown, columns | windows)
+        if found is not None and len(there) == len(column):
+            self.known.append((family, texts, found))
+        return found
+
+    def argument(self, family: str, field_name: str, column: list[Any], stem: str, usual: Any) -> Name:
+        """An argument of its own for ``column``."""
+        made = self.made
+        word = self.inner_sizes if field_name == "out" else field_name
+        argument = argument_of(word, made.args, self.taken, stem)
+        shown = [v for v in column if v is not ABSENT]
+        made.args[argument] = type_of(shown)
+        if usual is not None and usual in shown and all(type(v) is type(usual) for v in shown):
+            made.defaults[argument] = usual
+        if len(shown) < len(column):
+            # a block without the step gives what most others do, and so need not say it
+            rest = made.defaults.get(argument, max(shown, key=shown.count))
+            if isinstance(rest, bool | int | float):
+                made.defaults[argument] = rest
+            column = [rest if v is ABSENT else v for v in column]
+        (self.columns if family in ("", "size") else self.windows)[argument] = column
+        self.known.append((family, [json.dumps(v) for v in column], Name(argument)))
+        for shape, value in zip(self.family.shapes, column, strict=True):
+            self.values[id(shape)][argument] = value
+        return Name(argument)
 
 
-def _alike(column: list[Any]) -> bool:
-    """Whether all are lists of integers, or of such lists, of one form."""
-    if not all(isinstance(v, list) and v for v in column) or len({len(v) for v in column}) > 1:
-        return False
-    parts = [list(p) for p in zip(*column, strict=True)]
-    return all(all(type(v) is int for v in p) or _alike(p) for p in parts)
+def _words(value: Any) -> set[str]:
+    """The arguments that a field reads."""
+    if isinstance(value, list | tuple):
+        return {word for v in value for word in _words(v)}
+    return set(re.findall(r"\w+", value)) if isinstance(value, Name) else set()
 
 
-def _derived(column: list[Any], columns_of: dict[str, list[Any]]) -> Name | None:
-    """``column`` as a multiple, or as a part, of an argument that has sizes."""
-    if not all(type(v) is int and v > 1 for v in column):
-        return None
-    for argument, other in columns_of.items():
-        if not all(type(v) is int and v > 1 for v in other):
-            continue
-        more, less = column[0] // other[0], other[0] // column[0]
-        if all(a == b * more for a, b in zip(column, other, strict=True)):
-            return Name(f"{more} * {argument}")
-        if all(b == a * less for a, b in zip(column, other, strict=True)):
-            return Name(f"{argument} // {less}")
-    return None
-
-
-#: Fields whose arguments have another name.
-_RENAMED = {"at": "place", "shape": "sizes", "num_features": "channels", "num_channels": "channels",
-            "normalized_shape": "channels", "p": "rate"}  # fmt: skip
-
-
-def _argument(field_name: str, args: dict[str, str], taken: set[str], owner: str = "") -> str:
-    stem = _RENAMED.get(field_name, field_name)
-    if stem in ("in", "if", "else", "for", "is", "not", "and", "or"):
-        stem += "_"
-    if owner and (stem in args or stem in taken) and f"{owner}_{stem}" not in taken:
-        stem = f"{owner}_{stem}"
-    name, count = stem, 1
-    while name in args or name in taken:
-        count += 1
-        name = f"{stem}_{count}"
-    return name
-
-
-def _type(column: list[Any]) -> str:
-    kinds = {int if isinstance(v, End) else type(v) for v in column}
-    names = {int: "int", float: "float", bool: "bool", str: "str", list: "list"}
-    return names.get(kinds.pop(), "any") if len(kinds) == 1 else "any"
+def _pointwise(item: Item) -> bool:
+    """Whether a step begins with a convolution of each place by itself."""
+    while item.child is not None and item.child.items:
+        item = item.child.items[0]
+    return item.kind == "conv" and item.fields.get("kernel") in (1, [1, 1])
 
 
 def _stem(scope: str) -> str:
     """The word of a scope, without number; in the singular where the scope is one of a list."""
-    words = [p for p in scope.split(".") if not p.isdigit()]
-    stem = re.sub(r"\d+$", "", re.sub(r"[^A-Za-z0-9_]", "_", words[-1])).strip("_") if words else ""
+    stem = word_of(scope)
     one = scope.rpartition(".")[2].isdigit() and len(stem) > 3 and stem.endswith("s") and not stem.endswith("ss")
     return stem[:-1] if one else stem
 
 
-def _name(shapes: list[Shape], used: set[str], titles: Mapping[str, str]) -> str:
-    """A struct's name: the source's, or one from the scopes it stands for: ``blocks.0`` and ``blocks.1`` are Block."""
+def _stem_of(shapes: list[Shape], titles: Mapping[str, str]) -> str:
+    """A struct's name without number: the source's, or one from its scopes: ``blocks.0`` and ``blocks.1`` are Block."""
     stems = []
     for shape in shapes:
         title = re.sub(r"[^A-Za-z0-9_]", "", str(titles.get(shape.scope, ""))).strip("_")
@@ -326,10 +391,14 @@ def _name(shapes: list[Shape], used: set[str], titles: Mapping[str, str]) -> str
         stems.append(f"{stem}_stage" if group else stem or "Part")
     stem = Counter(stems).most_common(1)[0][0]
     stem = "".join(p[:1].upper() + p[1:] for p in stem.split("_")) or "Part"
-    name, count = (stem if stem[0].isalpha() else f"Part{stem}"), 1
-    first = name
+    return stem if stem[0].isalpha() else f"Part{stem}"
+
+
+def numbered(stem: str, used: set[str]) -> str:
+    """``stem``, with a number where that is ``used``."""
+    name, count = stem, 1
     while name in used:
         count += 1
-        name = f"{first}{count}"
+        name = f"{stem}{count}"
     used.add(name)
     return name

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from instep.graph.expression import Expression, ExpressionError
-from instep.graph.text.fold import Folded, Name
+from instep.graph.text.fold import Folded, Name, numbered
 from instep.graph.text.naming import Item
 from instep.graph.text.table import LAYERS
 from instep.graph.text.writing import struct_text
@@ -39,13 +39,16 @@ def inlined(main: Folded, structs: list[Folded]) -> tuple[Folded, list[Folded]]:
         # those behind first: what is put in moves what lies behind it
         if not all([_put(struct, *use) for use in sorted(uses, key=lambda u: -u[1])]):
             kept.append(struct)
+    used = {i.kind for f in (*kept, main) for i in f.shape.items if i.child is None}
+    for struct in kept:
+        struct.name = numbered(struct.stem, used)
     return main, kept
 
 
 def _put(struct: Folded, caller: Folded, place: int) -> bool:
     """Say ``struct`` in ``caller`` instead of the call at ``place``, if that is worth it and can be done."""
     call = caller.shape.items[place]
-    if struct.optional is not None or (caller.optional is not None and place >= caller.optional):
+    if struct.switches and (call.rounds or place in caller.switches or len(struct.shape.items) - 1 in struct.switches):
         return False
     try:
         if call.rounds:
@@ -54,7 +57,7 @@ def _put(struct: Folded, caller: Folded, place: int) -> bool:
             caller.bodies[place] = _Round(struct, caller, place).body()
             del caller.calls[place]
         else:
-            if not _worth(struct) or caller.fields[place]["at"] is not None:
+            if not _worth(struct, caller) or caller.fields[place]["at"] is not None:
                 return False
             _Part(struct, caller, place).splice()
     except _NotHereError:
@@ -70,9 +73,11 @@ def _short(struct: Folded, uses: int) -> bool:
     return uses * lines <= lines + bool(struct.args) + uses + 4
 
 
-def _worth(struct: Folded) -> bool:
-    """Few steps, or such as need no word of the scope that they are in."""
+def _worth(struct: Folded, caller: Folded) -> bool:
+    """Few steps, or such as need no word of the scope that they are in, or about all that the caller does."""
     items = struct.shape.items
+    if caller.switches and len(caller.shape.items) == 2:
+        return len(items) <= STEPS
     if any(i.child is None for i in items) and len(items) > LEAVES:
         return False
     bare = sum(struct.fields[p]["at"] == "." or not i.names for p, i in enumerate(items))
@@ -81,7 +86,7 @@ def _worth(struct: Folded) -> bool:
 
 def _names(folded: Folded) -> set[str]:
     found = set(folded.shape.inputs) | {n for i in folded.shape.items for n in i.names}
-    return found.union(*(_names(b) for b in folded.bodies.values()))
+    return found.union(folded.lets, *(_names(b) for b in folded.bodies.values()))
 
 
 class _Move:
@@ -227,7 +232,10 @@ class _Part(_Move):
 
     def splice(self) -> None:
         caller, struct, call = self.caller, self.struct, self.call
-        if len(call.names) != 1 or call.names[0] == "_":
+        if len(call.names) != 1 or call.names[0] == "_" or "{" in call.names[0]:
+            raise _NotHereError
+        switches = {p: self.settled(Name(s)) for p, s in struct.switches.items()}
+        if not all(isinstance(s, Name) for s in switches.values()) or struct.lets.keys() & {*caller.args, *self.used}:
             raise _NotHereError
         self.scope = call.names[0]
         self.known = {}
@@ -246,6 +254,8 @@ class _Part(_Move):
         if given is not None and follows is not None and (follows.inputs is None or "_" in follows.inputs):
             follows.inputs = tuple(result if n == "_" else n for n in follows.inputs or ("_",))
         renamed = {self.scope: result}
+        if "{" in result and follows is not None and follows.inputs is not None:
+            follows.inputs = tuple("_" if n == self.scope else n for n in follows.inputs)
         for item in rest:
             item.inputs = None if item.inputs is None else tuple(renamed.get(n, n) for n in item.inputs)
         shape = caller.shape
@@ -254,6 +264,8 @@ class _Part(_Move):
         elif given is not None and follows is None:
             shape.outputs = (result,)
         self.place_in(steps)
+        caller.lets |= {name: self.settled(value) for name, value in struct.lets.items()}
+        caller.switches |= {self.place + p: str(s) for p, s in switches.items()}
 
     def inner(self, folded: Folded, place: int) -> list[Folded]:
         return [folded.bodies[place]] if place in folded.bodies else []
@@ -278,7 +290,7 @@ class _Part(_Move):
         if not item.names and item.child is None and not self.weighted(item):
             item.names = (self.fresh(item.kind),)
             caller.fields[before[-1]]["at"] = caller.fields[before[-1]]["at"] or "."
-        if not item.names or item.rounds or re.search(r"\d$", item.names[0]):
+        if not item.names or item.rounds or before[-1] in caller.switches or re.search(r"\d$", item.names[0]):
             raise _NotHereError
         return item.names[0]
 
@@ -344,12 +356,13 @@ class _Part(_Move):
         items = caller.shape.items
         behind = {p: p + more for p in range(self.place + 1, len(items))}
         del caller.calls[self.place]
-        for table in (caller.fields, caller.calls, caller.bodies):
+        for table in (caller.fields, caller.calls, caller.bodies, caller.switches):
             moved = {behind.get(p, p): v for p, v in table.items()}
             table.clear()
             table.update(moved)  # type: ignore[arg-type]
-        if caller.optional is not None:
-            caller.optional += more
+        if self.place in caller.switches:
+            here = range(self.place, self.place + more + 1)
+            caller.switches |= dict.fromkeys(here, caller.switches[self.place])
         items[self.place : self.place + 1] = [s[0] for s in steps]
         for number, step in enumerate(steps):
             self.enter(caller, self.place + number, *step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "first_within",
     "grouped",
     "shared",
+    "told_apart",
 ]
 
 #: What a round of a loop reads: what the round before gave, one value in all, or another value in each.
@@ -112,6 +113,35 @@ def grouped(leaves: Sequence[Leaf], scope: str, *, whole: bool = False) -> list[
         inner = shared([r.scope for r in run])
         items.append(Block(inner, grouped(run, inner, whole=whole)))
     return items
+
+
+def told_apart(block: Block, titles: Mapping[str, str]) -> bool:
+    """Blocks that hold nothing but another one come back in ``block`` where the source has more of their name.
+
+    ``grouped`` leaves them out; but what is in a block here may be beside other steps in the next one. What it returns
+    says whether there are any.
+    """
+    return _told_apart(block, titles, {titles.get(b.scope, "") for b in _blocks(block)} - {""})
+
+
+def _told_apart(block: Block, titles: Mapping[str, str], known: set[str]) -> bool:
+    found = False
+    for place, item in enumerate(block.items):
+        if not isinstance(item, Block):
+            continue
+        found |= _told_apart(item, titles, known)
+        scope = item.scope.rpartition(".")[0]
+        while len(scope) > len(block.scope):
+            if titles.get(scope) in known:
+                block.items[place] = Block(scope, [block.items[place]])
+                found = True
+            scope = scope.rpartition(".")[0]
+    return found
+
+
+def _blocks(block: Block) -> list[Block]:
+    inner = [i for i in block.items if isinstance(i, Block)]
+    return [b for i in inner for b in (i, *_blocks(i))]
 
 
 def first_within(scope: str, outer: str) -> str:

@@ -51,14 +51,15 @@ def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None, 
 
 def struct_text(struct: Folded, indent: str) -> list[str]:
     """The lines of a struct's body."""
-    lines: list[str] = []
+    lines = [f"{indent}- let: {flow(struct.lets)}"] if struct.lets else []
     place = 0
     items = struct.shape.items
     chained = False
+    outer, switch = indent, ""
     while place < len(items):
-        if place == struct.optional:
-            lines.append(f"{indent}- if {struct.switch}:")
-            indent += "    "
+        if switch != (switch := struct.switches.get(place, "")):
+            indent = f"{outer}    " if switch else outer
+            lines += [f"{outer}- if {switch}:"] if switch else []
             chained = False
         run = _run(struct, place)
         if run == 1 and (link := _link(struct, place)):
@@ -171,8 +172,8 @@ def _run(struct: Folded, place: int) -> int:
         return 1
     stem, number, callee = first
     count = 1
-    stop = len(struct.shape.items) if struct.optional is None else struct.optional
-    while place + count < stop:
+    switch = struct.switches.get(place)
+    while place + count < len(struct.shape.items) and struct.switches.get(place + count) == switch:
         if _countable(struct, place + count) != (stem, number + count, callee):
             break
         if struct.shape.items[place + count].inputs is not None:

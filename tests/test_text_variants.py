@@ -1,0 +1,116 @@
+"""Blocks that lack steps of others are one struct with these, and come back with the names that they had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import instep
+from test_text_roundtrip import round_trip
+
+
+class Inverted(nn.Module):
+    """MobileNetV2's block as it is usually written: the layers count from 0, whatever is there."""
+
+    def __init__(self, cin: int, cout: int, stride: int, ratio: int) -> None:
+        super().__init__()
+        mid = cin * ratio
+        layers: list[nn.Module] = [nn.Conv2d(cin, mid, 1), nn.BatchNorm2d(mid), nn.ReLU6()] if ratio > 1 else []
+        layers += [nn.Conv2d(mid, mid, 3, stride, 1, groups=mid), nn.BatchNorm2d(mid), nn.ReLU6()]
+        self.conv = nn.Sequential(*layers, nn.Conv2d(mid, cout, 1), nn.BatchNorm2d(cout))
+        self.residual = stride == 1 and cin == cout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class Squeeze(nn.Module):
+    def __init__(self, channels: int, mid: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, mid, 1)
+        self.expand = nn.Conv2d(mid, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+
+class Squeezed(nn.Module):
+    """A block that may have a squeeze, whose width is nothing else's, and may have an activation."""
+
+    def __init__(self, channels: int, squeeze: int, act: nn.Module | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.se = Squeeze(channels, squeeze) if squeeze else nn.Identity()
+        self.last = nn.Conv2d(channels, channels, 1)
+        self.act = act or nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.last(self.se(self.norm(self.conv(x)))))
+
+
+class Row(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Inverted(4, 4, 1, 3) for _ in range(count)))
+        self.last = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.blocks(x))
+
+
+class Several(nn.Module):
+    def __init__(self, branches: list[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def text_of(module: nn.Module, folder: Path) -> str:
+    return round_trip(instep.capture(module.eval(), inputs=[(1, 4, 16, 16)]).graph, folder)
+
+
+def test_a_block_without_its_first_layers_is_one_struct_with_those_that_have_them(tmp_path: Path) -> None:
+    rows = [(4, 6, 1, 1), (6, 8, 2, 6), (8, 8, 1, 6), (8, 10, 1, 6), (10, 10, 1, 6)]
+    text = text_of(nn.Sequential(*(Inverted(*r) for r in rows)), tmp_path)
+    assert text.count("body:") == 2, text  # one struct and the network
+    assert "let: {n: 3 if expand else 0}" in text and "conv.{n + 3} = conv: {out: out, kernel: 1}" in text
+    assert text.count(" = Inverted: {") == len(rows) and "0 = Inverted: {expand: false, out: 6, mid: 4}" in text
+
+
+def test_a_number_that_an_absent_step_alone_needs_says_that_it_is_absent(tmp_path: Path) -> None:
+    blocks = [
+        Squeezed(4, 0, nn.ReLU()),
+        Squeezed(4, 3, nn.ReLU()),
+        Squeezed(4, 2, nn.ReLU()),
+        Squeezed(4, 0, nn.ReLU()),
+    ]
+    text = text_of(nn.Sequential(*blocks), tmp_path)
+    assert "args: {se: int = 0}" in text and "if se:" in text, text
+    assert "for i, se in [[0, 0], [1, 3], [2, 2], [3, 0]]" in text
+
+
+def test_an_activation_that_is_absent_is_none(tmp_path: Path) -> None:
+    acts = [nn.ReLU(), nn.SiLU(), None, nn.Hardswish()]
+    text = text_of(nn.Sequential(*(Squeezed(4, 3, act) for act in acts)), tmp_path)
+    assert "2 = Squeezed: {act: none}" in text and "if act" not in text, text
+
+
+def test_rows_of_one_block_are_not_one_with_longer_rows(tmp_path: Path) -> None:
+    text = text_of(nn.Sequential(Row(2), Row(3), Row(2), Row(3)), tmp_path)
+    assert "    - if " not in text, text
+
+
+def test_what_comes_out_is_out_and_what_lies_between_is_mid(tmp_path: Path) -> None:
+    def block(mid: int, out: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, mid, 1), nn.ReLU(), nn.Conv2d(mid, out, 1), nn.BatchNorm2d(out))
+
+    text = text_of(nn.Sequential(block(5, 4), nn.ReLU(), block(6, 4), nn.Tanh(), block(9, 4)), tmp_path)
+    assert "conv: {out: mid, kernel: 1}" in text and "conv: {out: 4, kernel: 1}" in text, text
+    several = Several([block(5, 7), block(6, 11), block(9, 13)])
+    text = text_of(several, tmp_path)
+    assert "args: {out: int, mid: int}" in text and "{out: 11, mid: 6}" in text, text
