@@ -75,12 +75,13 @@ def _best(graph: Graph) -> _Draft:
 def _shortest(shape: Shape, titles: dict[str, str]) -> _Draft:
     """Blocks that lack steps of others are structs of their own where that takes less."""
     best, apart = _drafted(shape, titles), frozenset[Any]()
-    for key in [k for struct in best.merged for k in struct.keys]:
-        if any(key in struct.keys for struct in best.merged):
-            other = _drafted(shape, titles, apart | {key})
-            if other.cost() < best.cost():
-                best, apart = other, apart | {key}
-    return best
+    while True:
+        keys = [k for struct in best.merged for k in struct.keys]
+        others = [(_drafted(shape, titles, apart | {k}), apart | {k}) for k in keys]
+        draft, without = min(others, key=lambda other: other[0].cost(), default=(best, apart))
+        if draft.cost() >= best.cost():
+            return best
+        best, apart = draft, without
 
 
 def _drafted(shape: Shape, titles: dict[str, str], apart: frozenset[Any] = frozenset()) -> _Draft:

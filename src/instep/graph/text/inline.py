@@ -237,6 +237,8 @@ class _Part(_Move):
         switches = {p: self.settled(Name(s)) for p, s in struct.switches.items()}
         if not all(isinstance(s, Name) for s in switches.values()) or struct.lets.keys() & {*caller.args, *self.used}:
             raise _NotHereError
+        if call.inputs is not None and self.begins() in switches:
+            raise _NotHereError  # what comes behind reads it where the first step is missing
         self.scope = call.names[0]
         self.known = {}
         self.previous()
@@ -266,6 +268,10 @@ class _Part(_Move):
         self.place_in(steps)
         caller.lets |= {name: self.settled(value) for name, value in struct.lets.items()}
         caller.switches |= {self.place + p: str(s) for p, s in switches.items()}
+
+    def begins(self) -> int:
+        """The place of the first step that computes."""
+        return next((p for p, i in enumerate(self.struct.shape.items) if i.kind != "param"), 0)
 
     def inner(self, folded: Folded, place: int) -> list[Folded]:
         return [folded.bodies[place]] if place in folded.bodies else []
