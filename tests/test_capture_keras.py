@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -173,6 +174,20 @@ def test_live_models(cases: Path, tmp_path: Path) -> None:
     assert shapes == [[1, 144]] and verdict == "in step"
     assert len(said) == 3 and "call() of its own" in said[0] and "Sequential" in said[1] and "Lambda" in said[2]
     assert any("itself computes what was captured" in n for n in notes)
+
+
+@pytest.mark.parametrize("name", ["nested.keras", "nested.h5"])
+def test_no_file_stays_open(cases: Path, name: str) -> None:
+    """HDF5 does not survive the end of the interpreter with files open."""
+    h5f = pytest.importorskip("h5py").h5f
+    kinds = h5f.OBJ_FILE | h5f.OBJ_GROUP | h5f.OBJ_DATASET
+    gc.collect()
+    before = h5f.get_obj_count(h5f.OBJ_ALL, kinds)
+    captured = capture(cases / name)
+    assert len(captured.graph.nodes) > 0 and h5f.get_obj_count(h5f.OBJ_ALL, kinds) == before
+    with pytest.raises(CaptureError, match="inputs"):
+        capture(cases / name, inputs=[[1, 2], [3, 4]])
+    assert h5f.get_obj_count(h5f.OBJ_ALL, kinds) == before
 
 
 def test_reading_imports_no_framework(cases: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from instep.capture.base import Captured, CaptureError, Found
 from instep.capture.keras.convert import convert
 from instep.capture.keras.file import SUFFIXES, Saved, open_model, open_saved, open_weights
+from instep.capture.keras.hdf5 import closing
 from instep.capture.keras.network import Network, is_network, read_network
 from instep.graph import Spec
 from instep.graph.reference import GraphReference
@@ -37,19 +38,20 @@ def capture_keras(
     start = time.perf_counter()
     found = source if isinstance(source, Found) else None
     source = source if found is None else found.network
-    saved = open_saved(source) if isinstance(source, str | os.PathLike) else open_model(source)
-    if not is_network(saved.config):
-        raise CaptureError(_no_network(saved))
-    try:
-        network = read_network(saved.config, saved.label)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, CaptureError):
-            raise
-        raise CaptureError(f"{saved.label}: its config is damaged: {type(error).__name__}: {error}") from None
-    specs = _specs(network, saved.label, inputs)
-    store = saved.weights if weights is None else open_weights(weights)
-    middle = time.perf_counter()
-    graph, notes = convert(network, store, specs, saved.label, saved.major)
+    with closing():
+        saved = open_saved(source) if isinstance(source, str | os.PathLike) else open_model(source)
+        if not is_network(saved.config):
+            raise CaptureError(_no_network(saved))
+        try:
+            network = read_network(saved.config, saved.label)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, CaptureError):
+                raise
+            raise CaptureError(f"{saved.label}: its config is damaged: {type(error).__name__}: {error}") from None
+        specs = _specs(network, saved.label, inputs)
+        store = saved.weights if weights is None else open_weights(weights)
+        middle = time.perf_counter()
+        graph, notes = convert(network, store, specs, saved.label, saved.major)
     if found is not None:
         saved.label, notes, source = found.text, [*found.notes, *notes], found.file or source
     if weights is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +13,38 @@ import numpy as np
 
 from instep.capture.base import CaptureError
 
-__all__ = ["ArchiveWeights", "LegacyWeights", "Weights", "config_of", "open_hdf5", "read_named", "text_attribute"]
+__all__ = [
+    "ArchiveWeights",
+    "LegacyWeights",
+    "Weights",
+    "closing",
+    "config_of",
+    "open_hdf5",
+    "read_named",
+    "text_attribute",
+]
 
 #: What a dataset may hold beyond what is stored of it (compression, and parts that were never written).
 _SMALL, _GROWTH = 1 << 24, 256
 _MAX_ENTRIES, _MAX_DEPTH = 1 << 17, 32
+
+
+#: Files to be closed at the end of ``closing``.
+_opened: ContextVar[list[Any] | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def closing() -> Iterator[None]:
+    """Closes the files that are opened inside, when all has been read: HDF5 does not survive the end of the
+    interpreter with files open."""
+    files: list[Any] = []
+    token = _opened.set(files)
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+        for file in files:
+            file.close()
 
 
 def open_hdf5(content: str | Path | bytes, where: str) -> Any:
@@ -28,9 +56,12 @@ def open_hdf5(content: str | Path | bytes, where: str) -> Any:
             f"{where}: reading Keras' weights needs the package h5py; install it: pip install 'instep[keras]'"
         ) from None
     try:
-        return h5py.File(io.BytesIO(content) if isinstance(content, bytes) else content, "r")
+        file = h5py.File(h5py.h5f.open_file_image(content) if isinstance(content, bytes) else content, "r")
     except (OSError, ValueError, RuntimeError) as error:
         raise CaptureError(f"{where} is not a readable HDF5 file: {str(error)[:200]}") from None
+    if (files := _opened.get()) is not None:
+        files.append(file)
+    return file
 
 
 def text_attribute(group: Any, name: str) -> str | None:
@@ -212,20 +243,21 @@ def read_named(path: str) -> dict[str, np.ndarray]:
     file = Path(path)
     if not file.is_file():
         raise CaptureError(f"there is no weights file {path}")
-    opened = open_hdf5(file, file.name)
-    try:
-        groups = LegacyWeights.of(opened, file.name).groups or {}
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        if isinstance(error, CaptureError):
-            raise
-        raise CaptureError(f"{file.name} is damaged: {type(error).__name__}: {str(error)[:200]}") from None
-    if not groups:
-        raise CaptureError(f"{file.name} does not name its weights; save the whole model as .h5")
-    return {
-        name.partition(":")[0]: _read(dataset, tuple(dataset.shape or ()), f"{file.name}: '{name}'")
-        for entries in groups.values()
-        for name, dataset in entries
-    }
+    with closing():
+        opened = open_hdf5(file, file.name)
+        try:
+            groups = LegacyWeights.of(opened, file.name).groups or {}
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            if isinstance(error, CaptureError):
+                raise
+            raise CaptureError(f"{file.name} is damaged: {type(error).__name__}: {str(error)[:200]}") from None
+        if not groups:
+            raise CaptureError(f"{file.name} does not name its weights; save the whole model as .h5")
+        return {
+            name.partition(":")[0]: _read(dataset, tuple(dataset.shape or ()), f"{file.name}: '{name}'")
+            for entries in groups.values()
+            for name, dataset in entries
+        }
 
 
 def _role(name: str) -> str:
