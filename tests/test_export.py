@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,27 @@ def test_a_folder_is_made_and_the_file_is_called_as_the_network(line: CommandLin
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["out/elsr.py", "out/elsr.safetensors"]
     assert left(line.folder / "out") == {"elsr.py", "elsr.safetensors"}
+
+
+def test_a_keras_file_with_batch_norms_loads_with_keras_alone(line: CommandLine) -> None:
+    backend = next((n for n in ("jax", "tensorflow") if available(f"keras-{n}") is None), None)
+    if backend is None:
+        pytest.skip("Keras is not installed")
+    (line.folder / "norm.yaml").write_text(
+        "input: {x: [1, 3, 8, 8]}\nbody:\n  - conv: {out: 4, kernel: 3}\n  - bn = batch_norm: {momentum: 0.2}\n"
+    )
+    run = line("port", "norm.yaml", "-o", "net.keras", "--on", f"keras-{backend}", "--json")
+    assert run.returncode == 0, run.stderr
+    assert left(line.folder) == {"small.yaml", "norm.yaml", "net.keras"}, "nothing has to lie beside it"
+    code = (
+        "import keras; m = keras.saving.load_model('net.keras'); bn = m.get_layer('bn'); "
+        "print(type(bn) is keras.layers.BatchNormalization, bn.momentum)"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=line.folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.split()[-2:] == ["True", "0.8"], done.stderr[-2000:]
 
 
 def test_the_code_runs_without_instep(line: CommandLine) -> None:

@@ -42,8 +42,9 @@ def source(graph: Graph) -> str:
 def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     """Write ``.py``, with the weights beside it as ``.safetensors``, or ``.keras``; whole or not at all. All paths.
 
-    A ``.keras`` file that has layers of the code's own (batch norms with PyTorch's running variance, for one) loads
-    where the code has been imported: it is written beside it too, with its weights.
+    In a ``.keras`` file batch norms are Keras' own, which loads everywhere; the code's keep PyTorch's running variance.
+    A file that has other layers of the code (free parameters) loads where the code has been imported: it is written
+    beside it too, with its weights.
     """
     target = Path(path)
     if target.suffix not in (".py", ".keras"):
@@ -53,8 +54,9 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
     text = _source(made)
     files: list[tuple[Path, Callable[[Path], object]]] = []
     if target.suffix == ".keras":
-        files.append((target, lambda part: _run(made, text).save(part)))
-    if target.suffix == ".py" or "register_keras_serializable" in text:
+        files.append((target, lambda part: _run(made, text, own=False).save(part)))
+    own = text.count("@keras.saving.register_keras_serializable") - text.count(_OWN_NORM)
+    if target.suffix == ".py" or own:
         files.append((code, lambda part: part.write_text(text, "utf-8")))
         files.append((beside, lambda part: save_arrays(_arrays(made), part)))
     return written(files)
@@ -71,8 +73,15 @@ def state(graph: Graph) -> dict[str, np.ndarray]:
     return _arrays(program(graph, KERAS))
 
 
-def _run(made: Program, text: str) -> Any:
+#: How the code begins its batch norm.
+_OWN_NORM = "class BatchNormalization(layers.BatchNormalization):"
+
+
+def _run(made: Program, text: str, *, own: bool = True) -> Any:
+    """The model; ``own``: with the code's own batch norms."""
     space = executed(text, "Keras code by Instep")
+    if not own and "BatchNormalization" in space:
+        space["BatchNormalization"] = space["layers"].BatchNormalization
     return space["put"](space["build"](), _arrays(made))
 
 
