@@ -70,6 +70,8 @@ BIAS = "b = param: {shape: [4, 4], init: normal(1)}; "
 @pytest.mark.parametrize(
     ("body", "form"),
     [
+        (f"{ATTENTION}s = scale(q): {{by: 0.5}}; permute(k): {{perm: [0, 2, 1]}}; mat_mul(s, _); {END}",
+         "k, v, scale=0.5)"),
         (f"{ATTENTION}scale(q): {{by: {6**-0.5!r}}}; {MIX}{END}", "k, v)"),
         (f"{ATTENTION}scale(q): {{by: 0.5}}; {MIX}{END}", "k, v, scale=0.5)"),
         (f"{ATTENTION}mat_mul(q, k): {{transpose_b: true}}; scale: {{by: 2}}; {END}", "k, v, scale=2.0)"),
@@ -79,7 +81,7 @@ BIAS = "b = param: {shape: [4, 4], init: normal(1)}; "
         (f"{BIAS}{ATTENTION.replace('linear:', 'linear(x):', 1)}mat_mul(q, k): {{transpose_b: true}}; add(_, b); {END}",
          "attn_mask=self.b, scale=1.0)"),
     ],
-    ids=["usual scale", "scaled queries", "scaled product", "no scale", "both scaled", "a bias"],
+    ids=["keys turned", "usual scale", "scaled queries", "scaled product", "no scale", "both scaled", "a bias"],
 )  # fmt: skip
 def test_attention_is_one_function_of_pytorch(body: str, form: str, tmp_path: Path) -> None:
     graph = network(body)
@@ -99,8 +101,9 @@ def test_attention_is_one_function_of_pytorch(body: str, form: str, tmp_path: Pa
         "reduce_mean(w): {axes: [2], keepdims: true}; add(y, _)",
         f"{ATTENTION}mat_mul(q, k): {{transpose_b: true}}; softmax: {{axis: 1}}; mat_mul(_, v)",
         f"{ATTENTION}mat_mul(q, k): {{transpose_b: true}}; scale: {{by: -1}}; {END}",
+        f"{ATTENTION}t = reshape(k): {{shape: [2, 6, 4]}}; mat_mul(q, t); {END}",
     ],
-    ids=["weights that are read", "another axis", "a negative scale"],
+    ids=["weights that are read", "another axis", "a negative scale", "keys as they are"],
 )
 def test_what_is_no_attention_stays_as_it_is(body: str) -> None:
     graph = network(body)

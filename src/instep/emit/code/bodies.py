@@ -76,6 +76,8 @@ class _Body:
     lists: dict[str, int] = field(default_factory=dict)
     #: what the method is called with: what has these names keeps them
     given: frozenset[str] = frozenset()
+    #: what values are to those that read them
+    roles: dict[str, str] = field(default_factory=dict)
     #: results that need no name where the last line makes them
     inline: set[str] = field(default_factory=set)
     #: the names of what a loop carries, by the value that takes it
@@ -85,6 +87,7 @@ class _Body:
         self.reads = Counter(v for line in self.lines for v in line.inputs) + Counter(self.outputs)
         for number, line in enumerate(self.lines):
             self.last |= dict.fromkeys(line.inputs, number)
+            self.roles |= dict(zip(line.inputs, line.call.roles if line.call else (), strict=False))
         self.last |= dict.fromkeys(self.outputs, len(self.lines))
 
     def give(self, value: str, name: str) -> None:
@@ -331,13 +334,12 @@ def _named(state: _Body, value: str, line: Line, number: int) -> str:
 
 def _word(state: _Body, line: Line, number: int, value: str) -> str:
     words = [p for p in (line.path or line.scope) if not p.isdecimal()]
-    stem = "" if line.path else _made(state, value)
+    stem = "" if line.path else _made(state, value) or state.roles.get(value, "")
     if words and not stem:
         stem = words[-1]
     elif not stem and line.call is not None:
         found = re.search(r"(\w+?)(?:[123]d)?\(", f"{line.call.layer}({line.call.code}")
-        cut = "part" if set(line.words) & _CUT else "value"
-        stem = found[1] if found else cut
+        stem = "part" if set(line.words) & _CUT else found[1] if found else "value"
     return state.free(stem.lower() or "value", number)
 
 

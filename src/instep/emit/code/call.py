@@ -78,6 +78,8 @@ class Call:
     defaults: dict[str, Any] = field(default_factory=dict)
     module: str = ""
     around: str = "{}"
+    #: what its inputs are, for values that have no names
+    roles: tuple[str, ...] = ()
 
 
 #: What a table has for each class of operators. Values among the node's inputs that are constants and that no

@@ -166,9 +166,15 @@ def _attention(
         bias = [other]
     scores, outer = scaled(scores)
     product = step(scores, ops.MatMul)
-    if product is None or product.op.transpose_a or not product.op.transpose_b:
+    if product is None or product.op.transpose_a:
         return None
-    (q, first), (k, second) = (scaled(value) for value in product.inputs)
+    q, k = product.inputs
+    if not product.op.transpose_b:
+        turned = step(k, ops.Permute)
+        if turned is None or turned.op.perm != (*range(k.rank - 2), k.rank - 1, k.rank - 2):
+            return None
+        k = turned.inputs[0]
+    (q, first), (k, second) = scaled(q), scaled(k)
     same = q.rank == k.rank == v.rank and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
     scale = outer * first * second
     if not same or not 0 < scale < float("inf") or any(x.dtype != "float32" for x in (q, k, v, *bias)):

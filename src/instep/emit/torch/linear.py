@@ -41,7 +41,9 @@ def attend(node: Node, graph: Graph) -> Call:
     usual = math.isclose(node.op.scale, node.inputs[0].shape[-1] ** -0.5, rel_tol=1e-6)
     given = ["{0}", "{1}", "{2}", *["attn_mask={3}"] * (len(node.inputs) > 3), *["scale={scale}"] * (not usual)]
     fields = {} if usual else {"scale": float(np.float32(node.op.scale))}
-    return code(node, f"F.scaled_dot_product_attention({', '.join(given)})", **fields)
+    call = code(node, f"F.scaled_dot_product_attention({', '.join(given)})", **fields)
+    call.roles = ("q", "k", "v", "mask")
+    return call
 
 
 def _norm(
