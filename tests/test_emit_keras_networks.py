@@ -63,8 +63,28 @@ body:
 """
 
 
+#: Parts, places of an axis and stacks.
+IDIOMS = """
+input: {x: [2, 4, 6]}
+body:
+  - linear: {out: 6}
+  - a, b, c = split: {axis: 2}
+  - y = concat(c, a, b): {axis: 2}
+  - d, e = split(y): {sizes: [1, 5], axis: 2}
+  - product = mul(e, d)
+  - p, q, r, s = unbind(y): {axis: 1}
+  - first = select(y): {axis: 0, index: 1}
+  - last = select(y): {axis: 2, index: 5}
+  - u = reshape(p): {shape: [2, 6, 1]}
+  - v = reshape(s): {shape: [2, 6, 1]}
+  - stacked = concat(u, v): {axis: 2}
+output: {product: product, q: q, r: r, first: first, last: last, stacked: stacked}
+"""
+
+
 def networks() -> dict[str, Graph]:
     found = {name: parse(zoo.path_of(name)) for name in ZOO} | {"normed": normed(), "recurrent": parse(RECURRENT)}
+    found["idioms"] = parse(IDIOMS)
     if find_spec("timm") and find_spec("torch"):
         found |= {name: capture(f"timm:{name}").graph for name in TIMM}
     return {name: to_channels_last(graph)[0] for name, graph in found.items()}
