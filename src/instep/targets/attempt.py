@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from instep.graph import Graph, Node, ops
+from instep.graph import Graph, Node, Operator, ops
 from instep.rewrite.driver import PassReport, Rewrite, rewrite, run
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.constants import fold_constants
@@ -194,10 +194,11 @@ class _Record:
         def function(edit: Editor) -> bool:
             changed = False
             self.tried.update((name, output) for output in outputs)
+            before: dict[int, tuple[Node, Operator]] = {}
             for node in edit.nodes():
                 if not edit.alive(node) or node.output.name not in wanted:
                     continue
-                before = {id(n): (n, n.op) for n in edit.nodes()}
+                before = before or {id(n): (n, n.op) for n in edit.nodes()}
                 output = node.output.name
                 if clearing.function(Build(edit, node, self.target.profile.avoid), self.target):
                     old = [n for n, op in before.values() if n.op is not op or not edit.alive(n) or n is node]
@@ -205,7 +206,7 @@ class _Record:
                     # what changes other nodes as well does the same from any of them
                     alone = all(n is node or not edit.alive(n) for n in old)
                     self._note(name, old, new, {output} if alone else wanted)
-                    changed = True
+                    before, changed = {}, True
             return changed
 
         return Rewrite(clearing.name, clearing.exact, function)
