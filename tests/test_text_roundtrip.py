@@ -17,6 +17,7 @@ from instep.graph.difference import difference
 from instep.graph.text import dump, parse, save
 from instep.graph.text.errors import TextError
 from instep.graph.text.formatter import format_text
+from instep.graph.text.writing import WIDTH
 from instep.verbs.common import InstepError
 from instep.zoo import path_of
 
@@ -174,6 +175,57 @@ def test_a_text_comes_back_with_its_facts(name: str, tmp_path: Path) -> None:
     again = parse(tmp_path / "net.yaml")
     kept = {k: v for k, v in graph.meta.items() if k not in ("constants", "loaded", "blocks")}
     assert kept and {k: again.meta.get(k) for k in kept} == kept
+
+
+class Exchange(nn.Module):
+    """Each of many streams has a layer of its own, and the sum of all."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(count))
+
+    def forward(self, *streams: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        total = torch.stack(streams, 1).sum(1)
+        return tuple(layer(x) + total for layer, x in zip(self.layers, streams, strict=True))
+
+
+class Streams(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.sizes = [1 + n % 2 for n in range(count)]
+        self.mixes = nn.ModuleList(Exchange(count) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        streams = tuple(part[:, :1] for part in torch.split(x, self.sizes, 1))
+        for mix in self.mixes:
+            streams = mix(*streams)
+        return {f"stream_{n}": y for n, y in enumerate(streams)}
+
+
+def test_lists_that_are_long_are_one_line_and_mappings_are_many(tmp_path: Path) -> None:
+    text = round_trip(capture(Streams(30), inputs=[(1, 45, 4)]).graph, tmp_path)
+    named = next(line for line in text.splitlines() if line.startswith("    in: [x1, "))
+    assert named.endswith("x29, x30]") and len(named) > WIDTH, text
+    assert "\n  stream_29: " in text
+
+
+def test_facts_that_are_long_are_written_as_the_formatter_has_them(tmp_path: Path) -> None:
+    graph = capture(nn.ReLU(), inputs=[(1, 3)]).graph
+    pairs = {f"a_word_of_some_length_{n}": n / 7 for n in range(4)}
+    steps = [
+        {"crop": {**pairs}},
+        {"flip": True},
+        {"flip": True, "turn": "a, b"},
+        [1, {"b": 2}],
+        "x, y",
+        {"c": {**pairs, **pairs}},
+    ]
+    graph.meta |= {"training": {"loss": "l1", "augment": steps, "rate": 1e-5, "all": {**pairs, "more": 1, "yes": 2}}}
+    graph.meta["state"] = {f"what_goes_in_{n}": f"what_comes_out_{n}" for n in range(5)}
+    text = dump(graph)
+    assert format_text(text) == text
+    assert "\n    - crop:\n        a_word_of_some_length_0: 0.0\n" in text and "\n    - flip: true\n" in text
+    assert "\n  what_goes_in_4: what_comes_out_4\n" in text
 
 
 class Conv2d(nn.Module):

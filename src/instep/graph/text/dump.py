@@ -16,7 +16,7 @@ from instep.graph.text.outline import told_apart
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS, VERSION
-from instep.graph.text.writing import WIDTH, flow, struct_text
+from instep.graph.text.writing import entry, flow, struct_text
 from instep.whole import write_text
 
 __all__ = ["dump", "save"]
@@ -99,13 +99,12 @@ def _text(graph: Graph, best: _Draft, weights: str) -> str:
         del facts["source"]
     if "from" in graph.meta:  # what a text calls its source; the graph's own is the text
         facts["source"] = graph.meta["from"]
-    lines += [f"{k}: {flow(facts[k])}" for k in FACTS if k in facts]
+    lines += [line for k in FACTS if k in facts for line in entry(k, facts[k])]
     if weights:
-        lines.append(f"weights: {flow(weights)}")
+        lines += entry("weights", weights)
     if layout_of(graph) != "NCHW":
-        lines.append(f"layout: {layout_of(graph)}")
-    inputs = [f"{flow(n)}: {_input(v)}" for n, v in zip(shape.inputs, graph.inputs, strict=True)]
-    lines += _mapping("input", inputs)
+        lines += entry("layout", layout_of(graph))
+    lines += entry("input", {n: _input(v) for n, v in zip(shape.inputs, graph.inputs, strict=True)})
     if structs:
         lines += ["", "structs:"]
         for struct in structs:
@@ -116,13 +115,12 @@ def _text(graph: Graph, best: _Draft, weights: str) -> str:
     if not shape.items:
         lines[-1] = "body: []"
     if shape.outputs is not None:
-        pairs = [f"{flow(n)}: {flow(v)}" for n, v in zip(graph.output_names, shape.outputs, strict=True)]
-        lines += _mapping("output", pairs)
+        lines += entry("output", dict(zip(graph.output_names, shape.outputs, strict=True)))
     elif graph.output_names != ["output"]:
-        lines.append(f"output: {{{flow(graph.output_names[0])}: _}}")
+        lines += entry("output", {graph.output_names[0]: "_"})
     state = graph.meta.get("state")
     if isinstance(state, dict) and state:
-        lines.append(f"state: {flow(state)}")
+        lines += entry("state", state)
     return "\n".join(lines) + "\n"
 
 
@@ -134,14 +132,9 @@ def _said(value: Any) -> bool:
     return isinstance(value, str | int | float | bool)
 
 
-def _mapping(name: str, pairs: list[str]) -> list[str]:
-    line = f"{name}: {{{', '.join(pairs)}}}"
-    return [line] if len(line) <= WIDTH else [f"{name}:", *(f"  {p}" for p in pairs)]
-
-
-def _input(value: Value) -> str:
-    shape = flow(list(value.shape))
-    return shape if value.dtype == "float32" else f'"{value.dtype}{shape}"'
+def _input(value: Value) -> list[int] | str:
+    shape = list(value.shape)
+    return shape if value.dtype == "float32" else f"{value.dtype}{flow(shape)}"
 
 
 def _default(struct: Folded, name: str) -> str:
@@ -151,13 +144,11 @@ def _default(struct: Folded, name: str) -> str:
 def _struct(struct: Folded) -> list[str]:
     lines = [f"  {struct.name}:"]
     if struct.args:
-        pairs = [f"{name}: {kind}{_default(struct, name)}" for name, kind in struct.args.items()]
-        line = f"    args: {{{', '.join(pairs)}}}"
-        lines += [line] if len(line) <= WIDTH else ["    args:", *(f"      {p}" for p in pairs)]
+        lines += entry("args", {a: f"{kind}{_default(struct, a)}" for a, kind in struct.args.items()}, "    ")
     if struct.shape.inputs != ("x",):
-        lines.append(f"    in: {flow(list(struct.shape.inputs))}")
+        lines += entry("in", struct.shape.inputs, "    ")
     lines += ["    body:", *struct_text(struct, "      ")]
     if struct.shape.outputs is not None:
         outputs = list(struct.shape.outputs)
-        lines.append(f"    out: {flow(outputs[0] if len(outputs) == 1 else outputs)}")
+        lines += entry("out", outputs[0] if len(outputs) == 1 else outputs, "    ")
     return lines

@@ -95,7 +95,7 @@ class _Writer:
         spans = self._commented(value)
         steps = _is_steps(key, value)
         tall = steps or key.value == "structs" or _stands(value)
-        if not tall and not spans and (len(short) <= WIDTH or isinstance(value, Scalar)):
+        if not tall and not spans and (len(short) <= WIDTH or _row(value)):
             self.line(short, key.line, indent)
             return
         self.line(f"{before}:", key.line, indent)
@@ -148,6 +148,11 @@ def _stands(value: Tree) -> bool:
     if isinstance(value, Pairs):
         return any(_stands(v) for _, v in value.pairs)
     return isinstance(value, Items) and not value.flow
+
+
+def _row(value: Tree) -> bool:
+    """Whether ``value`` is words and numbers alone, in brackets or not: that is one line, however long."""
+    return isinstance(value, Scalar) or (isinstance(value, Items) and all(_row(v) for v in value.items))
 
 
 def _key(key: Scalar) -> str:

@@ -11,7 +11,7 @@ from instep.graph.text.fields import REQUIRED
 from instep.graph.text.fold import Folded, Name
 from instep.graph.text.table import LAYERS
 
-__all__ = ["WIDTH", "block", "flow", "key_text", "struct_text"]
+__all__ = ["WIDTH", "block", "entry", "flow", "key_text", "struct_text"]
 
 WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_ ./()*+%=<>\-]*")
@@ -41,6 +41,31 @@ def block(value: Any) -> str:
         bare = re.sub(r"[,;{}\[\]]", "", value).replace(" := ", " = ")
         return value if flow(bare) == bare else flow(value)
     return flow(value)
+
+
+def entry(key: Any, value: Any, indent: str = "") -> list[str]:
+    """``key: value``, as the formatter has it: on one line, or what is in a mapping below where that is too long."""
+    line = f"{indent}{flow(key)}: {flow(value)}"
+    if len(line) <= WIDTH or row(value):
+        return [line]
+    if isinstance(value, dict):
+        return [f"{indent}{flow(key)}:", *(line for k, v in value.items() for line in entry(k, v, f"{indent}  "))]
+    return [f"{indent}{flow(key)}:", *(f"{indent}  {line}" for v in value for line in _element(v))]
+
+
+def _element(value: Any) -> list[str]:
+    """One of the values of a list that is too long for a line."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return [f"- {block(value)}"]
+    ((key, inner),) = value.items()
+    first, *others = entry(key, inner)
+    below = f"    {flow(inner)}"
+    return [f"- {first}", *([below] if others and len(below) + 2 <= WIDTH else (f"  {line}" for line in others))]
+
+
+def row(value: Any) -> bool:
+    """Whether ``value`` is words and numbers alone, in brackets or not: that is one line, however long."""
+    return all(row(v) for v in value) if isinstance(value, list | tuple) else not isinstance(value, dict)
 
 
 def key_text(names: tuple[str, ...], kind: str, inputs: tuple[str, ...] | None, sign: str = "=") -> str:
