@@ -51,6 +51,19 @@ class Squeezed(nn.Module):
         return self.act(self.last(self.se(self.norm(self.conv(x)))))
 
 
+class Shortcut(nn.Module):
+    """A block whose shortcut may begin with pooling, and reads what came in long before."""
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv = nn.Conv2d(cin, cout, 3, stride, 1)
+        self.downsample = nn.Sequential(pool, nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x)) + self.downsample(x)
+
+
 class Row(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -114,3 +127,9 @@ def test_what_comes_out_is_out_and_what_lies_between_is_mid(tmp_path: Path) -> N
     several = Several([block(5, 7), block(6, 11), block(9, 13)])
     text = text_of(several, tmp_path)
     assert "args: {out: int, mid: int}" in text and "{out: 11, mid: 6}" in text, text
+
+
+def test_a_first_step_that_may_be_missing_leaves_the_next_one_its_input(tmp_path: Path) -> None:
+    rows = [(4, 6, 1), (6, 8, 2), (8, 10, 1), (10, 12, 2)]
+    text = text_of(nn.Sequential(*(Shortcut(*r) for r in rows)), tmp_path)
+    assert "downsample = Downsample(x): {first: first, out: out}" in text and "    - if first:" in text, text

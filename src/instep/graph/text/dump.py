@@ -48,7 +48,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A way to fold a network: its structs, and those of them that stand for blocks with and without some steps."""
+    """A way to fold a network: its structs, and those of them that stand for blocks of more than one form."""
 
     shape: Shape
     main: Folded
@@ -86,7 +86,7 @@ def _shortest(shape: Shape, titles: dict[str, str]) -> _Draft:
 
 def _drafted(shape: Shape, titles: dict[str, str], apart: frozenset[Any] = frozenset()) -> _Draft:
     main, structs = fold(shape, derive=True, sizes=True, titles=titles, apart=apart)
-    merged = [s for s in structs if s.switches]
+    merged = [s for s in structs if len(s.keys) > 1]
     return _Draft(shape, *inlined(main, structs), merged)
 
 

@@ -162,7 +162,7 @@ class _Merger:
     def laid(self, short: Shape, full: Shape) -> tuple[list[int], int] | None:
         """The places in ``full`` of the items of ``short``, and the shift of their names: the way that fits best."""
         count, more = len(short.items), len(full.items) - len(short.items)
-        if not 0 < more <= count or (count < 2 and short.items[0].child is None):
+        if not 0 <= more <= count or (count < 2 and short.items[0].child is None):
             return None
         best: tuple[int, list[int], int] | None = None
         for gaps in _gaps(count, more):
@@ -182,7 +182,7 @@ class _Merger:
         called = [self.titles.get(s.scope) or word_of(s.scope) for s in (short, full)]
         tail = full.items[len(short.items) :]
         ends = len(places) == places[-1] + 1 and all(i.child is None and i.kind in TAILS for i in tail)
-        return called[0] == called[1] or (ends and len(tail) <= 2)
+        return called[0] == called[1] or (ends and 0 < len(tail) <= 2)
 
     def again(self, full: Shape, places: Sequence[int]) -> bool:
         """Whether steps that are not at ``places`` do what the one beside them does: they are rounds of a row."""
@@ -224,7 +224,9 @@ class _Merger:
 
 def _gaps(count: int, more: int) -> Iterator[frozenset[int]]:
     """The places among ``count + more`` that ``more`` missing steps can have, in one run or in a few."""
-    for runs in range(1, GAPS + 1):
+    if not more:
+        yield frozenset()
+    for runs in range(1, min(GAPS, more) + 1):
         for before in combinations(range(count + 1), runs):
             for cuts in combinations(range(1, more), runs - 1):
                 sizes = [b - a for a, b in zip((0, *cuts), (*cuts, more), strict=True)]
