@@ -21,6 +21,9 @@ from instep.whole import write_text
 
 __all__ = ["dump", "save"]
 
+#: Most operators of a network whose blocks are seen in more than one way.
+SIZE = 8_000
+
 
 def dump(graph: Graph, *, weights: str = "") -> str:
     """The text of ``graph``; ``parse`` gives the graph back.
@@ -66,6 +69,8 @@ def _best(graph: Graph) -> _Draft:
     enter_operators()
     titles = titles_of(graph)
     best = _shortest(shape_of(outline(graph), graph), titles)
+    if len(graph.nodes) > SIZE:
+        return best
     root = outline(graph)
     if told_apart(root, titles):
         best = min(best, _shortest(shape_of(root, graph), titles), key=_Draft.cost)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 from typing import Any
 
 from instep.graph.text.naming import Item, Shape
@@ -165,8 +165,7 @@ class _Merger:
         if not 0 <= more <= count or (count < 2 and short.items[0].child is None):
             return None
         best: tuple[int, list[int], int] | None = None
-        for gaps in _gaps(count, more):
-            places = [p for p in range(len(full.items)) if p not in gaps]
+        for places in _layings(self.forms(short), self.forms(full)):
             shift = self.shift(short, full, places)
             if shift is None:
                 continue
@@ -186,9 +185,9 @@ class _Merger:
 
     def again(self, full: Shape, places: Sequence[int]) -> bool:
         """Whether steps that are not at ``places`` do what the one beside them does: they are rounds of a row."""
-        items = full.items
+        items, forms = full.items, self.forms(full)
         return any(
-            self.form(full, items[a]) == self.form(full, items[a + 1]) and not _unlike(items[a], items[a + 1])
+            forms[a] == forms[a + 1] and not _unlike(items[a], items[a + 1])
             for a in range(len(items) - 1)
             if a not in places or a + 1 not in places
         )
@@ -201,8 +200,6 @@ class _Merger:
         names = {n: n for n in full.inputs} | {"_": "_"}
         for item, place in zip(short.items, places, strict=True):
             twin = full.items[place]
-            if self.form(short, item) != self.form(full, twin):
-                return None
             if item.inputs != _renamed(twin.inputs, names):
                 return None
             for mine, other in zip(item.names, twin.names, strict=True):
@@ -215,23 +212,44 @@ class _Merger:
             return None
         return max(shifts, default=0)
 
-    def form(self, shape: Shape, item: Item) -> Any:
-        """What is the same in all calls of a step."""
-        place = next(p for p, i in enumerate(shape.items) if i is item)
-        names, kind, _, given, marks, *_ = shape.key[2][place]
-        return len(names), kind, given, marks, None if item.child is None else self.home[item.child.key]
+    def forms(self, shape: Shape) -> list[Any]:
+        """What is the same in all calls of each step."""
+        found = []
+        for item, (names, kind, _, given, marks, *_) in zip(shape.items, shape.key[2], strict=True):
+            child = None if item.child is None else self.home[item.child.key]
+            found.append((len(names), kind, given, marks, child))
+        return found
 
 
-def _gaps(count: int, more: int) -> Iterator[frozenset[int]]:
-    """The places among ``count + more`` that ``more`` missing steps can have, in one run or in a few."""
-    if not more:
-        yield frozenset()
-    for runs in range(1, min(GAPS, more) + 1):
-        for before in combinations(range(count + 1), runs):
-            for cuts in combinations(range(1, more), runs - 1):
-                sizes = [b - a for a, b in zip((0, *cuts), (*cuts, more), strict=True)]
-                starts = [at + sum(sizes[:n]) for n, at in enumerate(before)]
-                yield frozenset(p for s, size in zip(starts, sizes, strict=True) for p in range(s, s + size))
+def _layings(short: Sequence[Any], full: Sequence[Any]) -> list[list[int]]:
+    """The places in ``full`` that ``short`` can have, in order, what is left out lying in one run or in a few.
+
+    The fewest runs come first, and of those the earliest.
+    """
+    found: list[list[int]] = []
+
+    def lay(places: list[int], runs: int) -> None:
+        begin, left = places[-1] + 1 if places else 0, len(short) - len(places)
+        if not left:
+            if runs + (begin < len(full)) <= GAPS:
+                found.append(places)
+            return
+        for place in range(begin, len(full) - left + 1):
+            more = runs + (place > begin)
+            if more > GAPS:
+                return
+            if short[len(places)] == full[place]:
+                lay([*places, place], more)
+
+    lay([], 0)
+    return sorted(found, key=lambda places: _runs(places, len(full)))
+
+
+def _runs(places: Sequence[int], count: int) -> tuple[int, list[int], list[int]]:
+    """The runs among ``count`` steps that are not at ``places``: how many, behind how many steps, and their sizes."""
+    bounds = [-1, *places, count]
+    sizes = {n: b - a - 1 for n, (a, b) in enumerate(pairwise(bounds)) if b - a > 1}
+    return len(sizes), list(sizes), list(sizes.values())
 
 
 def _renamed(names: tuple[str, ...] | None, known: Mapping[str, str]) -> tuple[str, ...] | None:
