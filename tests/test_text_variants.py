@@ -132,4 +132,63 @@ def test_what_comes_out_is_out_and_what_lies_between_is_mid(tmp_path: Path) -> N
 def test_a_first_step_that_may_be_missing_leaves_the_next_one_its_input(tmp_path: Path) -> None:
     rows = [(4, 6, 1), (6, 8, 2), (8, 10, 1), (10, 12, 2)]
     text = text_of(nn.Sequential(*(Shortcut(*r) for r in rows)), tmp_path)
-    assert "downsample = Downsample(x): {first: first, out: out}" in text and "    - if first:" in text, text
+    assert "downsample = Downsample(x): {avg_pool: avg_pool, out: out}" in text and "  - if avg_pool:" in text, text
+
+
+class Window(nn.Module):
+    """Attention whose scores may have a mask added."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.qk = nn.Linear(6, 12)
+        self.register_buffer("mask", torch.randn(16, 16).round() if masked else None, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = self.qk(x).chunk(2, -1)
+        scores = q @ k.transpose(1, 2)
+        return torch.softmax(scores if self.mask is None else scores + self.mask, -1) @ x
+
+
+class Shifted(nn.Module):
+    """A block that rolls what it reads, and back, where its attention has a mask."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+        self.attn = Window(shift > 0)
+        self.last = nn.Linear(6, 6)
+        self.shift = shift
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x)
+        y = self.attn(y.roll(-self.shift, 1) if self.shift else y)
+        return torch.relu(self.last(y.roll(self.shift, 1) if self.shift else y))
+
+
+class Fused(nn.Module):
+    """A block that may have a layer with what lies about it, and may add what it read."""
+
+    def __init__(self, deep: bool, adds: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 1)
+        self.deep = nn.Conv2d(4, 4, 3, padding=1) if deep else nn.Identity()
+        self.bn = nn.BatchNorm2d(4) if deep else nn.Identity()
+        self.last = nn.Conv2d(4, 4, 1)
+        self.adds = adds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.last(torch.tanh(self.bn(self.deep(torch.relu(self.first(x))))))
+        return y + x if self.adds else y
+
+
+def test_conditions_that_always_agree_are_one_named_after_what_it_turns_on(tmp_path: Path) -> None:
+    network = nn.Sequential(*(Shifted(shift) for shift in (0, 3, 0, 3))).eval()
+    text = round_trip(instep.capture(network, inputs=[(2, 16, 6)]).graph, tmp_path)
+    assert "attn = Window: {mask: roll}" in text and text.count("- if roll:") == 2, text
+    assert "residual" not in text and "args: {roll: bool = false}" in text
+
+
+def test_a_condition_is_named_after_the_first_layer_that_it_turns_on(tmp_path: Path) -> None:
+    kinds = [(True, True), (False, True), (True, False), (True, True), (False, False)]
+    text = text_of(nn.Sequential(*(Fused(*kind) for kind in kinds)), tmp_path)
+    assert "- if deep:\n          - deep = conv" in text and "- if residual:\n          - add" in text, text

@@ -13,7 +13,8 @@ from instep.emit.code.call import Call, Dialect, Weight
 from instep.emit.code.paths import Path
 from instep.emit.code.shaping import CodeItem, Constant, Shaper, uniform
 from instep.graph.core import Graph
-from instep.graph.text.fold import Folded, Name, fold, titles_of
+from instep.graph.text.fold import Folded, Name, fold
+from instep.graph.text.titles import titles_of
 
 __all__ = ["Class", "Constant", "Line", "Member", "Program", "Rounds", "program"]
 

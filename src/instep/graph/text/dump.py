@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instep.graph.core import Graph, Value
-from instep.graph.text.fold import Folded, fold, titles_of
+from instep.graph.text.fold import Folded, fold
 from instep.graph.text.inline import inlined
 from instep.graph.text.leaves import layout_of, outline
 from instep.graph.text.naming import Shape, shape_of
@@ -16,6 +16,7 @@ from instep.graph.text.outline import told_apart
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS, VERSION
+from instep.graph.text.titles import titles_of
 from instep.graph.text.writing import entry, flow, struct_text
 from instep.whole import write_text
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from instep.graph.core import Graph
 from instep.graph.text.columns import (
     ABSENT,
     Name,
@@ -25,12 +23,16 @@ from instep.graph.text.columns import (
     type_of,
     usual_of,
 )  # fmt: skip
-from instep.graph.text.naming import PLAIN_ACTS, Item, Shape
+from instep.graph.text.naming import PLAIN_ACTS, Shape
 from instep.graph.text.outline import End
-from instep.graph.text.table import LAYERS, snake
-from instep.graph.text.variants import Family, families, word_of
+from instep.graph.text.table import LAYERS
+from instep.graph.text.titles import condition, numbered, title_of
+from instep.graph.text.variants import Family, families
 
-__all__ = ["Folded", "Name", "fold", "numbered", "titles_of"]
+__all__ = ["Folded", "Name", "fold"]
+
+#: What arguments are about that say whether steps are there: those that always agree are one.
+SWITCH = "switch"
 
 
 @dataclass
@@ -84,19 +86,13 @@ def fold(
     used = {i.kind for f in found for s in f.shapes for i in s.items if i.child is None}
     structs: list[Folded] = []
     for family in found:
-        stem = "" if root in family.shapes else _stem_of(family.shapes, titles or {})
+        stem = "" if root in family.shapes else title_of(family.shapes, titles or {})
         made, values = _Maker(family, done, derive, sizes).struct()
         made.name, made.stem = numbered(stem, used) if stem else "", stem
         done |= {shape.key: (made, values) for shape in family.shapes}
         structs.append(made)
     main = structs.pop()
     return main, structs
-
-
-def titles_of(graph: Graph) -> dict[str, str]:
-    """What the blocks of ``graph`` are called in its source, by scope."""
-    found = graph.meta.get("blocks")
-    return found if isinstance(found, dict) else {}
 
 
 #: Layers that give as many channels as they read.
@@ -160,9 +156,11 @@ class _Maker:
         """An argument that says whether the steps are there that are missing in this ``way``, and their places."""
         places = [p for p in range(len(self.family.rows[0])) if self.family.presence(p) == way]
         usual = sum(way) * 2 > len(way) if self.sizes else None
-        name = self.switch_name(places)
+        items = self.made.shape.items
+        callees = [None if i.child is None else self.done[i.child.key][0].stem for i in items]
+        name = condition(self.made.shape, callees, places)
         self.taken.discard(name)
-        switch = str(self.settle(name, way, usual=usual))
+        switch = str(self.settle(name, way, usual=usual, family=SWITCH))
         self.made.switches |= dict.fromkeys(places, switch)
         if way == [shift == 0 for shift in self.family.shifts]:
             self.number(switch, max(self.family.shifts))
@@ -199,25 +197,6 @@ class _Maker:
     def given(self, place: int) -> list[Any]:
         """What stands in the fields of a step, and in its arguments."""
         return [*self.made.fields[place].values(), *self.made.calls.get(place, (None, {}))[1].values()]
-
-    def switch_name(self, places: list[int]) -> str:
-        """What an argument is called that says whether the steps at ``places`` are there."""
-        items = [self.made.shape.items[p] for p in places]
-        words = {n.partition(".")[0].rstrip("0123456789_") for i in items for n in i.names}
-        word = words.pop() if len(words) == 1 and all(i.names for i in items) else ""
-        if word.isidentifier():
-            return word
-        if any(i.kind == "add" for i in items):
-            return "residual"
-        if all(i.kind in (*PLAIN_ACTS, "gelu") for i in items):
-            return "act"
-        callee = None if items[0].child is None else self.done[items[0].child.key][0]
-        others = [i.child for p, i in enumerate(self.made.shape.items) if p not in places and i.child is not None]
-        if len(items) == 1 and callee is not None and not any(self.done[c.key][0] is callee for c in others):
-            return snake(callee.stem)
-        if places[0] == 0:
-            return "expand" if _pointwise(items[0]) else "first"
-        return "tail" if places[-1] == len(self.made.shape.items) - 1 else "more"
 
     def number(self, switch: str, shift: int) -> None:
         """Names count on from a number that depends on ``switch``."""
@@ -269,6 +248,7 @@ class _Maker:
                     [ABSENT if t is None else given[id(t.child)][a] for t in twins],
                     item.stem,
                     inner.defaults.get(a),
+                    SWITCH if inner.args[a] == "bool" and a in inner.switches.values() else "",
                 )
                 for a in inner.args
             }
@@ -290,7 +270,7 @@ class _Maker:
         return True
 
     # -- columns -------------------------------------------------------------------------------------------------
-    def settle(self, field_name: str, column: list[Any], stem: str = "", usual: Any = None) -> Any:
+    def settle(self, field_name: str, column: list[Any], stem: str = "", usual: Any = None, family: str = "") -> Any:
         """What stands in a field that has these values: one of them, or an argument, or what is made of arguments."""
         shown = [v for v in column if v is not ABSENT]
         if all(isinstance(v, End) for v in shown):
@@ -302,7 +282,7 @@ class _Maker:
         if self.sizes and alike(shown):
             one = "size" if field_name == "shape" else field_name.removesuffix("s")
             return [self.settle(one, part, stem) for part in parts(column)]
-        family = family_of(field_name) if self.sizes else ""
+        family = family or (family_of(field_name) if self.sizes else "")
         found = self.said(family, field_name, column)
         return self.argument(family, field_name, column, stem, usual) if found is None else found
 
@@ -358,47 +338,3 @@ def _words(value: Any) -> set[str]:
     if isinstance(value, list | tuple):
         return {word for v in value for word in _words(v)}
     return set(re.findall(r"\w+", value)) if isinstance(value, Name) else set()
-
-
-def _pointwise(item: Item) -> bool:
-    """Whether a step begins with a convolution of each place by itself."""
-    while item.child is not None and item.child.items:
-        item = item.child.items[0]
-    return item.kind == "conv" and item.fields.get("kernel") in (1, [1, 1])
-
-
-def _stem(scope: str) -> str:
-    """The word of a scope, without number; in the singular where the scope is one of a list."""
-    stem = word_of(scope)
-    one = scope.rpartition(".")[2].isdigit() and len(stem) > 3 and stem.endswith("s") and not stem.endswith("ss")
-    return stem[:-1] if one else stem
-
-
-def _stem_of(shapes: list[Shape], titles: Mapping[str, str]) -> str:
-    """A struct's name without number: the source's, or one from its scopes: ``blocks.0`` and ``blocks.1`` are Block."""
-    stems = []
-    for shape in shapes:
-        title = re.sub(r"[^A-Za-z0-9_]", "", str(titles.get(shape.scope, ""))).strip("_")
-        if shape.round:
-            stems.append(f"{title or _stem(shape.scope)}_round")
-            continue
-        if title:
-            stems.append(title)
-            continue
-        stem = _stem(shape.scope)
-        inner = {_stem(i.child.scope) for i in shape.items if i.child is not None}
-        group = stem in inner and shape.scope.rpartition(".")[2].isdigit()
-        stems.append(f"{stem}_stage" if group else stem or "Part")
-    stem = Counter(stems).most_common(1)[0][0]
-    stem = "".join(p[:1].upper() + p[1:] for p in stem.split("_")) or "Part"
-    return stem if stem[0].isalpha() else f"Part{stem}"
-
-
-def numbered(stem: str, used: set[str]) -> str:
-    """``stem``, with a number where that is ``used``."""
-    name, count = stem, 1
-    while name in used:
-        count += 1
-        name = f"{stem}{count}"
-    used.add(name)
-    return name

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from instep.graph.expression import Expression, ExpressionError
-from instep.graph.text.fold import Folded, Name, numbered
+from instep.graph.text.fold import Folded, Name
 from instep.graph.text.naming import Item
 from instep.graph.text.table import LAYERS
+from instep.graph.text.titles import numbered
 from instep.graph.text.writing import struct_text
 
 __all__ = ["inlined"]
