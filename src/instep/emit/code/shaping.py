@@ -16,8 +16,8 @@ from instep.emit.code.call import Call, Weight
 from instep.emit.code.paths import Path
 from instep.emit.code.statements import plain
 from instep.graph.core import Graph, Value
-from instep.graph.text.naming import Item, Shape
 from instep.graph.text.outline import CARRIED, EACH, KEPT, Block, Loop
+from instep.graph.text.shape import Item, Shape
 
 __all__ = ["CodeItem", "Constant", "Shaper", "uniform"]
 

@@ -1,11 +1,10 @@
-"""Builds the Graph of a text: walks the steps of its structs, evaluates their fields, enters their layers."""
+"""Builds the Graph of a text: walks the steps of its structs and enters their layers."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,9 @@ import numpy as np
 from instep.graph.core import Graph, Value
 from instep.graph.expression import ExpressionError
 from instep.graph.text.errors import fail
-from instep.graph.text.fields import COUNT, FLOAT, INT, PAIR, REQUIRED, SIZE, WORD, Field, Kind
+from instep.graph.text.fields import COUNT, FLOAT, INT, PAIR, SIZE
+from instep.graph.text.frame import Frame, Lazy
+from instep.graph.text.given import FieldReader
 from instep.graph.text.place import LayerPlace, Weight, joined
 from instep.graph.text.steps import (
     CALL,
@@ -31,57 +32,18 @@ from instep.graph.text.steps import (
 )
 from instep.graph.text.structs import Struct, Unit
 from instep.graph.text.table import LAYERS
-from instep.graph.text.tree import Items, Pairs, Scalar, Tree
+from instep.graph.text.tree import Pairs, Scalar, Tree
 
-__all__ = ["Builder", "Frame"]
+__all__ = ["Builder"]
 
-_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
 #: Kinds of fields that one number can be.
 _NUMBERS = (COUNT, FLOAT, INT, PAIR, SIZE)
 
 #: Most steps and operators of one network, most steps of all its expressions, deepest structs.
 MAX_STEPS, MAX_WORK, MAX_CALLS = 12_000, 100_000, 24
-#: Longest piece of a text that a message quotes.
-QUOTED = 100
 #: Most structs around a step that a message names.
 MOST_CALLERS = 3
-
-
-@dataclass
-class Frame:
-    """One call of a struct: where it stands, its values, and the numbers that its expressions read."""
-
-    scope: str
-    unit: Unit
-    values: dict[str, Value]
-    numbers: dict[str, Any]
-    #: what the step before gave
-    last: list[Value] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    depth: int = 0
-    #: within a call that shares weights with an earlier one
-    shared: bool = False
-
-    def names(self, wanted: Sequence[str] | frozenset[str]) -> dict[str, Any]:
-        """What an expression reads: numbers first, then values as records of their shape."""
-        found = {n: self.numbers[n] for n in wanted if n in self.numbers}
-        for name in wanted:
-            if name not in found and name in self.values:
-                found[name] = _record(self.values[name], self.unit.layout)
-        return found
-
-
-def _record(value: Value, layout: str) -> dict[str, Any]:
-    shape = value.shape
-    record: dict[str, Any] = {"shape": shape, "rank": value.rank}
-    if value.rank == 4:
-        n, a, b, c = shape
-        record |= dict(zip(("batch", "channels", "height", "width"),
-                           (n, a, b, c) if layout == "NCHW" else (n, c, a, b), strict=True))  # fmt: skip
-    elif value.rank:
-        record |= {"batch": shape[0], "channels": shape[-1]}
-    return record
 
 
 class Builder:
@@ -90,6 +52,7 @@ class Builder:
     def __init__(self, unit: Unit, kept: int = 0) -> None:
         """``kept``: how many values the file beside the text knows; so much more may the text make of them."""
         self.unit = unit
+        self.reader = FieldReader(self.spend_work)
         self.most_steps, self.most_work = MAX_STEPS + 3 * kept, MAX_WORK + 5 * kept
         self.graph = Graph()
         self.weights: dict[str, tuple[Value, Weight]] = {}
@@ -177,7 +140,7 @@ class Builder:
             fail(frame.unit.file, tree.line, "'let' is a mapping of names to values")
         for name, value in tree.pairs:
             try:
-                frame.numbers[name.value] = self.value(value, frame, free=False)
+                frame.numbers[name.value] = self.reader.value(value, frame, free=False)
             except ExpressionError as error:
                 fail(frame.unit.file, value.line, f"let {name.value}: {error}")
 
@@ -196,98 +159,11 @@ class Builder:
         except ExpressionError as error:
             fail(frame.unit.file, line, str(error))
 
-    # -- values of fields ----------------------------------------------------------------------------------------
-    def value(self, tree: Tree, frame: Frame, words: frozenset[str] = frozenset(), *, free: bool = True) -> Any:
-        """What a field's text means. A text that reads unknown names alone is a word where ``free`` allows it."""
-        if isinstance(tree, Items):
-            return tuple(self.value(t, frame, words, free=free) for t in tree.items)
-        if isinstance(tree, Pairs):
-            return {k.value: self.value(v, frame, words, free=free) for k, v in tree.pairs}
-        if not isinstance(tree.value, str) or tree.value in words:
-            return tree.value
-        self.spend_work(1)
-        try:
-            parsed = expression(tree.value)
-        except ExpressionError:
-            if free:
-                return tree.value
-            raise
-        found = frame.names(parsed.names)
-        found |= {w: w for w in parsed.names if w in words and w not in found}
-        if tree.value not in found and _BARE.fullmatch(tree.value):
-            return tree.value  # a name that nothing has is a word; a field that takes none will say so
-        if free and any(n not in found for n in parsed.names):
-            return tree.value
-        return parsed.evaluate(found, self.spend_work)
-
-    def read(self, tree: Tree, kind: Kind, frame: Frame, what: str, file: str) -> Any:
-        """The value of a field, checked. ``what`` names layer and field for the message."""
-        reason = ""
-        try:
-            got = self.value(tree, frame, kind.words, free=kind.free)
-        except ExpressionError as error:
-            reason, got = f" ({str(error)[:400]})", None
-        else:
-            try:
-                return kind.read(got)
-            except (ValueError, TypeError, OverflowError):
-                if (
-                    kind is WORD
-                    and isinstance(tree, Scalar)
-                    and isinstance(tree.value, str)
-                    and _BARE.fullmatch(tree.value)
-                ):
-                    return tree.value  # a value has the name of the word
-        fail(file, tree.line, f"{what} must be {kind.what}, got {_shown(tree, got)}{reason}")
-
-    def fields(
-        self,
-        given: Tree | None,
-        declared: Sequence[Field],
-        frame: Frame,
-        who: str,
-        defaults: Pairs | None,
-        inner: Frame,
-    ) -> dict[str, Any]:
-        """The fields of a call by name: given, else the text's defaults, else the declared ones (read in ``inner``)."""
-        pairs: dict[str, Tree] = {}
-        file = frame.unit.file
-        if isinstance(given, Pairs):
-            pairs = {k.value: v for k, v in given.pairs}
-        elif given is not None and not (isinstance(given, Scalar) and given.value is None):
-            required = [f for f in declared if f.default is REQUIRED]
-            if len(required) != 1:
-                fail(file, given.line, f"{who}: fields are written {{name: value}}")
-            pairs = {required[0].name: given}
-        names = {f.name for f in declared}
-        for name, tree in pairs.items():
-            if name not in names and name != "at":
-                known = f"; it has {', '.join(sorted(names))}" if names else "; it has none"
-                fail(file, tree.line, f"{who} has no field '{name}'{known}")
-        found: dict[str, Any] = {}
-        for f in declared:
-            tree = pairs.get(f.name) or (defaults.get(f.name) if defaults else None)
-            if tree is not None:
-                found[f.name] = self._field(tree, f, frame, who, file)
-            elif f.default is REQUIRED:
-                fail(file, self.line, f"{who} needs '{f.name}', {f.kind.what}")
-            elif isinstance(f.default, Scalar | Items | Pairs):
-                found[f.name] = self._field(f.default, f, inner, who, inner.unit.file)
-            else:
-                found[f.name] = None if f.default is None else f.kind.read(f.default)
-            inner.numbers[f.name] = found[f.name]
-        return found
-
-    def _field(self, tree: Tree, f: Field, frame: Frame, who: str, file: str) -> Any:
-        if f.default is None and isinstance(tree, Scalar) and tree.value is None:
-            return None
-        return self.read(tree, f.kind, frame, f"{who}: {f.name}", file)
-
     # -- calls ---------------------------------------------------------------------------------------------------
     def call(self, step: Step, frame: Frame, lines: dict[str, int]) -> None:
         """A layer or a struct: read its inputs and fields, build it, and name what it gives."""
         file = frame.unit.file
-        call = read_call(step, _Lazy(frame), file, self.spend_work)
+        call = read_call(step, Lazy(frame), file, self.spend_work)
         struct = frame.unit.structs.get(call.kind)
         layer = None if struct else LAYERS.get(call.kind)
         if struct is None and layer is None:
@@ -308,7 +184,7 @@ class Builder:
         if struct:
             if inner.depth > MAX_CALLS:
                 fail(file, step.line, f"{who}: structs within structs deeper than {MAX_CALLS}")
-            self.fields(given, struct.args, frame, who, defaults, inner)
+            self.reader.fields(given, struct.args, frame, who, defaults, inner, step.line)
             self.blocks.setdefault(scope, call.kind)
             self.callers.append((call.kind, file, step.line))
             results = self.enter(struct, inputs, inner, who)
@@ -316,7 +192,9 @@ class Builder:
             self.line, self.file = step.line, file
         else:
             assert layer is not None
-            found = self.fields(given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}))
+            found = self.reader.fields(
+                given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}), step.line
+            )
             trained = found.get("trained", True)
             place = LayerPlace(self, frame, scope, call, who, step.line, shared=inner.shared, trained=trained)
             made = layer.build(place, inputs, SimpleNamespace(**found))
@@ -345,7 +223,7 @@ class Builder:
         try:
             from instep.graph.expression import fill
 
-            text = fill(text, _Lazy(frame), self.spend_work) if "{" in text else text
+            text = fill(text, Lazy(frame), self.spend_work) if "{" in text else text
         except ExpressionError as error:
             fail(file, explicit.line, str(error))
         if text.startswith("/"):
@@ -416,30 +294,6 @@ class Builder:
             return stem
         name = f"{stem}_{count}"
         return name if name not in self.taken else self.unique(stem)
-
-
-class _Lazy(Mapping[str, Any]):
-    """A frame's names for the braces of a key."""
-
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-
-    def __getitem__(self, name: str) -> Any:
-        return self.frame.names((name,))[name]
-
-    def __iter__(self) -> Any:
-        return iter({**self.frame.values, **self.frame.numbers})
-
-    def __len__(self) -> int:
-        return len(self.frame.values) + len(self.frame.numbers)
-
-
-def _shown(tree: Tree, got: Any) -> str:
-    if isinstance(tree, Scalar):
-        same = got is None or got == tree.value or not isinstance(tree.value, str)
-        text = repr(tree.value)[:QUOTED]
-        return text if same else f"{text} = {str(got)[:60]}"
-    return str(got)[:80] if got is not None else "a list" if isinstance(tree, Items) else "a mapping"
 
 
 def _number(word: str, kind: str, struct: Struct | None) -> str:

@@ -11,9 +11,10 @@ from instep.graph.core import Graph, Value
 from instep.graph.text.fold import Folded, fold
 from instep.graph.text.inline import inlined
 from instep.graph.text.leaves import layout_of, outline
-from instep.graph.text.naming import Shape, shape_of
+from instep.graph.text.naming import shape_of
 from instep.graph.text.outline import told_apart
 from instep.graph.text.plain_layers import enter_operators
+from instep.graph.text.shape import Shape
 from instep.graph.text.sidecar import save_weights
 from instep.graph.text.structs import FACTS, VERSION
 from instep.graph.text.titles import titles_of

@@ -23,8 +23,8 @@ from instep.graph.text.columns import (
     type_of,
     usual_of,
 )  # fmt: skip
-from instep.graph.text.naming import PLAIN_ACTS, Shape
 from instep.graph.text.outline import End
+from instep.graph.text.shape import PLAIN_ACTS, Shape
 from instep.graph.text.table import LAYERS
 from instep.graph.text.titles import condition, numbered, title_of
 from instep.graph.text.variants import Family, families

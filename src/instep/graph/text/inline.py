@@ -9,7 +9,7 @@ from typing import Any
 
 from instep.graph.expression import Expression, ExpressionError
 from instep.graph.text.fold import Folded, Name
-from instep.graph.text.naming import Item
+from instep.graph.text.shape import Item
 from instep.graph.text.table import LAYERS
 from instep.graph.text.titles import numbered
 from instep.graph.text.writing import struct_text

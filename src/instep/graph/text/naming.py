@@ -1,63 +1,24 @@
-"""An outline as it will be printed: local names for values, what each block reads and gives, fields to compare."""
+"""From an outline to what will be printed: local names for values, what each block reads and gives."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from instep.graph.core import Graph, Value
 from instep.graph.text.outline import CARRIED, KEPT, Block, Leaf, Loop
 from instep.graph.text.repeat import repeated
-from instep.graph.text.table import LAYERS, snake
+from instep.graph.text.shape import PLAIN_ACTS, Item, Shape, key_of
+from instep.graph.text.table import snake
 
-__all__ = ["PLAIN_ACTS", "Item", "Shape", "shape_of"]
+__all__ = ["shape_of"]
 
-#: Activations without numbers: blocks that differ in them are one struct with an argument.
-PLAIN_ACTS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_swish", "hard_sigmoid", "mish", "selu")
 #: What results are called that are no scopes; else as the layer is.
 _STEMS = {"split": "part", "unbind": "part"} | dict.fromkeys(PLAIN_ACTS, "act")
 #: What torch.export calls constants that are no module's, counted over the network.
 _LIFTED = re.compile(r"(.*\.)?lifted_tensor_\d+")
 _GOOD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-
-
-@dataclass
-class Item:
-    """A step to print: names, kind, inputs (None: what came before), fields, and the block where it is one."""
-
-    names: tuple[str, ...]
-    kind: str
-    inputs: tuple[str, ...] | None
-    fields: dict[str, Any]
-    child: Shape | None = None
-    #: what arguments are named after where the field's name is taken
-    stem: str = ""
-    #: the rounds of a loop, whose first is ``child``; its names and inputs may count by {i}
-    rounds: list[Shape] = field(default_factory=list, kw_only=True)
-    #: whether a loop counts down
-    down: bool = field(default=False, kw_only=True)
-
-
-@dataclass
-class Shape:
-    """A block to print. ``key`` is all of it but the values of its fields: equal keys fold into one struct."""
-
-    scope: str
-    inputs: tuple[str, ...]
-    items: list[Item]
-    outputs: tuple[str, ...] | None
-    key: Any = None
-    #: constants that the text says in numbers, in order
-    constants: list[Value] = field(default_factory=list)
-    #: constants that have another name in the text, by that
-    renamed: dict[str, Value] = field(default_factory=dict)
-    height: int = 0
-    #: names that no argument may have
-    reserved: frozenset[str] = frozenset()
-    #: whether it is what a loop does in each round
-    round: bool = False
 
 
 @dataclass
@@ -167,7 +128,7 @@ class _Namer:
         shape = body.shape
         if len(outputs) != 1 or body.previous[:1] != outputs:
             shape.outputs = tuple(body.local[v] for v in outputs) or None
-        shape.key = self.key(shape)
+        shape.key = key_of(shape)
         return shape
 
     def enter(self, step: _Step, body: _Body) -> None:
@@ -372,17 +333,6 @@ class _Namer:
         again = bool(mine & self.printed)
         self.printed |= mine
         return again
-
-    def key(self, shape: Shape) -> Any:
-        items = []
-        for item in shape.items:
-            declared = LAYERS[item.kind].fields if item.child is None else ()
-            given = tuple(f.name for f in declared if f.name in item.fields)
-            marks = tuple(item.fields.get(f) is None for f in ("at", "value", "shape"))
-            inner = item.child.key if item.child is not None else None
-            kind = "act" if item.kind in PLAIN_ACTS and "kind" in item.fields else item.kind
-            items.append((item.names, kind, item.inputs, given, marks, item.down, inner))
-        return (shape.inputs, shape.outputs, tuple(items))
 
 
 def _starred(names: list[str], stars: dict[str, int]) -> tuple[str, ...]:

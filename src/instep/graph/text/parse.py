@@ -14,9 +14,10 @@ import numpy as np
 from instep.graph.core import Graph, Value
 from instep.graph.operator import Spec
 from instep.graph.pending import Pending
-from instep.graph.text.build import Builder, Frame
+from instep.graph.text.build import Builder
 from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT, WORD
+from instep.graph.text.frame import Frame
 from instep.graph.text.initial import initialise
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import known_values, load_weights, restore
@@ -120,7 +121,7 @@ def _arguments(builder: Builder, frame: Frame, given: dict[str, Any], sizes: dic
     read = {n: literal(v) if isinstance(v, str) and n not in words else v for n, v in given.items()}
     tree = Pairs([(Scalar(n, 0), _tree(v)) for n, v in read.items()], 0)
     builder.let(unit.let, frame)
-    builder.fields(tree, unit.main.args, frame, "the network", None, frame)
+    builder.reader.fields(tree, unit.main.args, frame, "the network", None, frame, builder.line)
 
 
 def _tree(value: Any) -> Tree:
@@ -164,7 +165,7 @@ def _spec(builder: Builder, frame: Frame, name: str, tree: Tree) -> Spec:
     except TypeError:
         fail(builder.file, tree.line, f"input '{name}': there is no dtype '{dtype}'")
     what = f"input '{name}': a size"
-    return Spec(tuple(builder.read(t, COUNT, frame, what, builder.file) for t in items.items), dtype)
+    return Spec(tuple(builder.reader.read(t, COUNT, frame, what, builder.file) for t in items.items), dtype)
 
 
 def _part(text: str, line: int) -> Scalar:

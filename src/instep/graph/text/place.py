@@ -19,7 +19,8 @@ from instep.graph.text.steps import Call
 from instep.graph.text.table import snake
 
 if TYPE_CHECKING:
-    from instep.graph.text.build import Builder, Frame
+    from instep.graph.text.build import Builder
+    from instep.graph.text.frame import Frame
 
 __all__ = ["LayerPlace", "Weight", "joined"]
 

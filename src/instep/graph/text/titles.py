@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from instep.graph.core import Graph
-from instep.graph.text.naming import PLAIN_ACTS, Item, Shape
+from instep.graph.text.shape import PLAIN_ACTS, Item, Shape
 from instep.graph.text.table import snake
 from instep.graph.text.variants import word_of
 

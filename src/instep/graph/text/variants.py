@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from instep.graph.text.naming import Item, Shape
+from instep.graph.text.shape import Item, Shape
 
 __all__ = ["TAILS", "Family", "families", "word_of"]
 
