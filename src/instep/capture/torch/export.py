@@ -14,10 +14,11 @@ import torch
 import torch.export._trace  # what torch.export.export imports on its first call: time it with the other imports
 
 from instep.capture.base import CaptureError
+from instep.capture.torch.decisions import DecidedByConstants
 from instep.capture.torch.places import short_path
 from instep.capture.torch.settle import data_as_steps, settle, untraceable_data
 from instep.capture.torch.source import Loaded
-from instep.capture.torch.tracing import swift, user_file
+from instep.capture.torch.tracing import as_network, swift, user_file
 from instep.graph.operator import Spec
 
 __all__ = ["example_inputs", "export"]
@@ -49,7 +50,7 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
 
 def _traced(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]) -> Any:
     try:
-        return torch.export.export(module, args, kwargs or None, strict=False)
+        return _program(module, args, kwargs, notes)
     except RuntimeError as error:
         if not untraceable_data(error):
             raise
@@ -57,7 +58,12 @@ def _traced(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         some = f"'{own[0]}'" + (f" and {len(own) - 1} more" if own[1:] else "")
         notes.append(f"forward() computes parameters of its own ({some}); they were computed once")
     with data_as_steps():
-        return torch.export.export(module, args, kwargs or None, strict=False)
+        return _program(module, args, kwargs, notes)
+
+
+def _program(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]) -> Any:
+    with DecidedByConstants(module, notes):
+        return as_network(lambda: torch.export.export(module, args, kwargs or None, strict=False))
 
 
 # -- networks that change on their first call ------------------------------------------------------------------------

@@ -200,6 +200,8 @@ class _Flattener:
             return target(*args, **kwargs) if known and not kwargs else Unknown(at.place)
         if target is aten.sym_size.int and isinstance(args[0], Slot) and known_shape(args[0].step.val):
             return args[0].step.val.shape[args[1]]
+        if target is aten.item.default and isinstance(args[0], Slot) and args[0].step.depends == INPUT:
+            return Unknown(at.place)
         picked = [a for a in (*args, *kwargs.values()) if isinstance(a, Picked)]
         if picked or is_pick(target, args, at.val):
             return self._masked(target, args, kwargs, picked, at)

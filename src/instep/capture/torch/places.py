@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from torch.fx import Node
 
-from instep.capture.torch.tracing import user_file
+from instep.capture.torch.tracing import user_file, user_frame
 
-__all__ = ["blocks_of", "place_of", "short_path"]
+__all__ = ["blocks_of", "place_of", "short_path", "user_line"]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _origins: dict[str, str] = {}
@@ -57,3 +57,9 @@ def short_path(path: str) -> str:
             return path.rsplit(mark, 1)[1].replace(os.sep, "/")
     here = os.getcwd() + os.sep
     return path.removeprefix(here).replace(os.sep, "/") if path.startswith(here) else os.path.basename(path)
+
+
+def user_line() -> str:
+    """``file.py:line`` of the network's own code that is being run."""
+    frame = user_frame()
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""

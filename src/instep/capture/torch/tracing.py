@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 import instep
 
-__all__ = ["paused_garbage_collection", "swift", "user_file"]
+__all__ = ["as_network", "paused_garbage_collection", "swift", "user_file", "user_frame"]
 
 _LIBRARY = os.path.join(os.path.dirname(torch.__file__), "")
 _TALKATIVE = ("torch.export", "torch._export", "torch.fx", "torch._dynamo", "torch._subclasses")
@@ -28,6 +28,21 @@ _OWN = os.path.join(os.path.dirname(instep.__file__), "")
 def user_file(path: str) -> bool:
     """True for a source file that is neither PyTorch's nor Instep's."""
     return not path.startswith((_LIBRARY, _OWN, "<")) and not path.endswith("contextlib.py")
+
+
+def as_network(forward: Callable[[], Any]) -> Any:
+    """``forward()``: what is called in it is part of the network, and whoever calls this is not."""
+    return forward()
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame of the network's own code that is being run."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not as_network.__code__:
+        if user_file(frame.f_code.co_filename):
+            return frame
+        frame = frame.f_back
+    return None
 
 
 class _Place:
@@ -42,18 +57,11 @@ class _Place:
 
     @classmethod
     def extract(cls, *_: Any, **__: Any) -> _Place:
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            code = frame.f_code
-            if code.co_filename.startswith(_OWN):
-                break  # whoever called Instep is not part of the network
-            if user_file(code.co_filename):
-                place = traceback.FrameSummary(
-                    code.co_filename, frame.f_lineno, code.co_name, lookup_line=False, line=""
-                )
-                return cls([place])
-            frame = frame.f_back
-        return cls([])
+        frame = user_frame()
+        if frame is None:
+            return cls([])
+        code = frame.f_code
+        return cls([traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False, line="")])
 
     def summary(self) -> traceback.StackSummary:
         return traceback.StackSummary.from_list(self.frames)
