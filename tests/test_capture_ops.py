@@ -563,3 +563,17 @@ def test_whole_numbers_are_divided_in_the_file_as_in_pytorch(tmp_path: Path) -> 
     outputs = run(path, [x]).outputs
     for ours, theirs in zip(outputs, Places()(torch.from_numpy(x)), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+def test_constants_may_be_computed_in_any_number_of_steps() -> None:
+    """Tables that forward() fills element by element, and sums in a loop, are chains deeper than Python's stack."""
+
+    def filled(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        table = torch.zeros(2, 60)
+        for i in range(60):
+            table[i % 2, i] = i
+        for i in range(400):
+            scale = scale + i * 1e-3
+        return x * table + scale
+
+    agree(Function(filled, torch.rand(60)), [[2, 60]])

@@ -63,30 +63,47 @@ class Program:
         What depends on nothing is computed in its own dtype, as the source does. What depends on parameters is
         computed in float64 and rounded once.
         """
-        wide = step.depends == PARAM
-        result = self._evaluate(step, wide)
-        if wide:
+        result = self._evaluate(step)
+        if step.depends == PARAM:
             result = _map_tensors(result, lambda t, like: t.to(like.dtype) if t.is_floating_point() else t, step.val)
         return result
 
-    def _evaluate(self, step: Step, wide: bool) -> Any:
-        key = step
-        if key in self._values:
-            return self._values[key]
-        if step.kind == "input":
-            raise CaptureError(f"{step.name} is an input, not a constant")
-        if step.kind == "weight":
-            tensor = step.tensor
-            assert tensor is not None
-            return tensor.double() if wide and step.depends == PARAM and tensor.is_floating_point() else tensor
+    def _evaluate(self, step: Step) -> Any:
+        """What ``step`` holds, after what it reads and is not computed yet; chains of constants can be long."""
+        pending = [step]
+        while pending:
+            first = pending[-1]
+            missing = [s for s in steps_in((first.args, first.kwargs)) if s.kind == "call" and s not in self._values]
+            if first.kind == "call" and first not in self._values and missing:
+                pending += missing
+                continue
+            pending.pop()
+            if first.kind == "call" and first not in self._values:
+                self._values[first] = self._computed(first)
+                self._release(first)
+        return self._held(step)
+
+    def _computed(self, step: Step) -> Any:
         if "dropout" not in str(step.target):
             refuse_random(step)
+        wide = step.depends == PARAM
+        read = self._wide if wide else self._held
         with torch.no_grad():
-            args = map_steps(step.args, lambda s: self._argument(s, wide))
-            kwargs = map_steps(step.kwargs, lambda s: self._argument(s, wide))
-            result = call(step, args, kwargs, torch.float64 if wide else None)
-        self._values[key] = result
-        self._release(step)
+            return call(step, map_steps(step.args, read), map_steps(step.kwargs, read), torch.float64 if wide else None)
+
+    def _held(self, step: Step) -> Any:
+        if step.kind == "input":
+            raise CaptureError(f"{step.name} is an input, not a constant")
+        if step.kind == "call":
+            return self._values[step]
+        tensor = step.tensor
+        assert tensor is not None
+        return tensor.double() if step.depends == PARAM and tensor.is_floating_point() else tensor
+
+    def _wide(self, step: Step) -> Any:
+        result = self._held(step)
+        if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dim() > 0:
+            return result.double()
         return result
 
     def _release(self, step: Step) -> None:
@@ -105,12 +122,6 @@ class Program:
             left = self._waiting[read] = self._waiting.get(read, 0) - 1
             if left == 0:
                 self._values.pop(read, None)
-
-    def _argument(self, step: Step, wide: bool) -> Any:
-        result = self._evaluate(step, step.depends == PARAM and wide)
-        if wide and isinstance(result, torch.Tensor) and result.is_floating_point() and result.dim() > 0:
-            return result.double()
-        return result
 
 
 def call(step: Step, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
