@@ -248,6 +248,17 @@ def test_five_axes_that_broadcast_alternately_still_come_down_to_four():
     assert max(v.rank for v in result.values() if v not in result.inputs) <= 4
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 1, 3, 1), (2, 1, 3, 1, 2, 1), (2, 1, 2, 1, 3), (1, 3, 1, 2, 1, 2, 1)])
+def test_expansion_of_alternating_axes_comes_down_to_four(shape):
+    add = Net(tuple(n for n in shape if n > 1))
+    wide = tuple(n if n > 1 else 2 + i % 2 for i, n in enumerate(shape))
+    y = add(ops.Expand(wide), add(ops.Reshape(shape), add.inputs[0]))
+    graph = add.out(add(ops.Reshape((int(np.prod(wide)),)), y))
+    result, before, after = run_both(graph, [lower_rank, canonicalise_views])
+    np.testing.assert_array_equal(after[result.outputs[0]], before[graph.outputs[0].name])
+    assert max(v.rank for v in result.values()) <= 4
+
+
 @pytest.mark.parametrize("kind", [ops.ReduceMax, ops.ReduceMean, ops.ReduceSum])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_reduction_of_alternating_axes_comes_down_to_four(kind, keepdims):

@@ -64,10 +64,12 @@ def test_channel_shuffle_and_repeated_channels_are_gathers():
     assert apply(net.out(net(ops.Reshape((1, 12, 2, 5)), y)), recognise_views) == {"Gather": 1}
 
 
-def test_nearest_enlargement_spelled_with_expand():
+@pytest.mark.parametrize("factors", [(3, 3), (2, 3), (4, 2)])
+def test_nearest_enlargement_spelled_with_expand(factors):
     net = Net((1, 3, 2, 5))
-    y = net(ops.Expand((1, 3, 2, 3, 5, 3)), net(ops.Reshape((1, 3, 2, 1, 5, 1)), net.inputs[0]))
-    assert apply(net.out(net(ops.Reshape((1, 3, 6, 15)), y)), recognise_views) == {"Resize2d": 1}
+    down, across = factors
+    y = net(ops.Expand((1, 3, 2, down, 5, across)), net(ops.Reshape((1, 3, 2, 1, 5, 1)), net.inputs[0]))
+    assert apply(net.out(net(ops.Reshape((1, 3, 2 * down, 5 * across)), y)), recognise_views) == {"Resize2d": 1}
 
 
 @pytest.mark.parametrize("perm", [(0, 2, 4, 1, 3, 5), (0, 1, 3, 2, 4, 5)])

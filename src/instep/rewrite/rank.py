@@ -59,6 +59,10 @@ def _lower(edit: Editor, node: Node) -> bool:
     if len(runs) > MAX_RANK:
         if node.op.elementwise:
             return _spread_out(edit, node, rank)
+        if isinstance(node.op, ops.Expand):
+            flat = _reshaped(edit, node, node.inputs[0], _padded(node.inputs[0].shape, rank))
+            edit.replace(node, _expand(edit, node, flat, node.output.shape))
+            return True
         if isinstance(node.op, ops.REDUCTIONS):
             return _one_run_at_a_time(edit, node, runs)
         return False

@@ -83,13 +83,11 @@ def _match(index: np.ndarray, moved: np.ndarray) -> list[Operator | np.ndarray] 
             order = _order_along(index, moved, axis)
             if order is not None:
                 return [order, ops.Gather(axis)]
-        elif oh % h == 0 and oh // h == ow // w and ow % w == 0:
+        elif oh > h and ow > w and oh % h == 0 and ow % w == 0:
             r = oh // h
-            if oc == c:
-                resize = ops.Resize2d((oh, ow), "nearest", "asymmetric", layout=layout)
-                if np.array_equal(index.repeat(r, rows).repeat(r, rows + 1), moved):
-                    return [resize]
-            if oc * r * r == c:
+            if oc == c and np.array_equal(index.repeat(r, rows).repeat(ow // w, rows + 1), moved):
+                return [ops.Resize2d((oh, ow), "nearest", "asymmetric", layout=layout)]
+            if oc * r * r == c and r == ow // w:
                 (back,) = ops.SpaceToDepth(r, "CRD", layout).evaluate(moved)
                 order = _order_along(index, back, axis)
                 if order is not None:
