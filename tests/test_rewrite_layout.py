@@ -259,6 +259,24 @@ def test_expansion_of_alternating_axes_comes_down_to_four(shape):
     assert max(v.rank for v in result.values()) <= 4
 
 
+@pytest.mark.parametrize("axes", [c for n in (1, 2, 3, 6) for c in itertools.combinations(range(6), n)])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "slice"])
+def test_pads_and_slices_of_any_axes_come_down_to_four(axes, mode):
+    """TFLite pads four axes at most: a transposed volume spreads its rows and columns, with others between them."""
+    add = Net((24, 24))
+    shape = (2, 3, 2, 4, 3, 4)
+    x = add(ops.Reshape(shape), add.inputs[0])
+    if mode == "slice":
+        op = ops.Slice(tuple(int(i in axes) for i in range(6)), shape, (1,) * 6)
+    else:
+        op = ops.Pad(tuple((1, 1) if i in axes else (0, 0) for i in range(6)), mode)
+    y = add(op, x)
+    graph = add.out(add(ops.Reshape((y.size,)), y))
+    result, before, after = run_both(graph, [lower_rank, canonicalise_views])
+    np.testing.assert_array_equal(after[result.outputs[0]], before[graph.outputs[0].name])
+    assert max(v.rank for v in result.values()) <= 4
+
+
 @pytest.mark.parametrize("kind", [ops.ReduceMax, ops.ReduceMean, ops.ReduceSum])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_reduction_of_alternating_axes_comes_down_to_four(kind, keepdims):

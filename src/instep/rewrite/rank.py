@@ -63,6 +63,8 @@ def _lower(edit: Editor, node: Node) -> bool:
             flat = _reshaped(edit, node, node.inputs[0], _padded(node.inputs[0].shape, rank))
             edit.replace(node, _expand(edit, node, flat, node.output.shape))
             return True
+        if isinstance(node.op, ops.Slice | ops.Pad):
+            return _one_axis_at_a_time(edit, node)
         if isinstance(node.op, ops.REDUCTIONS):
             return _one_run_at_a_time(edit, node, runs)
         return False
@@ -197,7 +199,7 @@ def _finish(edit: Editor, node: Node, op: Operator, inputs: list[Value]) -> None
 
 
 def _one_axis_at_a_time(edit: Editor, node: Node) -> bool:
-    """A slice or pad of three and more axes, as one step per axis (each then merges the others)."""
+    """A slice or pad of more axes than fit, as one step per axis (each then merges the others)."""
     op, value = node.op, node.inputs[0]
     for axis in _touched(node):
         step: Operator
