@@ -426,6 +426,57 @@ def test_half_precision_modules_are_captured_wider_and_stay_half() -> None:
     assert module.weight.dtype == torch.float16
 
 
+def test_networks_and_inputs_in_float64_are_captured_in_float32_and_stay_as_they_are() -> None:
+    class Doubled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 3, dtype=torch.float64)
+            self.dtype = torch.float64
+            self.register_buffer("shift", torch.arange(3, dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + self.shift.to(self.dtype)
+
+    module = Doubled()
+    for given in ((2, 4), np.ones((2, 4)), torch.ones(2, 4, dtype=torch.float64)):
+        captured = capture(module, inputs=[given])
+        assert {v.dtype for v in captured.graph.values()} == {"float32"}
+        assert any("float64 tensors were narrowed" in note for note in captured.notes)
+        assert any("inputs in float64" in note for note in captured.notes) == (not isinstance(given, tuple))
+    x = np.random.default_rng(0).standard_normal((2, 4))
+    captured = capture(module, inputs=[(2, 4)])
+    got = captured.reference.run([x], dtype="float64")[captured.graph.outputs[0].name]
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
+    assert {module.weight.dtype, module.shift.dtype, module.dtype} == {torch.float64}
+
+
+def test_a_network_that_casts_to_the_float64_of_its_parameters_is_captured_as_it_is() -> None:
+    class Casting(nn.Conv1d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.double()).float()
+
+    captured = capture(Casting(4, 3, 1, dtype=torch.float64), inputs=[(1, 4, 5)])
+    assert not any("narrowed" in note for note in captured.notes)
+
+
+def test_inputs_in_half_precision_go_with_the_module_that_takes_them() -> None:
+    captured = capture(nn.Linear(4, 3).half(), inputs=[torch.ones(2, 4, dtype=torch.float16)])
+    assert {v.dtype for v in captured.graph.values()} == {"float32"}
+
+
+def test_float64_that_forward_makes_is_said() -> None:
+    class Making(nn.Conv1d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.double())
+
+    class Multiplying(nn.Conv1d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.bmm(x.double(), self.weight)
+
+    for module in (Making(4, 4, 1), Multiplying(5, 4, 1)):
+        with pytest.raises(CaptureError, match=r"test_capture_sources\.py:\d+.* makes tensors of float64"):
+            capture(module, inputs=[(4, 4, 4)])
+
+
 def test_a_half_precision_module_that_casts_to_the_dtype_it_keeps_is_captured_wider() -> None:
     class Casting(nn.Linear):
         def __init__(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.export._trace  # what torch.export.export imports on its first call: time it with the other imports
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.decisions import DecidedByConstants
@@ -29,8 +30,8 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
 
     The module is in eval mode with gradients off meanwhile, and afterwards as it was. Raises CaptureError.
     """
-    module = _single_precision(loaded.module, notes)
-    args, kwargs = example_inputs(loaded, inputs)
+    args, kwargs = _single_inputs(example_inputs(loaded, inputs), loaded.module, notes)
+    module = _single_precision(loaded.module, args, kwargs, notes)
     parts = {m: _parts(m) for m in module.modules()}
     try:
         with _inference(module), swift(), torch.no_grad():
@@ -105,18 +106,57 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _single_precision(module: torch.nn.Module, notes: list[str]) -> torch.nn.Module:
-    """The module itself, or a float32 copy of one that holds half-precision tensors, dtypes it keeps among them."""
-    halves = (torch.float16, torch.bfloat16)
-    low = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.dtype in halves}
-    if not low:
+HALVES = {torch.float16, torch.bfloat16}
+
+
+def _single_precision(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]
+) -> torch.nn.Module:
+    """The module itself, or a float32 copy of one that is in another precision, dtypes it keeps among them.
+
+    A network with float64 parameters that takes float32 inputs makes its casts itself, and stays as it is.
+    """
+    halves = _dtypes(module) & HALVES
+    double = {p.dtype for p in module.parameters()} & {torch.float64}
+    if double and _takes(module, args, kwargs):
+        double = set()
+    for dtypes, how in ((halves, "widened"), (double, "narrowed")):
+        if dtypes:
+            notes.append(f"the module's {_names(dtypes)} tensors were {how} to float32")
+    if not halves | double:
         return module
-    notes.append(f"the module's {' and '.join(sorted(str(d)[6:] for d in low))} tensors were widened to float32")
-    wide = copy.deepcopy(module).float()
-    for part in wide.modules():
-        kept = [name for name, held in vars(part).items() if isinstance(held, torch.dtype) and held in halves]
+    single = copy.deepcopy(module).float()
+    for part in single.modules():
+        kept = [n for n, held in vars(part).items() if isinstance(held, torch.dtype) and held in halves | double]
         vars(part).update(dict.fromkeys(kept, torch.float32))
-    return wide
+    return single
+
+
+def _takes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        with torch.no_grad():
+            copy.deepcopy(module).eval()(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _single_inputs(inputs: Any, module: torch.nn.Module, notes: list[str]) -> Any:
+    """``inputs`` in float32 where they are float64, or in half precision as the module is."""
+    others = {torch.float64} | (HALVES if _dtypes(module) & HALVES else set())
+    dtypes = {t.dtype for t in tree_leaves(inputs) if isinstance(t, torch.Tensor)} & others
+    if not dtypes:
+        return inputs
+    notes.append(f"inputs in {_names(dtypes)} are float32 in what is captured")
+    return tree_map_only(torch.Tensor, lambda t: t.float() if t.dtype in dtypes else t, inputs)
+
+
+def _dtypes(module: torch.nn.Module) -> set[torch.dtype]:
+    return {t.dtype for t in (*module.parameters(), *module.buffers())}
+
+
+def _names(dtypes: set[torch.dtype]) -> str:
+    return " and ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------
@@ -196,7 +236,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
      "an input is a row of numbers in a table (token ids, say) and was given as floats; say so with its shape: "
      "--input int64:1,77, or example_inputs on the module"),
     (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
-    (r"\b[Dd]ouble\b", "the network has float64 weights, and files hold float32; call .float() on it"),
+    (r"\b[Dd]ouble\b|\bfloat64\b", "forward() makes tensors of float64, and files hold float32; make them in float32"),
     (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
      r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors|"
      r"Output size is too small|same reduction dim",
