@@ -130,7 +130,9 @@ def _word(call: Call) -> str:
 def _kind(call: Call) -> str:
     """All of a call but its values and the values of its fields."""
     weights = {k: [w.perm, w.shape] for k, w in call.weights.items()}
-    return json.dumps([call.layer, call.code, call.module, call.positional, weights, call.helpers, call.around])
+    return json.dumps([
+        call.layer, call.code, call.module, call.positional, weights, call.helpers, call.around, call.untrained
+    ])  # fmt: skip
 
 
 # -- which blocks can be classes ---------------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ class Call:
     writes a tuple without its parentheses. ``module`` names a layer without weights that does what the expression does,
     made with the same fields: programs use it where layers stand in a row.
 
+    ``untrained`` names those of ``weights`` that the source keeps and does not train; it is said of all calls alike, by
+    ``statements``. The statistics of a batch norm, which nothing trains, are not among them.
+
     ``around`` is what stands around the constructor, where a layer is changed once it is made; ``{}`` is the layer.
 
     Fields hold plain data (numbers, words, None, lists and tuples of them). Everything that may differ between two
@@ -80,6 +83,7 @@ class Call:
     around: str = "{}"
     #: what its inputs are, for values that have no names
     roles: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
 
 
 #: What a table has for each class of operators. Values among the node's inputs that are constants and that no

@@ -16,7 +16,7 @@ from instep.graph.core import Graph
 from instep.graph.text.fold import Folded, Name, fold
 from instep.graph.text.titles import titles_of
 
-__all__ = ["Class", "Constant", "Line", "Member", "Program", "Rounds", "program"]
+__all__ = ["Class", "Constant", "Line", "Member", "Program", "Rounds", "layers_of", "program"]
 
 
 @dataclass
@@ -117,6 +117,16 @@ class Program:
     @property
     def main(self) -> Class:
         return self.classes[-1]
+
+
+def layers_of(made: Class, above: Path = ()) -> Iterator[tuple[Path, Call]]:
+    """All layers within ``made``, which lies at ``above``, with their paths."""
+    for member in (m for held in made.members for m in held.row or [held]):
+        path = (*above, *member.path)
+        if member.call is not None and member.call.layer:
+            yield path, member.call
+        if member.inner is not None:
+            yield from layers_of(member.inner, path)
 
 
 def program(graph: Graph, dialect: Dialect) -> Program:

@@ -11,6 +11,7 @@ import numpy as np
 
 from instep.emit.code.call import Call, Dialect, NoCode
 from instep.emit.code.idioms import idiomatic
+from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 
 __all__ = ["Statement", "constructor", "expression", "identifier", "number", "plain", "statements", "unique"]
@@ -30,6 +31,7 @@ class Statement:
 def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
     """The calls of all nodes of ``graph``, in order. NoCode where the dialect has none for an operator."""
     found: list[Statement] = []
+    buffers = frozenset(graph.meta.get("buffers", ()))
     for node in idiomatic(graph, dialect.table):
         _check(node)
         rule = dialect.table.get(type(node.op))
@@ -39,8 +41,16 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
             calls = rule(node, graph)
         except NoCode as why:
             raise NoCode(f"{node.describe()} has no form in {dialect.name}: {why}") from why
-        found += [Statement(call, node) for call in ([calls] if isinstance(calls, Call) else calls)]
+        for call in [calls] if isinstance(calls, Call) else calls:
+            call.untrained = _untrained(call, node, buffers)
+            found.append(Statement(call, node))
     return found
+
+
+def _untrained(call: Call, node: Node, buffers: Container[str]) -> tuple[str, ...]:
+    """The arrays of a layer that the source does not train, but for what a batch norm learns without a gradient."""
+    statistics = node.inputs[3:] if isinstance(node.op, ops.BatchNorm) else []
+    return tuple(k for k, w in call.weights.items() if w.value.name in buffers and w.value not in statistics)
 
 
 #: The element types that values have.

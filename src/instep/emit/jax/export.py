@@ -14,7 +14,7 @@ from instep.emit.code.layout import fitted
 from instep.emit.code.module import arrays, executed, name_of, save_arrays, written
 from instep.emit.code.penalty import offer
 from instep.emit.code.penalty import penalty as penalty_text
-from instep.emit.code.program import Program, program
+from instep.emit.code.program import Program, layers_of, program
 from instep.emit.code.writing import helpers, members, one_line, write
 from instep.emit.jax.dialect import FUNCTION, NNX, Jax
 from instep.emit.jax.modules import ModuleStyle
@@ -104,6 +104,8 @@ def _source(made: Program, dialect: Jax) -> str:
     name = name_of(graph)
     if dialect is NNX:
         made.helpers |= {"put", "Undrawn"}
+        if any(call.untrained for _, call in layers_of(made.main)):
+            made.helpers.add("frozen")
         if any(m.constant and not m.constant.trained and "shape" in m.fields for c in made.classes for m in c.members):
             made.helpers.add("Buffer")
         parts = write(made, ModuleStyle(dialect, made.ties, made.main), name, _NAMES)
@@ -122,6 +124,8 @@ def _source(made: Program, dialect: Jax) -> str:
         small = penalty_text(made, "model", "jnp.sum(w**2)")
     else:
         made.helpers.add("nested")
+        if any(call.untrained for _, call in layers_of(made.main)):
+            made.helpers.add("frozen")
         parts = write(made, FunctionStyle(dialect), name, _NAMES)
         parts += applied(made)
         load = ["return tied(nested(load_file(path)))"] if made.ties else ["return nested(load_file(path))"]

@@ -10,7 +10,7 @@ from instep.emit.code.paths import Path
 from instep.emit.code.program import Class, Constant, Member
 from instep.emit.code.writing import Style, Tree
 
-__all__ = ["ModuleStyle", "filled"]
+__all__ = ["ModuleStyle", "filled", "frozen"]
 
 
 class ModuleStyle(Style):
@@ -32,7 +32,8 @@ class ModuleStyle(Style):
     def layer(self, call: Call, literals: dict[str, str]) -> str:
         """In a row, what is no layer is a function."""
         if call.layer:
-            return super().layer(call, literals)
+            text = super().layer(call, literals)
+            return f"frozen({', '.join([text, *frozen(call)])})" if call.untrained else text
         given = [f"{name}={text}" for name, text in literals.items()]
         return f"partial({', '.join([call.module, *given])})" if given else call.module
 
@@ -77,6 +78,11 @@ class ModuleStyle(Style):
         self.said = {m.path: filled(self.dialect, m.constant, m) for m in said if m.constant is not None}
         made.members = [m for m in made.members if m not in said]
         return super().class_text(made, doc, inputs, used)
+
+
+def frozen(call: Call) -> list[str]:
+    """The names of a layer's arrays that are not trained, as code; none where that is all of them."""
+    return [f'"{name}"' for name in call.untrained] if len(call.untrained) < len(call.weights) else []
 
 
 def filled(dialect: Dialect, constant: Constant, member: Member) -> str:

@@ -7,10 +7,10 @@ import re
 from instep.emit.code.bodies import body, written
 from instep.emit.code.layout import fitted
 from instep.emit.code.paths import Path
-from instep.emit.code.program import Class, Member, Program
+from instep.emit.code.program import Class, Member, Program, layers_of
 from instep.emit.code.statements import identifier, unique
 from instep.emit.code.writing import Style
-from instep.emit.jax.modules import filled
+from instep.emit.jax.modules import filled, frozen
 
 __all__ = ["FunctionStyle", "applied"]
 
@@ -21,13 +21,19 @@ class FunctionStyle(Style):
     def class_text(self, made: Class, doc: str, inputs: list[str], used: set[str]) -> str:
         made.name = unique(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", made.name).lower(), used)
         members = {m.path: m for m in made.members}
+        layers = dict(layers_of(made))
 
         def member(path: Path) -> str:
             found = members.get(path)
             if found is not None and found.constant is not None:
                 return self.array(found)
             # a layer's dictionary, or an array in one
-            return "params" + "".join(f'["{part}"]' for part in path)
+            text = "params" + "".join(f'["{part}"]' for part in path)
+            call = layers.get(path)
+            if call is not None and call.untrained:
+                return f"frozen({', '.join([text, *frozen(call)])})"
+            within = layers.get(path[:-1])
+            return f"lax.stop_gradient({text})" if within and path[-1] in within.untrained else text
 
         def invoke(path: Path, given: list[str]) -> str:
             found = members[path]

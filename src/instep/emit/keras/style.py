@@ -11,7 +11,7 @@ from instep.emit.code.bodies import body, written
 from instep.emit.code.call import Call, Dialect, NoCode
 from instep.emit.code.layout import fitted
 from instep.emit.code.paths import Path
-from instep.emit.code.program import Class, Member, Program
+from instep.emit.code.program import Class, Member, Program, layers_of
 from instep.emit.code.statements import constructor, identifier, unique
 from instep.emit.code.writing import Style, one_line
 
@@ -41,6 +41,12 @@ def layer_name(path: Path, found: Program) -> str:
     if re.fullmatch(r"conv(_\d+)?", name):  # where a kernel is computed
         taken = any(line.call and "conv" in line.call.code for made in found.classes for line in made.all_lines())
     return f"{name}_layer" if taken else name
+
+
+def _frozen(call: Call) -> bool:
+    """Whether nothing of a layer is trained. A batch norm with statistics of its own is not meant: Keras would have it
+    normalise with them while the rest is trained, other frameworks not."""
+    return bool(call.untrained) and len(call.untrained) == len(call.weights)
 
 
 class FunctionalStyle(Style):
@@ -91,7 +97,7 @@ class FunctionalStyle(Style):
 
         statements, _ = body(made, self.dialect, member_text, inputs, seen, invoke, "")
         if main:
-            statements[-1] = self.model(inputs, statements[-1].removeprefix("return "))
+            statements[-1:] = self.model(inputs, statements[-1].removeprefix("return "))
         options = ["*", *made.args] if made.args else []
         head = "def build():" if main else f"def {made.name}({', '.join([*inputs, 'name', *options])}):"
         lines = [*fitted(head), f'    """{doc}"""']
@@ -116,15 +122,20 @@ class FunctionalStyle(Style):
         name = identifier(self.found.graph.input_names[number])
         return f'keras.Input({shape}{kind}, name="{name}")'
 
-    def model(self, inputs: list[str], outputs: str) -> str:
-        """The statement that ends ``build``."""
+    def model(self, inputs: list[str], outputs: str) -> list[str]:
+        """The statements that end ``build``."""
         many = len(self.found.graph.outputs) > 1
         reads = inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]"
         about = self.found.graph.meta
         words = one_line(about.get("name") or about.get("source") or "", 40).rpartition(":")[2]
         # TensorFlow's scopes begin with no underscore
         name = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower() or "network"
-        return f'return keras.Model({reads}, {f"[{outputs}]" if many else outputs}, name="{name}")'
+        made = f'keras.Model({reads}, {f"[{outputs}]" if many else outputs}, name="{name}")'
+        kept = [
+            f'model.get_layer("{layer_name(path, self.found)}").{array}.trainable = False'
+            for path, call in layers_of(self.found.main) if not _frozen(call) for array in call.untrained
+        ]  # fmt: skip
+        return [f"model = {made}", *kept, "return model"] if kept else [f"return {made}"]
 
     # -- layers --------------------------------------------------------------------------------------------------------
     def name(self, path: Path, main: bool) -> str:
@@ -138,7 +149,8 @@ class FunctionalStyle(Style):
             assert member.call is not None
             text = constructor(Call(**{**vars(member.call), "fields": member.fields}), literals)
             comma = "" if text.endswith("()") else ", "
-            return f"{text[:-1]}{comma}name={self.name(member.path, main)})"
+            kept = "trainable=False, " if _frozen(member.call) else ""
+            return f"{text[:-1]}{comma}{kept}name={self.name(member.path, main)})"
         constant = member.constant
         if "value" in literals:
             kind = "" if constant.dtype == "bool" else f', "{constant.dtype}"'

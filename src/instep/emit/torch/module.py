@@ -28,6 +28,8 @@ __all__ = ["build", "penalty", "save", "source", "state"]
 
 #: What the module's own names are; no class or function of the network is called so.
 _NAMES = {"WEIGHTS", "Path", "F", "nn", "torch", "math", "load", "load_file", "model", "penalty", "state"}
+#: What a batch norm has that is no parameter.
+_STATISTICS = {"running_mean", "running_var"}
 
 
 class TorchStyle(Style):
@@ -72,7 +74,13 @@ class TorchStyle(Style):
 
     def layer(self, call: Call, literals: dict[str, str]) -> str:
         crop = {k: v for k, v in literals.items() if k != "crop"}
-        return super().layer(call, crop)
+        text = super().layer(call, crop)
+        if not call.untrained:
+            return text
+        if call.weights.keys() <= {*call.untrained, *_STATISTICS}:
+            return f"{text}.requires_grad_(False)"
+        self.found.helpers.add("frozen")
+        return f"frozen({text}, {', '.join(map(TORCH.literal, call.untrained))})"
 
 
 def source(graph: Graph) -> str:

@@ -8,6 +8,13 @@ def without(layer, *names):
         layer.register_parameter(name, None)
     return layer
 ''',
+    "frozen": '''
+def frozen(layer, *names):
+    """``layer``, whose parameters of these names are not trained."""
+    for name in names:
+        getattr(layer, name).requires_grad_(False)
+    return layer
+''',
     "pad_by_index": '''
 def pad_by_index(x, pads, mode):
     """x with pads[i] = (before, after) places more on axis i: "reflect", "replicate" or "circular"."""

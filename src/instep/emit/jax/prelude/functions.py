@@ -79,6 +79,12 @@ def nested(arrays):
     return params
 
 
+def frozen(params, *names):
+    """A layer's own dictionary, whose arrays of these names (all, if none is named) are not trained."""
+    params.update({name: lax.stop_gradient(params[name]) for name in names or params})
+    return params
+
+
 def conv(params, x, *, strides, padding, kernel_dilation=None, feature_group_count=1):
     """Convolution; the kernel is [..., in / groups, out]."""
     return convolve(

@@ -69,6 +69,14 @@ class Buffer(nnx.Variable):
     """An array that belongs to the network and is not trained: an index, a mask."""
 
 
+def frozen(layer, *names):
+    """``layer``, whose arrays of these names are not trained (all, if none is named): no Params, but Buffers."""
+    for name, held in list(vars(layer).items()):
+        if isinstance(held, nnx.Param) and (not names or name in names):
+            setattr(layer, name, Buffer(held[...]))
+    return layer
+
+
 class Undrawn(nnx.Rngs):
     """In place of random numbers where weights are loaded: layers take their shapes, and nothing is drawn."""
 
