@@ -11,6 +11,7 @@ import pytest
 from instep.graph import Graph, SourceView, Value, ops
 from instep.verify import GraphReference, GraphSubject, Verdict, judge, make_inputs
 from instep.verify.causes import CAUSES
+from instep.verify.generic import describe
 
 
 def network() -> Graph:
@@ -162,3 +163,13 @@ def test_there_are_at_least_forty_kinds_of_mistakes_and_each_has_its_own_name() 
     assert len(set(names)) >= 100
     for name, kinds, generator in CAUSES:
         assert kinds and callable(generator), name
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_is_fitted_to_a_number_or_three_explains_nothing(size: int) -> None:
+    node = network().nodes[0]
+    right, wrong = np.full(size, 1.25e-9), np.linspace(-3.8e-8, -3.7e-8, size)
+    assert describe(right, right, wrong, node, "loss") is None
+    many = np.linspace(1, 2, 12)
+    found = describe(many, many, -31 * many, node, "loss")
+    assert found is not None and found.cause == "scaled"

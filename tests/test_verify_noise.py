@@ -17,6 +17,7 @@ from instep.graph import Graph, SourceView, Value, ops
 from instep.report.document import sentence
 from instep.verify import GraphReference, GraphSubject, Picture, Verdict, judge, make_inputs, verify
 from instep.verify.calm import less
+from instep.verify.cancelling import Cancelling
 from instep.verify.noise import LIMITS, Noise, classify, distance, growth, nudge, ratio
 from instep.verify.origin import anchor
 from instep.verify.verdict import number
@@ -320,3 +321,44 @@ def test_denormals_may_be_flushed_and_zeros_may_not_be_wrong() -> None:
     level = noise.level("decayed")
     assert classify(ratio(distance(np.zeros((4, 4), np.float32), small), level)) == "in step"
     assert classify(ratio(distance(np.full((4, 4), 1e-20), small), level)) == "out of step"
+
+
+def divergence(wrong: float = 0.0) -> Graph:
+    """Half of Σ p (log p - log p), with two spellings of the logarithm; of the second each is off by ``wrong``."""
+    graph = Graph(inputs=[Value("x", (2, 3, 6, 6))])
+    x = graph.inputs[0]
+    share = graph.add(ops.Softmax(1), [x], names=["share"]).output
+    logs = [graph.add(ops.Log(), [share], names=["log"]).output]
+    logs += [graph.add(ops.LogSoftmax(1), [x], names=["log_softmax"]).output]
+    if wrong:
+        off = graph.constant(np.array(wrong, np.float32), "off")
+        logs[1] = graph.add(ops.Add(), [logs[1], off], names=["moved"]).output
+    terms = [graph.add(ops.Mul(), [share, log], names=[f"term{i}"]).output for i, log in enumerate(logs)]
+    apart = graph.add(ops.Sub(), terms, names=["apart"]).output
+    total = graph.add(ops.ReduceSum((0, 1, 2, 3), False), [apart], names=["total"]).output
+    half = graph.constant(np.array(0.5, np.float32), "half")
+    graph.outputs = [graph.add(ops.Mul(), [total, half], names=["loss"]).output]
+    return source(graph)
+
+
+def test_what_is_left_of_terms_that_cancel_is_measured_by_the_terms(tmp_path: Path) -> None:
+    class Divergence(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.kl_div(x.log_softmax(1), x.softmax(1), reduction="batchmean")
+
+    made = instep.convert(Divergence().eval(), tmp_path / "kl.tflite", inputs=[(2, 3, 6, 6)])
+    assert made.ok and made.verdict is not None and made.verdict.noise_ratio < 5
+    assert prove(divergence(), divergence()).verdict == "in step"
+    assert prove(divergence(), divergence(wrong=1e-5)).verdict == "out of step", "40 units in the terms' last place"
+
+
+def test_the_terms_of_a_sum_are_followed_through_what_adds_and_scales() -> None:
+    graph = divergence()
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6))
+    truth = GraphReference(graph).run([x], dtype="float64")
+    found = Cancelling(graph).sizes({"x": x, "share": truth["share"], "log_softmax": truth["log_softmax"]})
+    terms = np.abs(truth["term0"]) + np.abs(truth["term1"])
+    assert found["total"] == pytest.approx(np.sqrt(np.sum(terms**2))) and abs(truth["total"]) < 1e-12
+    assert found["loss"] == pytest.approx(found["total"] / 2)
+    many = chain(ops.ReduceMean((1,), True), ops.Exp())
+    assert Cancelling(many).sizes({"x": np.ones((1, 4, 8, 8))}) == {}, "64 results measure their noise themselves"

@@ -15,6 +15,8 @@ __all__ = ["describe"]
 
 #: A description holds when it leaves at most this share of the error's energy (RMS).
 HOLDS = 0.05
+#: A factor, an offset or a range that is fitted to so few numbers fits whatever is wrong with them.
+FITTED = 3
 
 
 def _rms(x: np.ndarray) -> float:
@@ -81,13 +83,14 @@ def _channels(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, 
 
 def _whole(right: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     down = float(np.vdot(right, right))
-    if down > 0:
+    if down > 0 and right.size > FITTED:
         factor = float(np.vdot(right, wrong)) / down
         yield "scaled", f"{factor:.6g} times the right value", right * factor
-    offset = float(np.mean(wrong - right))
-    yield "offset", f"the right value plus {offset:.6g}", right + offset
     yield "activation dropped or added", "the right value with its negative part cut off", np.maximum(right, 0)
-    yield "clipped", "the right value clipped to its result's range", np.clip(right, wrong.min(), wrong.max())
+    if right.size > FITTED:
+        offset = float(np.mean(wrong - right))
+        yield "offset", f"the right value plus {offset:.6g}", right + offset
+        yield "clipped", "the right value clipped to its result's range", np.clip(right, wrong.min(), wrong.max())
     yield "zero", "all zeros", np.zeros_like(right)
     step = np.float16
     yield "computed in half precision", "the right value rounded to float16", right.astype(step).astype(np.float64)

@@ -180,14 +180,20 @@ class Noise:
     peak: dict[str, float] = field(default_factory=dict)
     scale_rms: dict[str, float] = field(default_factory=dict)
     scale_peak: dict[str, float] = field(default_factory=dict)
+    #: per set: the size of what was added up to the value, where its terms may cancel (see ``cancelling.py``)
+    added: dict[str, float] = field(default_factory=dict)
     edges: set[str] = field(default_factory=set)
     #: per set: where the source's own float32 runs are not finite although the truth is (or the other way round)
     skip: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def begin(self, name: str, truth: np.ndarray, edge: bool = False) -> None:
-        """Take in the truth of the input set ``name``; ``edge`` sets say nothing of the others."""
+    def begin(self, name: str, truth: np.ndarray, edge: bool = False, added: float = 0.0) -> None:
+        """Take in the truth of the input set ``name``; ``edge`` sets say nothing of the others.
+
+        ``added``: the size of the terms that the value is a sum of, where that is known.
+        """
         self.size = truth.size
         self.rms[name] = self.peak[name] = 0.0
+        self.added[name] = added
         if edge:
             self.edges.add(name)
         if truth.dtype.kind == "f":
@@ -217,7 +223,8 @@ class Noise:
         unit = self.unit * (self.edge_growth if name in self.edges else self.growth)
         floor, usual_floor = limits.floor * unit, limits.floor_usual * unit
         tiny = limits.tiny if name in self.scale_rms else 0.0
-        rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms, tiny)
+        added = limits.floor * self.unit * self.growth * self.added.get(name, 0.0)
+        rms = max(self.rms[name], share * scale_rms, floor * scale_rms, usual_floor * usual_rms, added, tiny)
         peak = max(self.peak[name], floor * scale_peak, rms)
         luck = 1.0 + limits.few / max(1, self.size * max(1, self.draws))
         return rms * luck, peak * luck

@@ -15,6 +15,7 @@ import numpy as np
 from instep.graph import Graph, Node, SourceView
 from instep.runtime import engine_of
 from instep.verify.calm import beyond, calmed
+from instep.verify.cancelling import Cancelling
 from instep.verify.explain import AFFORDABLE, Witness, between_good_and_bad, explain_verdict
 from instep.verify.inputs import InputSet, Picture
 from instep.verify.jumps import Jumps
@@ -176,6 +177,7 @@ def judge(
     unit = max(unit, arithmetic.unit) if arithmetic is not None else unit
     jumps = Jumps(graph)
     # jumping operators need everything around them, should the result land on the other side
+    cancelling = Cancelling(graph)
     keep = None if jumps.nodes else sorted(wanted)
     lossy: list[Any] = []
     correlations: list[float] = []
@@ -187,11 +189,12 @@ def judge(
     runs: Any = None
     for number, given in enumerate(sets):
         arrays = list(given.arrays)
-        truth = reference.run(arrays, dtype="float64", keep=keep)
+        truth = reference.run(arrays, dtype="float64", keep=keep and sorted({*keep, *cancelling.reads()}))
+        added = cancelling.sizes(truth)
         for name in (n for n in truth if n in wanted):
             fresh = Noise(growth=grown.get(name, 1.0), edge_growth=edges.get(name, 1.0), unit=unit)
             level = noise.setdefault(name, fresh)
-            level.begin(given.name, truth[name], given.edge)
+            level.begin(given.name, truth[name], given.edge, added.get(name, 0.0))
         wild = beyond(graph, {n: level.scale_peak.get(given.name, 0.0) for n, level in noise.items()})
         if graph is not None and wild is not None and (calm := calmed(reference, sets, graph)) is not None:
             verdict = again(calm[0], figures=figures, explain=explain, only=only)
