@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+import instep
 from conftest import CommandLine
 from instep.cli.options import shapes
 from instep.graph import Graph, Spec, Value, ops
@@ -74,3 +76,26 @@ def test_a_network_of_token_ids_is_converted_from_the_command_line(instep: Comma
     assert floats.returncode == 2 and "--input int64:" in floats.stderr
     wrong = instep(*command, "--input", "int46:1,16")
     assert wrong.returncode == 2 and "'int46' is none of float32, int64" in wrong.stderr
+
+
+def test_functions_take_what_the_command_line_takes() -> None:
+    import torch
+    from torch import nn
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(50, 8)
+
+        def forward(self, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+            return self.table(ids) * keep.unsqueeze(-1)
+
+    ways: list[Any] = [["int64:1,16", "1,16"], ["ids=int64:1,16", "keep=1,16"], {"ids": "int64:1,16", "keep": [1, 16]}]
+    for inputs in ways:
+        graph = instep.capture(Words().eval(), inputs=inputs).graph
+        assert [(v.shape, v.dtype) for v in graph.inputs] == [((1, 16), "int64"), ((1, 16), "float32")]
+    assert instep.capture(nn.Conv2d(3, 4, 3).eval(), inputs="1,3,37,53").graph.inputs[0].shape == (1, 3, 37, 53)
+    with pytest.raises(ValueError, match="inputs int46:1,16: 'int46' is none of float32, int64"):
+        instep.capture(Words().eval(), inputs=["int46:1,16", "1,16"])
+    with pytest.raises(ValueError, match="inputs here: a shape is positive whole numbers"):
+        instep.capture(nn.Conv2d(3, 4, 3).eval(), inputs="here")

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from instep.capture.base import Captured, CaptureError, Reference
+from instep.capture.shapes import shapes_of
 
 __all__ = ["CaptureError", "Captured", "Reference", "capture"]
 
@@ -25,12 +26,13 @@ def capture(
     ``"timm:NAME"`` (random weights from ``seed`` unless ``weights`` are given), a ``.pt2``, ``.keras``, ``.h5``,
     ``.tflite``, ``.yaml`` or ``.json`` file, or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file or a ``.pth`` file of plain tensors; for a text also a TensorFlow checkpoint.
-    ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, or an array or tensor; or a dict of
-    such entries by argument name. Default: what the source says (timm's input size, ``example_inputs`` of the module
-    or ``EXAMPLE_INPUT`` of its file).
+    ``inputs``: one entry per network input: a shape (list of ints), a ``Spec``, an array or tensor, or what the command
+    line takes (``"1,3,64,64"``, ``"int64:1,77"``, ``"x=1,3"``); or a dict of such entries by argument name. Default:
+    what the source says (timm's input size, ``example_inputs`` of the module or ``EXAMPLE_INPUT`` of its file).
 
     Raises CaptureError with the scope, the source line and what to do.
     """
+    inputs = shapes_of(inputs)
     if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".tflite"):
         from instep.capture.tflite.capture import capture_tflite
 

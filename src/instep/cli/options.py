@@ -14,9 +14,6 @@ SOURCE_HELP = (
     "or .yaml file."
 )
 
-#: What an input may hold; float32 where the source and the command say nothing.
-INPUT_TYPES = ("float32", "int64", "int32", "bool")
-
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE", help="a .safetensors or plain-tensor .pth file")
 ]
@@ -52,33 +49,16 @@ Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an e
 
 
 def shapes(texts: Sequence[str] | None) -> list[Any] | dict[str, Any] | None:
-    """``["1,3,64,64"]`` → ``[[1, 3, 64, 64]]``; ``["x=1,3"]`` → ``{"x": [1, 3]}``; ``["int64:1,77"]`` → a Spec."""
+    """The shapes that ``texts`` say, by name where they say names."""
     if not texts:
         return None
-    named = [text.partition("=") for text in texts if "=" in text]
-    if not named:
-        return [_shape(text, text) for text in texts]
-    if len(named) != len(texts):
-        stop("--input: name all inputs (--input x=1,3,64,64) or none")
-    return {name: _shape(sizes, f"{name}={sizes}") for name, _, sizes in named}
+    from instep.capture import CaptureError
+    from instep.capture.shapes import shapes_of
 
-
-def _shape(text: str, whole: str) -> Any:
-    """A list of sizes; with a kind of number before a colon a Spec."""
-    dtype, colon, sizes_text = text.rpartition(":")
-    if colon and dtype not in INPUT_TYPES:
-        stop(f"--input {whole}: {dtype!r} is none of {', '.join(INPUT_TYPES)}; write --input int64:1,77")
     try:
-        sizes = [int(part) for part in sizes_text.replace("x", ",").split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        stop(f"--input {whole}: a shape is positive whole numbers with commas, e.g. --input 1,3,224,224")
-    if not colon:
-        return sizes
-    from instep.graph import Spec
-
-    return Spec(tuple(sizes), dtype)
+        return shapes_of(list(texts), "--input")
+    except CaptureError as error:
+        stop(str(error))
 
 
 def arguments(texts: Sequence[str] | None) -> dict[str, Any] | None:

@@ -30,7 +30,8 @@ def capture(
     ``.tflite`` file, a network's text (``.yaml``, ``.json``) or ``"zoo:NAME"``.
     ``weights``: a ``.safetensors`` file, or a ``.pth`` of plain tensors (nothing is unpickled but those); for a text
     also a TensorFlow checkpoint (``.index``, a SavedModel's folder), for a Keras model ``.weights.h5``.
-    ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; None: as the source says.
+    ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; shapes may be written as
+    on the command line (``"1,3,64,64"``, ``"int64:1,77"``, ``"x=1,3"``). None: as the source says.
     Raises CaptureError (a ValueError) with scope, source line and what to do.
     """
     from instep.capture import capture as run

@@ -56,10 +56,12 @@ def verify(
     asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
     bounds: dict[str, Any] = {"on": on} if timeout is None else {"on": on, "timeout": timeout}
     if is_tflite(source) and is_tflite(path):
+        from instep.capture.shapes import shapes_of
+
         tell("verify", "two files side by side")
         with clock("verify"):
             captured, verdict = two_files(
-                os.fspath(source), path, inputs, figures=_figures(thresholds), bounds=bounds, **asked
+                os.fspath(source), path, shapes_of(inputs), figures=_figures(thresholds), bounds=bounds, **asked
             )
         title, notes = str(source), [] if captured is None else list(captured.notes)
     else:
