@@ -195,6 +195,12 @@ def test_bench_measures_each_file(made: dict[str, Any]) -> None:
 def test_quiet_is_one_line(made: dict[str, Any]) -> None:
     run = made["line"]("verify", "model.py:net", "net.tflite", "--input", "1,3,16,20", "-q")
     assert run.stdout.split() == ["in", "step", "net.tflite"]
+    run = made["line"](
+        "convert", "model.py:net", "--input", "1,3,16,20", "-o", "unproved.tflite", "--no-verify", "--quiet"
+    )
+    assert run.stdout.splitlines() == ["not proved  unproved.tflite"] and run.returncode == 0
+    run = made["line"]("export", "model.py:net", "--input", "1,3,16,20", "--to", "text", "-o", "quiet.yaml", "-q")
+    assert (run.stdout, run.returncode) == ("", 0), run.stderr
 
 
 def test_an_engine_that_takes_too_long_is_a_verdict(made: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ To = Annotated[
         "--to", metavar="FORM", help="text, torch, keras, jax or tflite; or one form of those: docs/export.md"
     ),
 ]
+Unsaid = Annotated[bool, typer.Option("--quiet", "-q", help="do not name the files that were written")]
 Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE|DIR", help="the file to write, or the folder for it")]
 
 
@@ -49,10 +50,11 @@ def export(
     arg: Args = None,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Unsaid = False,
     debug: Debug = False,
 ) -> None:
     """Write a network as code that people read, as text or as a file of a framework, its weights beside it."""
-    with errors(debug), telling(as_json) as progress:
+    with errors(debug), telling(as_json or quiet) as progress:
         from instep.verbs.export import export as run
 
         files = run(
@@ -62,7 +64,7 @@ def export(
     if as_json:
         print_json({"files": [str(f) for f in files]})
         return
-    for file in files:
+    for file in () if quiet else files:
         print(file)
 
 
@@ -76,10 +78,11 @@ def zoo_export(
     arg: Args = None,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Unsaid = False,
     debug: Debug = False,
 ) -> None:
     """Write a network of the zoo in another form: `instep export zoo:NAME`."""
-    export(f"zoo:{name.removeprefix('zoo:')}", out, to, weights, input, arg, seed, as_json, debug)
+    export(f"zoo:{name.removeprefix('zoo:')}", out, to, weights, input, arg, seed, as_json, quiet, debug)
 
 
 @app.command(epilog="Example: instep port net.h5 --to torch -o net.py")

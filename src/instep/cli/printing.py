@@ -40,7 +40,9 @@ def say_conversion(result: Any, quiet: bool) -> None:
     from instep.report.document import facts_of
     from instep.report.terminal import console, op_counts
 
-    if result.verdict is None:
+    if result.verdict is None and quiet:
+        console().print(f"not proved  {result.file}", soft_wrap=True)
+    elif result.verdict is None:
         from instep.report.terminal import verdict_panel
 
         console().print(verdict_panel("not proved", "", [("file", result.file), *facts_of(result)]))
