@@ -7,6 +7,7 @@ from typing import Any
 
 from instep.capture.base import Captured, CaptureError, Reference
 from instep.capture.shapes import shapes_of
+from instep.capture.vision import prepare_torchvision
 
 __all__ = ["CaptureError", "Captured", "Reference", "capture"]
 
@@ -33,6 +34,7 @@ def capture(
     Raises CaptureError with the scope, the source line and what to do.
     """
     inputs = shapes_of(inputs)
+    prepare_torchvision()
     if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".tflite"):
         from instep.capture.tflite.capture import capture_tflite
 

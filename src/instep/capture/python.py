@@ -156,14 +156,7 @@ def _import_file(path: str) -> ModuleType:
     # the file's neighbours are importable, as when Python runs it; in a package, so that ``from .block import …`` works
     sys.path.insert(0, str(root))
     try:
-        try:
-            with importing():
-                spec.loader.exec_module(module)
-        except RuntimeError as error:
-            if "torchvision::" not in str(error):
-                raise
-            _forget("torchvision", "timm")
-            _torchvision()
+        with importing():
             spec.loader.exec_module(module)
     except Exception as error:
         sys.modules.pop(name, None)
@@ -186,22 +179,8 @@ def _package_of(file: Path) -> tuple[str, Path]:
 def _import_module(name: str) -> ModuleType:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
-    if name.split(".")[0] in ("timm", "torchvision"):
-        _torchvision()
     try:
         with importing():
             return importlib.import_module(name)
     except ImportError as error:
         raise CaptureError(f"the module {name} cannot be imported: {error}") from error
-
-
-def _torchvision() -> None:
-    from instep.capture.torch.timm_zoo import prepare_torchvision
-
-    prepare_torchvision()
-
-
-def _forget(*packages: str) -> None:
-    """Drop half-imported packages, so that they can be imported again."""
-    for name in [m for m in sys.modules if m.split(".")[0] in packages]:
-        del sys.modules[name]

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import math
-import sys
 from typing import Any
 
 import torch
 
 from instep.capture.base import CaptureError
 from instep.capture.torch.source import Loaded
+from instep.capture.vision import prepare_torchvision
 from instep.process import importing
 
 __all__ = ["load_timm", "prepare_torchvision", "randomise"]
-
-_library: list[Any] = []
-
-
-def prepare_torchvision() -> None:
-    """Import torchvision, if it is there, even where its compiled operators do not load.
-
-    torchvision's Python side insists on two operators of its compiled side and fails without them ("operator
-    torchvision::nms does not exist"); then they are declared, and it is imported again.
-    """
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
-        return
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        _library.append(library)
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        importlib.import_module("torchvision")
 
 
 def load_timm(name: str, *, args: dict[str, Any] | None = None, seed: int = 0, randomised: bool = True) -> Loaded:
