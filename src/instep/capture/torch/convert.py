@@ -148,6 +148,11 @@ class _Converter:
                 why = f" ({error})"
         if step in self.inner:
             raise CaptureError(f"{step.target} has no handler{why}")
+        if torch.Tag.data_dependent_output in getattr(step.target, "tags", ()):
+            raise CaptureError(
+                f"{step.place} takes a plain number or a yes or no out of a tensor ({step.target}: .item(), float(x), "
+                "torch.equal), and a file has tensors alone; compute with the tensor itself, or with torch.where"
+            )
         raise CaptureError(
             f"{step.place} uses the operator {step.target}, which Instep does not know{why}; replace it in the network "
             "or register a handler for it (docs/add-an-operator.md)"

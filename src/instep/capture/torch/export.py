@@ -218,9 +218,13 @@ def _check_count(loaded: Loaded, count: int) -> None:
             for p in inspect.signature(loaded.module.forward).parameters.values()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
         ]
+        several = (
+            "; where an argument is a list of tensors, example_inputs on the module says so: example_inputs = ([a, b],)"
+            if count > len(wanted) else ""
+        )  # fmt: skip
         raise CaptureError(
             f"{loaded.name} takes the inputs ({', '.join(wanted)}), but {count} shape(s) were given; "
-            "give one --input per argument"
+            f"give one --input per argument{several}"
         ) from None
     except ValueError:
         return
@@ -234,13 +238,24 @@ MEANINGS: tuple[tuple[str, str], ...] = (
      "on a computed value); decide it before capture or use torch.where"),
     (r"argument #1 'indices'.*(Long|Int).*Float|indices.*must be (long|int|Long)|scalar types: Long, Int",
      "an input is a row of numbers in a table (token ids, say) and was given as floats; say so with its shape: "
-     "--input int64:1,77, or example_inputs on the module"),
+     "--input int64:{sizes}, or example_inputs on the module"),
     (r"dynamic", "a shape is dynamic; capture needs fixed shapes"),
     (r"\b[Dd]ouble\b|\bfloat64\b", "forward() makes tensors of float64, and files hold float32; make them in float32"),
     (r"mat1 and mat2 shapes|size of tensor a|Given groups=|expected input|shape '.*' is invalid|channels|"
      r"must match|doesn't match|should be the same|Expected .*D|Calculated padded|smaller than|Sizes of tensors|"
      r"Output size is too small|same reduction dim",
      "the input shape does not fit the network; give another --input"),
+)  # fmt: skip
+#: The same, where PyTorch's own words are of its insides and tell a user nothing.
+INSIDES: tuple[tuple[str, str], ...] = (
+    (r"in output, which is not a known type",
+     "forward() returns an object of a class of its own; return a tensor, or a tuple or dictionary of them, or make "
+     "the class known first (torch.export.register_dataclass)"),
+    (r"__obj_flatten__|PackedParamsBase",
+     "it holds quantised layers, whose weights PyTorch does not show; convert the network as it was before it was "
+     "quantised, and quantise the result"),
+    (r"[Uu]ninitialized ?([Pp]arameter|[Bb]uffer)",
+     "it has lazy layers, which take their sizes from the first call; call the network once before it is captured"),
 )  # fmt: skip
 
 
@@ -253,14 +268,18 @@ def _sentence(error: BaseException, module: torch.nn.Module, args: Sequence[Any]
     place = _user_line(error)
     where = f" at {place}" if place else ""
     name = type(module).__name__
+    given = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    sizes = ",".join(map(str, given[0].shape)) if len(given) == 1 else "1,77"
     scripted = next((n for n, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)), None)
     if scripted is not None:
-        return (
-            f"{name} holds the TorchScript module '{scripted}', which PyTorch does not trace; "
-            "put the module in its place that it was scripted from"
-        )
+        which = f"{name} holds the TorchScript module '{scripted}'" if scripted else f"{name} is a TorchScript module"
+        return f"{which}, which PyTorch does not trace; put the module in its place that it was scripted from"
+    for pattern, meaning in INSIDES:
+        if re.search(pattern, text):
+            return f"{name} cannot be captured{where} with input {shapes}: {meaning}"
     for pattern, meaning in MEANINGS:
         if re.search(pattern, f"{type(error).__name__}: {text}"):
+            meaning = meaning.replace("{sizes}", sizes)
             return f"{name} cannot be captured{where} with input {shapes}: {meaning} (PyTorch says: {first})"
     return f"{name} cannot be captured{where} with input {shapes}: {type(error).__name__}: {first}"
 

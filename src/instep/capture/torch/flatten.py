@@ -196,6 +196,11 @@ class _Flattener:
             return self._higher_order(name, args, kwargs, scope, origin)
         at = Step("call", node.name, val=node.meta.get("val"), scope=scope, origin=origin)
         if not isinstance(target, torch._ops.OpOverload):
+            if getattr(target, "__module__", "").startswith("torch._functorch."):
+                raise CaptureError(
+                    f"{at.place} belongs to a transform of torch.func (torch.vmap, say), which is not captured; "
+                    "call the function on the batch itself"
+                )
             known = all(isinstance(a, (bool, int, float)) for a in args)
             return target(*args, **kwargs) if known and not kwargs else Unknown(at.place)
         if target is aten.sym_size.int and isinstance(args[0], Slot) and known_shape(args[0].step.val):

@@ -46,6 +46,11 @@ def load(source: Any, *, args: dict[str, Any] | None = None, seed: int = 0, weig
         raise CaptureError(
             f"{text} holds weights, not a network; name the factory that builds the network and give --weights {text}"
         )
+    if text.endswith((".jit", ".ptl", ".torchscript")):
+        raise CaptureError(
+            f"{text} is a TorchScript file, which PyTorch does not trace; name the factory of the network that it was "
+            "scripted from (file.py:factory) and give its weights with --weights"
+        )
     raise CaptureError(
         f"'{text}' is no source; use package.module:factory, file.py:factory, timm:NAME, zoo:NAME, code that Instep "
         "exported (.py), or a .pt2, .keras, .h5, .tflite or .yaml file"
