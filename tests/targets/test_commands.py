@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+import instep
 from conftest import CommandLine
 
 NETWORK = """
@@ -174,3 +177,20 @@ def test_a_float_network_for_an_npu_of_eight_bits_has_warnings_alone(folder: Com
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "SELECT_V2"} <= {v["operator"] for v in found["violations"]}
     made = folder("convert", "float.py:Float", "--input", "1,4,8,8", "-t", target, "-o", "npu.tflite")
     assert made.returncode == 0, made.stderr
+
+
+def test_a_violation_of_the_networks_own_output_says_that_it_is_one() -> None:
+    class Head(nn.Module):
+        """A detector's: boxes of each anchor and place, in five axes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 18, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n, _, h, w = x.shape
+            return self.conv(x).view(n, 3, 6, h, w).permute(0, 1, 3, 4, 2)
+
+    own = "it is an output of the network, which rewrites leave as it is: return it in another form"
+    (found,) = instep.check(Head().eval(), ["bstm"], inputs=["1,3,8,8"]).judgements
+    assert [own in v.message for v in found.violations] == [True]

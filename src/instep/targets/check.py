@@ -162,6 +162,10 @@ class _Judge:
                 if not _meant(rule, tensor, ports):
                     continue
                 if (why := _broken(rule, shown)) is not None:
+                    own = next((side for side, held in ports.items() if tensor.index in held), "")
+                    if own and rule.of not in ports:
+                        why += f"; it is an {own} of the network, which rewrites leave as it is"
+                        why += ": return it in another form" if own == "output" else ": take it in another form"
                     yield self.violation(rule, why, op, tensor)
 
     def operators(self) -> Iterable[Violation]:
