@@ -1,4 +1,9 @@
-"""Softmax and scaled dot-product attention."""
+"""Softmax and scaled dot-product attention.
+
+Where a row is -inf throughout, as for a query that may look at nothing, ``softmax`` is NaN and the fused attention 0
+(PyTorch documentation, ``torch.nn.functional.scaled_dot_product_attention``; ``aten::_safe_softmax``). Such rows cost
+operators, so they are made only where a row can be so.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from instep.capture.torch.builder import Builder
+from instep.capture.torch.builder import Builder, numpy_of
+from instep.capture.torch.infinite import may_be_infinite
+from instep.capture.torch.program import INPUT, Step
 from instep.capture.torch.registry import handles
 from instep.graph import Value, ops
 
@@ -17,9 +24,18 @@ __all__: list[str] = []
 MASKED = -1e30
 
 
-@handles("softmax", "_softmax", "special_softmax", "_safe_softmax")
+@handles("softmax", "_softmax", "special_softmax")
 def softmax(b: Builder, x: Value, dim: int, *_: Any, **__: Any) -> Value:
     return b(ops.Softmax(dim % x.rank), b.cast(x, b.dtype()))
+
+
+@handles("_safe_softmax")
+def safe_softmax(b: Builder, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    x, axis = b.cast(x, b.dtype()), dim % x.rank
+    if not may_be_infinite(b.graph, x):
+        return b(ops.Softmax(axis), x)
+    y = b(ops.Softmax(axis), b(ops.Maximum(), x, b.scalar(MASKED, x.dtype)))
+    return b(ops.Mul(), y, _open(b, x, axis))
 
 
 @handles("log_softmax", "_log_softmax", "special_log_softmax")
@@ -52,21 +68,65 @@ def attention(
     if is_causal:
         seen = np.tril(np.ones(scores.shape[-2:], bool))
         scores = b(ops.Add(), scores, b.constant(np.where(seen, 0.0, MASKED).astype(scores.dtype), "causal"))
+    open_rows = None
     if attn_mask is not None:
-        scores = _masked(b, scores, attn_mask)
+        scores, open_rows = _masked(b, scores, attn_mask)
     y = b(ops.MatMul(), b(ops.Softmax(scores.rank - 1), scores), value)
+    if open_rows is not None:
+        y = b(ops.Mul(), y, open_rows)
     return (y,) if isinstance(b.step.val, (list, tuple)) else y
 
 
-def _masked(b: Builder, scores: Value, mask: Value) -> Value:
+def _masked(b: Builder, scores: Value, mask: Value) -> tuple[Value, Value | None]:
+    """The scores with what is masked far below all others, and the factor (1 or 0) of each row of the result.
+
+    The factor is None where every row sees something. A row that sees nothing keeps scores that give no NaN.
+    """
+    dtype, known = scores.dtype, _known(b, mask)
+    if known is not None:
+        return _masked_by_known(b, scores, mask, known)
+    if mask.dtype == "bool":
+        return b(ops.Where(), mask, scores, b.scalar(MASKED, dtype)), b.cast(_any_of(b, mask), dtype)
+    mask = b.cast(mask, dtype)
+    if not may_be_infinite(b.graph, mask):
+        return b(ops.Add(), scores, mask), None
+    finite = b(ops.Maximum(), mask, b.scalar(MASKED, dtype))
+    return b(ops.Add(), scores, finite), _open(b, mask, mask.rank - 1)
+
+
+def _masked_by_known(b: Builder, scores: Value, mask: Value, known: np.ndarray) -> tuple[Value, Value | None]:
+    """``known``: the values of ``mask``, which are those of constants or of parameters."""
+    dtype = scores.dtype
+    seen = known if mask.dtype == "bool" else ~np.isneginf(known)
+    rows = seen.any(-1, keepdims=True)
+    factor = None if rows.all() else b.constant(rows.astype(dtype), "open")
+    if mask.dtype != "bool" and seen.all():
+        return b(ops.Add(), scores, b.cast(mask, dtype)), factor
+    if b.array(mask) is None:
+        mask = b.cast(mask, dtype)  # of parameters that stay trainable
+        return b(ops.Add(), scores, b(ops.Maximum(), mask, b.scalar(MASKED, dtype))), factor
+    bias = np.zeros(known.shape) if mask.dtype == "bool" else np.maximum(known, MASKED)
+    bias = np.where(seen, bias, np.where(rows, MASKED, 0.0))
+    return b(ops.Add(), scores, b.constant(bias.astype(dtype), "mask")), factor
+
+
+def _known(b: Builder, mask: Value) -> np.ndarray | None:
+    """The values of an attention's mask where no input has a say in them."""
     array = b.array(mask)
-    if mask.dtype != "bool":
-        if array is not None and not np.isfinite(array).all():
-            mask = b.constant(np.maximum(array, np.asarray(MASKED, array.dtype)), "mask")
-        return b(ops.Add(), scores, b.cast(mask, scores.dtype))
-    if array is not None:
-        return b(ops.Add(), scores, b.constant(np.where(array, 0.0, MASKED).astype(scores.dtype), "mask"))
-    return b(ops.Where(), mask, scores, b.scalar(MASKED, scores.dtype))
+    step = b.step.kwargs.get("attn_mask", b.step.args[3] if len(b.step.args) > 3 else None)
+    if array is None and isinstance(step, Step) and step.depends != INPUT:
+        array = numpy_of(b.program.constant(step))
+    return array
+
+
+def _any_of(b: Builder, mask: Value) -> Value:
+    return b(ops.ReduceAny(axes=(mask.rank - 1,), keepdims=True), mask)  # type: ignore[call-arg]
+
+
+def _open(b: Builder, x: Value, axis: int) -> Value:
+    """1 for each row of ``x`` along ``axis`` that holds more than -inf, else 0."""
+    peak = b(ops.ReduceMax(axes=(axis,), keepdims=True), x)  # type: ignore[call-arg]
+    return b.cast(b(ops.GreaterEqual(), peak, b.scalar(float(np.finfo(x.dtype).min), x.dtype)), x.dtype)
 
 
 def _repeat_heads(b: Builder, x: Value, times: int) -> Value:
