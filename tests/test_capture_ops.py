@@ -158,6 +158,8 @@ PAIRS = {
     "broadcast": lambda x, y: x[:, :1] + y[:1],
     "zero_dim": lambda x, y: x * y.sum(),
     "cosine": lambda x, y: F.cosine_similarity(x, y, 1),
+    "cosine_one_to_many": lambda x, y: F.cosine_similarity(x[:, :1], y, 1),
+    "cosine_ranks": lambda x, y: F.cosine_similarity(x[0, 0, 0], y[..., :1], -1),
     "pairwise": lambda x, y: F.pairwise_distance(x[:, 0, 0], y[:, 0, 0], eps=0.125),
     "cdist": lambda x, y: torch.cdist(x[0], y[0], compute_mode="donot_use_mm_for_euclid_dist"),
 }

@@ -236,10 +236,15 @@ def logsumexp(b: Builder, x: Value, dim: Any, keepdim: bool = False) -> Value:
 
 @handles("cosine_similarity")
 def cosine_similarity(b: Builder, x: Value, y: Value, dim: int = 1, eps: float = 1e-8) -> Value:
-    """x·y / (max(‖x‖, ε) · max(‖y‖, ε)), each operand divided by its norm first, as torch does."""
+    """x·y / (max(‖x‖, ε) · max(‖y‖, ε)), each operand divided by its norm first, as torch does.
+
+    torch broadcasts first: an operand that has ``dim`` once counts with its copies. Other axes can wait.
+    """
     rank = max(x.rank, y.rank)
     axis = dim % rank
     x, y = (b.reshape(v, (1,) * (rank - v.rank) + v.shape) for v in (x, y))
+    size = max(x.shape[axis], y.shape[axis])
+    x, y = (b.expand(v, (*v.shape[:axis], size, *v.shape[axis + 1 :])) for v in (x, y))
     unit = [b(ops.Div(), v, b(ops.Clip(low=float(eps)), _norm(b, v, 2.0, axis, True))) for v in (x, y)]
     return _reduce(b, ops.ReduceSum, b(ops.Mul(), *unit), axis, False)
 
