@@ -308,6 +308,11 @@ SHAPES = {
     "like": lambda x: (
         torch.zeros_like(x) + torch.ones_like(x) + torch.full_like(x, 0.5) + x.new_zeros(10) + x.new_full((9, 1), 2.0)
     ),
+    "numbers": lambda x: (
+        torch.where(x > 0, x, x.new_zeros(())),
+        torch.maximum(x, x.new_full((), 2.0)) * x.new_ones([]),
+        x.mean() + torch.ones_like(x.mean()),
+    ),
     "arange": lambda x: x + torch.arange(10) * torch.linspace(0, 1, 10),
     "window_partition": lambda x: x[..., :8, :8].reshape(2, 4, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 4),
     "einops": lambda x: x.view(2, 2, 2, 9, 10).transpose(1, 2).flatten(1, 2),

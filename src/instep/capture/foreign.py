@@ -139,7 +139,7 @@ def _arranged(array: np.ndarray, shape: tuple[int, ...], kind: tuple[str, str] |
         d for d in shape if d > 1
     ]:
         array = array.reshape(shape)
-    return np.ascontiguousarray(array) if array.shape == shape else None
+    return np.asarray(array, order="C") if array.shape == shape else None
 
 
 # -- order -------------------------------------------------------------------------------------------------------------

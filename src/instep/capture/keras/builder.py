@@ -142,7 +142,7 @@ class Builder(Building):
         if arrange is not None:
             array = arrange(array)
         full = f"{place.scope}.{name}" if place.scope else name
-        place.read[role] = self.graph.constant(np.ascontiguousarray(array), self.unique(full))
+        place.read[role] = self.graph.constant(np.asarray(array, order="C"), self.unique(full))
         if decay := self._decay(role):
             self.graph.meta.setdefault("decay", {})[place.read[role].name] = decay
         return place.read[role]
@@ -168,7 +168,7 @@ class Builder(Building):
         return place.read[role]
 
     def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
-        return self.graph.constant(np.ascontiguousarray(array), self.apart(hint))
+        return self.graph.constant(np.asarray(array, order="C"), self.apart(hint))
 
     def told(self, role: str, array: np.ndarray) -> Value:
         """Numbers that the layer has and does not train: of its config, or ones and zeros."""
