@@ -145,6 +145,8 @@ def _attention(
         if made is None or type(made.op) not in (ops.Mul, ops.Div):
             return value, 1.0
         number = graph.array(made.inputs[1])
+        if "/" not in made.inputs[1].name:
+            return value, 1.0  # a parameter, which stays one
         if number is None or number.size != 1 or number.ndim > value.rank or step(value, type(made.op)) is None:
             return value, 1.0
         factor = float(number.item())
