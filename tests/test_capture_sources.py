@@ -308,11 +308,32 @@ def test_a_network_that_merges_its_branches_on_the_first_call_is_captured_merged
     first = module[0]
     kernel = (first.one.weight + first.two.weight).detach()
     captured = capture(module, inputs=[x])
-    assert captured.notes == ["forward() replaces parts of the network on its first call: captured as it is afterwards"]
+    assert captured.notes == [
+        "forward() adds or replaces parts of the network on its first call: captured as it is afterwards"
+    ]
     found = captured.reference.run([x.numpy()], dtype="float32", keep=[])[captured.graph.outputs[0].name]
     np.testing.assert_allclose(found, torch.relu(nn.functional.conv2d(x, kernel)).numpy(), atol=1e-6)
     with torch.no_grad():
         np.testing.assert_allclose(found, module(x).numpy(), atol=1e-6)
+
+
+def test_a_buffer_that_forward_registers_is_one_of_the_network_afterwards() -> None:
+    """The trace's own copy of it is gone, and nothing is said of an input that is changed."""
+
+    class Places(torch.nn.Module):
+        places: torch.Tensor
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not hasattr(self, "places"):
+                self.register_buffer("places", torch.arange(x.shape[-1]).float())
+            return x + self.places
+
+    module = Places()
+    captured = agree(module, [(1, 3, 5)])
+    assert captured.notes == [
+        "forward() adds or replaces parts of the network on its first call: captured as it is afterwards"
+    ]
+    assert module.places.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_an_error_in_a_network_that_keeps_its_parts_is_the_users() -> None:

@@ -35,13 +35,19 @@ def export(loaded: Loaded, inputs: Any, notes: list[str]) -> Any:
     parts = {m: _parts(m) for m in module.modules()}
     try:
         with _inference(module), swift(), torch.no_grad():
+            said = len(notes)
             try:
-                return _traced(module, args, kwargs, notes)
+                traced = _traced(module, args, kwargs, notes)
+                if not _restored(parts):
+                    return traced
             except Exception:
                 if not _restored(parts):
                     raise
+            del notes[said:]
             module(*args, **kwargs)
-            notes.append("forward() replaces parts of the network on its first call: captured as it is afterwards")
+            notes.append(
+                "forward() adds or replaces parts of the network on its first call: captured as it is afterwards"
+            )
             return _traced(module, args, kwargs, notes)
     except CaptureError:
         raise
@@ -77,10 +83,10 @@ def _parts(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def _restored(parts: dict[torch.nn.Module, dict[str, Any]]) -> bool:
-    """Give the modules back what a failed trace took from them; False where it took nothing.
+    """Give the modules back what a trace took from them, and take what it gave them; False where it did neither.
 
     A network that merges its branches in the first forward() deletes them there: the trace, which calls forward() more
-    than once, finds them gone.
+    than once, finds them gone. One that registers a buffer there has the fake tensor of the trace as its buffer.
     """
     changed = [m for m, held in parts.items() if any(vars(m)[name].keys() != held[name].keys() for name in _HELD)]
     for module in changed:
