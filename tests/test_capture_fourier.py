@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from capture_helpers import agree  # noqa: E402
 from instep.capture import capture  # noqa: E402
 from instep.capture.base import CaptureError  # noqa: E402
 
@@ -56,6 +57,26 @@ CASES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "parts moved": lambda x: real(torch.cat(torch.fft.fft(x).flip(-1).roll(2, 1).chunk(2, 1), -1).mean(1)[:, 0]),
 }
 
+CASES |= {
+    "imaginary part of a conjugate": lambda x: torch.fft.fft(x).conj().imag,
+    "turned by the signal": lambda x: torch.exp(1j * x).real,
+    "real by complex numbers": lambda x: real((x + 2j) * (1 - 1j) / 2j - x / (x + 3j)),
+    "complex matrices": lambda x: real(torch.fft.fft(x)[0] @ torch.fft.fft(x).transpose(1, 2)),
+    "a sum over three": lambda x: real(
+        torch.einsum("...ij,jk,...lk->...il", torch.fft.fft(x), x[0].T @ x[0] / 99 + 0j, torch.fft.fft(x) / 9)
+    ),
+    "parts filled": lambda x: real(filled(torch.fft.fft(x))),
+    "chosen and stacked": lambda x: real(torch.stack([torch.where(x > 0, torch.fft.fft(x), 1j * x), x + 0j], 2)),
+}
+
+
+def filled(x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros_like(x)
+    y[:, 1:3] = x[:, :2] * 2j
+    y[:, 4] += x[:, 5, :1]
+    y[..., -1] = 3.0
+    return y + x.new_full((7,), 1 + 2j)
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_transform_is_the_one_of_torch(name: str) -> None:
@@ -63,7 +84,7 @@ def test_transform_is_the_one_of_torch(name: str) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     graph = capture(Wrapped(CASES[name]), inputs=[x.float()]).graph
     (got,) = graph.run([x.numpy()], keep=[]).values()
-    np.testing.assert_allclose(got, CASES[name](x).numpy(), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(got, CASES[name](x).resolve_neg().numpy(), rtol=0, atol=2e-6)
 
 
 def test_global_filter_with_a_complex_parameter() -> None:
@@ -73,6 +94,30 @@ def test_global_filter_with_a_complex_parameter() -> None:
     graph = capture(module, inputs=[x]).graph
     (got,) = graph.run([x.numpy()], keep=[]).values()
     np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=0, atol=2e-6)
+
+
+class SpectralConvolution(torch.nn.Module):
+    """The lowest frequencies times a complex matrix each, zero above (Li et al., arXiv 2010.08895)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 5, 4, dtype=torch.cfloat))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.rfft(x)
+        low = torch.zeros(x.shape[0], 5, spectrum.shape[-1], dtype=torch.cfloat)
+        low[:, :, :4] = torch.einsum("bix,iox->box", spectrum[:, :, :4], self.weight)
+        return torch.fft.irfft(low, n=x.shape[-1])
+
+
+def test_a_spectral_convolution_takes_one_product_of_matrices() -> None:
+    torch.manual_seed(0)
+    captured = agree(SpectralConvolution(), [(2, 3, 16)], rtol=1e-6)
+    assert [n.op.name for n in captured.graph.nodes].count("MatMul") == 1
+
+
+def test_the_reference_reads_values_that_pytorch_negates_later() -> None:
+    agree(Wrapped(lambda x: torch.fft.fft(x).conj().imag), [(2, 3, 16)], rtol=1e-6)
 
 
 class Rotary(torch.nn.Module):

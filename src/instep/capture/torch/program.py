@@ -11,7 +11,7 @@ import torch
 from instep.capture.base import CaptureError
 from instep.capture.torch.wide import in_double
 
-__all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "refuse_random", "steps_in"]
+__all__ = ["FREE", "INPUT", "PARAM", "Program", "Step", "call", "map_steps", "refuse_random", "steps_in", "wider"]
 
 #: What a step depends on: nothing (constants), parameters or buffers of the state_dict, or the network's inputs.
 FREE, PARAM, INPUT = 0, 1, 2
@@ -65,7 +65,7 @@ class Program:
         """
         result = self._evaluate(step)
         if step.depends == PARAM:
-            result = _map_tensors(result, lambda t, like: t.to(like.dtype) if t.is_floating_point() else t, step.val)
+            result = _map_tensors(result, lambda t, like: t.to(like.dtype), step.val)
         return result
 
     def _evaluate(self, step: Step) -> Any:
@@ -98,12 +98,12 @@ class Program:
             return self._values[step]
         tensor = step.tensor
         assert tensor is not None
-        return tensor.double() if step.depends == PARAM and tensor.is_floating_point() else tensor
+        return tensor.to(wider(tensor.dtype)) if step.depends == PARAM else tensor
 
     def _wide(self, step: Step) -> Any:
         result = self._held(step)
-        if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dim() > 0:
-            return result.double()
+        if isinstance(result, torch.Tensor) and result.dim() > 0:
+            return result.to(wider(result.dtype))
         return result
 
     def _release(self, step: Step) -> None:
@@ -134,9 +134,7 @@ def call(step: Step, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
         result = torch.zeros_like(result)  # what memory held before does not belong into a file
     if step.cast is not None and isinstance(result, torch.Tensor):
         want = step.cast
-        if dtype is torch.float64 and want.is_floating_point:
-            want = torch.float64
-        result = result.to(want)
+        result = result.to(wider(want) if dtype is torch.float64 else want)
     return result
 
 
@@ -149,9 +147,14 @@ def refuse_random(step: Step) -> None:
         )
 
 
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of double precision in place of a floating or complex one; others as they are."""
+    return torch.complex128 if dtype.is_complex else torch.float64 if dtype.is_floating_point else dtype
+
+
 def _widen(arg: Any) -> Any:
     if isinstance(arg, torch.dtype):
-        return torch.float64 if arg.is_floating_point else arg
+        return wider(arg)
     if isinstance(arg, (list, tuple)):
         return type(arg)(_widen(a) for a in arg)
     if isinstance(arg, dict):

@@ -10,7 +10,7 @@ import torch
 from instep.capture.base import CaptureError
 from instep.capture.torch.builder import dtype_name
 from instep.capture.torch.convert import needed
-from instep.capture.torch.program import FREE, Program, Step, call, map_steps, steps_in
+from instep.capture.torch.program import FREE, Program, Step, call, map_steps, steps_in, wider
 from instep.graph.operator import Spec
 
 __all__ = ["TorchReference"]
@@ -67,13 +67,13 @@ class TorchReference:
                 tensor = value if item is None else value[item]  # type: ignore[index]
                 assert isinstance(tensor, torch.Tensor)
                 tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-                results[name] = tensor.detach().numpy()  # steps are pure: nothing writes to it later
+                results[name] = tensor.detach().resolve_neg().numpy()  # steps are pure: nothing writes to it later
 
         def read(step: Step) -> object:
             if step not in table:
                 value = step.tensor if step.kind == "weight" else self._program.constant(step)
                 # float64: constants of the network keep the value they have in the source, only wider
-                table[step] = _to(value, wide) if wide is not None else value
+                table[step] = _wide(value) if wide is not None else value
             return table[step]
 
         default, threads = torch.get_default_dtype(), torch.get_num_threads()
@@ -103,9 +103,9 @@ class TorchReference:
         return results
 
 
-def _to(value: object, dtype: torch.dtype) -> object:
+def _wide(value: object) -> object:
     if isinstance(value, torch.Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
+        return value.to(wider(value.dtype))
     if isinstance(value, (list, tuple)):
-        return type(value)(_to(v, dtype) for v in value)
+        return type(value)(map(_wide, value))
     return value

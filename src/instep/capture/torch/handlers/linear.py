@@ -10,7 +10,7 @@ from instep.capture.torch.builder import Builder, Scalar
 from instep.capture.torch.registry import handles
 from instep.graph import Value, ops
 
-__all__ = ["matmul"]
+__all__ = ["einsum", "letters", "matmul"]
 
 
 @handles("linear")
@@ -113,7 +113,7 @@ def kron(b: Builder, x: Value, y: Value) -> Value:
 @handles("einsum.default")
 def einsum(b: Builder, equation: str, tensors: Sequence[Value], path: Any = None) -> Value:
     """Any einsum, two operands at a time, each pair as one MatMul of [batch, left, sum] and [batch, sum, right]."""
-    terms, result = _parse(equation.replace(" ", ""), [v.rank for v in tensors])
+    terms, result = letters(equation, [v.rank for v in tensors])
     operands: list[tuple[str, Value]] = [_diagonal(b, t, v) for t, v in zip(terms, tensors, strict=True)]
     while len(operands) > 1:
         (ta, a), (tb, c), *others = operands
@@ -127,8 +127,9 @@ def einsum(b: Builder, equation: str, tensors: Sequence[Value], path: Any = None
     return b.permute(value, [term.index(letter) for letter in result]) if len(result) > 1 else value
 
 
-def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """Letters of each operand and of the result; an ellipsis becomes capital letters of its own."""
+def letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Letters of each operand and of the result; an ellipsis becomes Greek letters of its own."""
+    equation = equation.replace(" ", "")
     left, arrow, result = equation.partition("->")
     terms = left.split(",")
     spare = [c for c in map(chr, range(0x3B1, 0x3CA)) if c not in equation]
