@@ -120,6 +120,39 @@ def test_the_reference_reads_values_that_pytorch_negates_later() -> None:
     agree(Wrapped(lambda x: torch.fft.fft(x).conj().imag), [(2, 3, 16)], rtol=1e-6)
 
 
+STFT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "plain": lambda x: real(torch.stft(x, 32, return_complex=True, window=torch.hann_window(32))),
+    "no window": lambda x: real(torch.stft(x, 16, 5, return_complex=True, center=False)),
+    "window in the middle": lambda x: real(
+        torch.stft(x, 33, 8, 20, torch.hamming_window(20), return_complex=True, normalized=True, pad_mode="constant")
+    ),
+    "both sides": lambda x: real(torch.stft(x, 16, 8, onesided=False, return_complex=True)),
+    "padded by the operator": lambda x: torch.ops.aten.stft.center(
+        x, 32, 8, None, None, True, "replicate", False, None, False
+    ),
+    "one signal": lambda x: torch.stft(x[0], 32, 16, return_complex=True).abs(),
+    "and back": lambda x: torch.istft(
+        torch.stft(x, 32, 8, window=torch.hann_window(32), return_complex=True), 32, 8, window=torch.hann_window(32)
+    ),
+    "and back to a length": lambda x: torch.istft(
+        torch.stft(x, 32, 8, 20, normalized=True, return_complex=True) * 1j, 32, 8, 20, normalized=True, length=150
+    ),
+    "and back from both sides": lambda x: torch.istft(
+        torch.stft(x, 16, 4, onesided=False, return_complex=True), 16, 4, onesided=False, length=x.shape[-1]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STFT)
+def test_short_time_transforms_are_one_convolution(name: str) -> None:
+    x = torch.randn(2, 160, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    graph = capture(Wrapped(STFT[name]), inputs=[x.float()]).graph
+    assert all(n.op.name != "Gather" and n.output.rank <= 4 for n in graph.nodes)
+    (got,) = graph.run([x.numpy()], keep=[]).values()
+    truth = STFT[name](x.float()).numpy()
+    np.testing.assert_allclose(got, truth, rtol=0, atol=1e-5 * np.abs(truth).max())
+
+
 class Rotary(torch.nn.Module):
     """Turns the channels of each token by an angle of its place, held as a complex buffer (RoFormer, LLaMA)."""
 

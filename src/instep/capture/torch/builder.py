@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from instep.capture.building import Building, Scalar
-from instep.capture.torch.program import Program, Step
+from instep.capture.torch.program import INPUT, Program, Step
 from instep.capture.torch.registry import Unsupported
 from instep.graph import Graph, Value
 
@@ -50,6 +50,14 @@ class Builder(Building):
         """Shape of the step's (i-th) result."""
         val = self.step.val
         return tuple((val[i] if isinstance(val, (list, tuple)) else val).shape)
+
+    def known(self, value: Value, name: str, place: int) -> np.ndarray | None:
+        """The numbers of ``value``, the step's argument ``name`` at ``place``, where no input has a say in them."""
+        array = self.array(value)
+        step = self.step.kwargs.get(name, self.step.args[place] if len(self.step.args) > place else None)
+        if array is None and isinstance(step, Step) and step.depends != INPUT:
+            array = numpy_of(self.program.constant(step))
+        return array
 
     # -- dtypes --------------------------------------------------------------------------------------------------
     def common(self, *operands: Value | Scalar) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from instep.capture.torch.builder import Builder, numpy_of
+from instep.capture.torch.builder import Builder
 from instep.capture.torch.infinite import may_be_infinite
-from instep.capture.torch.program import INPUT, Step
 from instep.capture.torch.registry import handles
 from instep.graph import Value, ops
 
@@ -82,7 +81,7 @@ def _masked(b: Builder, scores: Value, mask: Value) -> tuple[Value, Value | None
 
     The factor is None where every row sees something. A row that sees nothing keeps scores that give no NaN.
     """
-    dtype, known = scores.dtype, _known(b, mask)
+    dtype, known = scores.dtype, b.known(mask, "attn_mask", 3)
     if known is not None:
         return _masked_by_known(b, scores, mask, known)
     if mask.dtype == "bool":
@@ -108,15 +107,6 @@ def _masked_by_known(b: Builder, scores: Value, mask: Value, known: np.ndarray) 
     bias = np.zeros(known.shape) if mask.dtype == "bool" else np.maximum(known, MASKED)
     bias = np.where(seen, bias, np.where(rows, MASKED, 0.0))
     return b(ops.Add(), scores, b.constant(bias.astype(dtype), "mask")), factor
-
-
-def _known(b: Builder, mask: Value) -> np.ndarray | None:
-    """The values of an attention's mask where no input has a say in them."""
-    array = b.array(mask)
-    step = b.step.kwargs.get("attn_mask", b.step.args[3] if len(b.step.args) > 3 else None)
-    if array is None and isinstance(step, Step) and step.depends != INPUT:
-        array = numpy_of(b.program.constant(step))
-    return array
 
 
 def _any_of(b: Builder, mask: Value) -> Value:

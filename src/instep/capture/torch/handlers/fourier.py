@@ -13,7 +13,7 @@ from instep.capture.torch.handlers.complex import as_complex
 from instep.capture.torch.registry import Complex, handles
 from instep.graph import Value, ops
 
-__all__: list[str] = []
+__all__ = ["signal_matrix", "spectrum_matrix"]
 
 
 def _scale(norm: str | None, size: int, inverse: bool) -> float:
@@ -59,24 +59,33 @@ def forward_real(b: Builder, x: Value, n: int | None, dim: int, norm: str | None
     """Σ x_j exp(-2πi jk / n) of a real tensor: the first n // 2 + 1 frequencies, or all with ``whole``."""
     axis = dim % x.rank
     size = n or x.shape[axis]
+    matrix = spectrum_matrix(size, norm, whole=whole)
+    return Complex(_product(b, _fit(b, x, axis, size), axis, matrix, False, True))
+
+
+def spectrum_matrix(size: int, norm: str | None, *, whole: bool) -> np.ndarray:
+    """[2 · frequencies, size]: from a real signal to the pairs of its spectrum."""
     count = size if whole else size // 2 + 1
     cos, sin = _waves(count, size, size)
-    matrix = np.stack([cos, -sin], axis=1).reshape(2 * count, size) * _scale(norm, size, False)
-    return Complex(_product(b, _fit(b, x, axis, size), axis, matrix, False, True))
+    return np.stack([cos, -sin], axis=1).reshape(2 * count, size) * _scale(norm, size, False)
 
 
 def inverse_real(b: Builder, x: Complex, n: int | None, dim: int, norm: str | None) -> Value:
     """The real signal of ``n`` values whose spectrum starts with ``x``; its other half is the mirrored conjugate."""
     axis = dim % x.rank
     size = n or 2 * (x.shape[axis] - 1)
-    count = size // 2 + 1
+    matrix = signal_matrix(size, norm, whole=False)
+    return _product(b, _fit(b, x.pair, axis, size // 2 + 1), axis, matrix, True, False)
+
+
+def signal_matrix(size: int, norm: str | None, *, whole: bool) -> np.ndarray:
+    """[size, 2 · frequencies]: from the pairs of a spectrum, or of its first half, to the real part of its signal."""
+    count = size if whole else size // 2 + 1
     cos, sin = _waves(size, count, size)
-    twice = np.full(count, 2.0)
-    twice[0] = 1.0
-    if size % 2 == 0:
-        twice[-1] = 1.0
-    matrix = np.stack([cos * twice, -sin * twice], axis=2).reshape(size, 2 * count) * _scale(norm, size, True)
-    return _product(b, _fit(b, x.pair, axis, count), axis, matrix, True, False)
+    times = np.ones(count)
+    if not whole:
+        times[1 : (size + 1) // 2] = 2.0
+    return np.stack([cos * times, -sin * times], axis=2).reshape(size, 2 * count) * _scale(norm, size, True)
 
 
 def between(b: Builder, x: Complex, n: int | None, dim: int, norm: str | None, inverse: bool) -> Complex:
