@@ -52,7 +52,11 @@ def test_a_shape_may_say_the_kind_of_numbers() -> None:
     }
 
 
-@pytest.mark.parametrize("between", [(), (ops.Cast("int32"),), (ops.Reshape((7,)), ops.Clip(0, 40))], ids=str)
+@pytest.mark.parametrize(
+    "between",
+    [(), (ops.Cast("int32"),), (ops.Reshape((7,)), ops.Clip(0, 40))],
+    ids=["at once", "cast", "reshaped and clamped"],
+)
 def test_ids_are_drawn_from_the_whole_table(between: tuple[object, ...]) -> None:
     bounds = index_bounds(looked_up(*between))
     assert bounds == {0: 50}
