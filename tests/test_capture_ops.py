@@ -222,12 +222,6 @@ def test_functions_that_are_composed(name: str) -> None:
     agree(Function(SPELLED[name]), [X], rtol=tolerance(name))
 
 
-def test_a_network_in_float64_is_told_to_be_float32() -> None:
-    for given, said in ((torch.zeros(X), "float64 weights"), (torch.zeros(X, dtype=torch.float64), "input .* float64")):
-        with pytest.raises(CaptureError, match=said + r".*call \.float\(\)"):
-            instep.capture(nn.Conv2d(4, 3, 3).double(), inputs=[given])
-
-
 def test_one_place_is_added_to_so_many_times_only() -> None:
     many = torch.zeros(70, dtype=torch.long)
     with pytest.raises(CaptureError, match="writes one place 70 times"):
@@ -583,4 +577,4 @@ def test_constants_may_be_computed_in_any_number_of_steps() -> None:
             scale = scale + i * 1e-3
         return x * table + scale
 
-    agree(Function(filled, torch.rand(60)), [[2, 60]])
+    agree(Function(filled, torch.linspace(0, 1, 60)), [[2, 60]], rtol=1e-7)

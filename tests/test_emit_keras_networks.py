@@ -74,11 +74,12 @@ body:
   - product = mul(e, d)
   - p, q, r, s = unbind(y): {axis: 1}
   - first = select(y): {axis: 0, index: 1}
+  - raised = add(y, first)
   - last = select(y): {axis: 2, index: 5}
   - u = reshape(p): {shape: [2, 6, 1]}
   - v = reshape(s): {shape: [2, 6, 1]}
   - stacked = concat(u, v): {axis: 2}
-output: {product: product, q: q, r: r, first: first, last: last, stacked: stacked}
+output: {product: product, q: q, r: r, raised: raised, last: last, stacked: stacked}
 """
 
 
