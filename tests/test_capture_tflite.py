@@ -175,6 +175,13 @@ FOREIGN = [
         for out, padding in ((9, VALID), (7, SAME))
     ],
     *[
+        one("CONV_3D_TRANSPOSE", (1, out, out + 1, 5, 4), reals(1, 4, 4, 5, 3), front=2,
+            constants=[[1, out, out + 1, 5, 4], reals(3, 3, 1, 4, 3)],
+            opts=options("Conv3DOptions", padding=padding, strideD=2, strideH=2, strideW=1, dilationDFactor=1,
+                         dilationHFactor=1, dilationWFactor=1))
+        for out, padding in ((9, VALID), (7, SAME))
+    ],
+    *[
         one(code, (1, 7, 5, 2), reals(1, 4, 3, 2), constants=[[7, 5]],
             opts=options(kind, alignCorners=corners, halfPixelCenters=half), version=3)
         for code, kind in (("RESIZE_BILINEAR", "ResizeBilinearOptions"),

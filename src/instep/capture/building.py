@@ -116,3 +116,28 @@ class Building:
             x = self(ops.Slice(tuple(starts), tuple(stops), (1,) * x.rank), x)
         grown = tuple((max(a, 0), max(b, 0)) for a, b in pads)
         return self(ops.Pad(grown, mode, value), x) if any(a or b for a, b in grown) else x
+
+    def spread(
+        self,
+        x: Value,
+        first: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        dilation: Sequence[int],
+        crops: Sequence[tuple[int, int]],
+        more: Sequence[int],
+    ) -> Value:
+        """What a convolution of stride 1 with the flipped kernel makes the transposed convolution of: ``stride`` − 1
+        zeros behind each element of the axes from ``first`` on, and pads as far as the kernel reaches, less ``crops``
+        and with ``more`` at the end."""
+        count = len(stride)
+        before, size, behind = x.shape[:first], x.shape[first : first + count], x.shape[first + count :]
+        y = self.reshape(x, (*before, *(v for s in size for v in (s, 1)), *behind))
+        between = [p for s in stride for p in ((0, 0), (0, s - 1))]
+        y = self.pad(y, [*((0, 0) for _ in before), *between, *((0, 0) for _ in behind)])
+        y = self.reshape(y, (*before, *(s * t for s, t in zip(size, stride, strict=True)), *behind))
+        pads = [
+            (d * (k - 1) - low, d * (k - 1) - high + e - (s - 1))
+            for k, s, d, (low, high), e in zip(kernel, stride, dilation, crops, more, strict=True)
+        ]
+        return self.pad(y, [*((0, 0) for _ in before), *pads, *((0, 0) for _ in behind)])

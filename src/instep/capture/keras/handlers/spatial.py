@@ -203,15 +203,7 @@ def _volume(b: Builder, x: Value, channels: int, filters: int, kernel: Any, stri
         return array[::-1, ::-1, ::-1].transpose(3, 0, 1, 2, 4)
 
     weight = b.weight("kernel", (*kernel, filters, channels), "weight", arrange)
-    size = x.shape[1:4]
-    spread = b.reshape(x, (x.shape[0], *(v for s in size for v in (s, 1)), channels))
-    spread = b.pad(spread, [(0, 0), *(p for s in stride for p in ((0, 0), (0, s - 1))), (0, 0)])
-    wide = b.reshape(spread, (x.shape[0], *(s * t for s, t in zip(size, stride, strict=True)), channels))
-    pads = [
-        (d * (k - 1) - lo, d * (k - 1) - hi + e - (s - 1))
-        for k, s, d, (lo, hi), e in zip(kernel, stride, dilation, crops, more, strict=True)
-    ]
-    padded = b.pad(wide, [(0, 0), *pads, (0, 0)])
+    padded = b.spread(x, 1, kernel, stride, dilation, crops, more)
     none = ((0, 0),) * 3
     y = b(ops.Conv3d((1, 1, 1), none, tuple(dilation), 1, "NHWC"), padded, *_biased(b, filters, weight))
     return b.activated(y, b.field("activation"))

@@ -67,20 +67,47 @@ def conv_3d(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> V
 
 @reads("TRANSPOSE_CONV", "TransposeConvOptions")
 def transpose_conv(b: Builder, shape: Value, weight: Value, x: Value, bias: Value | None = None) -> Value:
-    sizes, kernel = _image(x), _image(weight)
     stride = _stride(b)
-    wanted = b.ints(shape, "output shape")
-    if len(wanted) != 4 or min(wanted) < 1:
-        raise Unsupported(f"its output shape is {wanted[:8]}")
-    # transpose_conv.cc: the pads are those of the convolution from the output back to the input
-    first = [p[0] for p in b.pads(wanted[1:3], kernel, stride, (1, 1))]
-    full = [(n - 1) * s + k for n, s, k in zip(sizes, stride, kernel, strict=True)]
-    last = [n - p - out for n, p, out in zip(full, first, wanted[1:3], strict=True)]
-    crops = tuple((p, max(q, 0)) for p, q in zip(first, last, strict=True))
-    extra = (max(-last[0], 0), max(-last[1], 0))
+    crops, extra = _crops(b, shape, _image(x), _image(weight), stride, (1, 1))
     # [O, KH, KW, I] → [I, KH, KW, O]
     op = ops.ConvTranspose2d(stride, crops, extra, layout="NHWC")  # type: ignore[arg-type]
     return b.activated(b(op, *_with_bias(x, b.permute(weight, (3, 1, 2, 0)), bias, b)))
+
+
+@reads("CONV_3D_TRANSPOSE", "Conv3DOptions")
+def conv_3d_transpose(b: Builder, shape: Value, weight: Value, x: Value, bias: Value | None = None) -> Value:
+    """A convolution of stride 1 with the flipped kernel, of the input with zeros between its elements."""
+    if weight.rank != 5:
+        raise Unsupported(f"its weight has the shape {list(weight.shape)}")
+    kernel, stride = weight.shape[:3], (b.option("StrideD", 1), *_stride(b))
+    dilation = (b.option("DilationDFactor", 1), *_dilation(b))
+    crops, extra = _crops(b, shape, _image(x, 5), kernel, stride, dilation)
+    spread = b.spread(x, 1, kernel, stride, dilation, crops, extra)
+    # [D, H, W, O, I] → [O, D, H, W, I]
+    filters = b.permute(b(ops.Flip((0, 1, 2)), weight), (3, 0, 1, 2, 4))
+    op = ops.Conv3d((1, 1, 1), ((0, 0),) * 3, dilation, 1, "NHWC")
+    return b.activated(b(op, *_with_bias(spread, filters, bias, b)))
+
+
+def _crops(
+    b: Builder,
+    shape: Value,
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """What a transposed convolution cuts off and adds, from its output's shape: its pads are those of the convolution
+    from the output back to the input (transpose_conv.cc, conv3d_transpose.cc)."""
+    wanted = b.ints(shape, "output shape")
+    if len(wanted) != len(sizes) + 2 or min(wanted) < 1:
+        raise Unsupported(f"its output shape is {wanted[:8]}")
+    if min(*stride, *dilation, *kernel) < 1:
+        raise Unsupported(f"stride {list(stride)}, dilation {list(dilation)} and kernel {list(kernel)} start at 1")
+    first = [p[0] for p in b.pads(wanted[1:-1], kernel, stride, dilation)]
+    full = [(n - 1) * s + d * (k - 1) + 1 for n, s, k, d in zip(sizes, stride, kernel, dilation, strict=True)]
+    last = [n - p - out for n, p, out in zip(full, first, wanted[1:-1], strict=True)]
+    return tuple((p, max(q, 0)) for p, q in zip(first, last, strict=True)), tuple(max(-q, 0) for q in last)
 
 
 def _pool(b: Builder, x: Value) -> tuple[tuple[int, int], tuple[int, int], ops.Pads2d]:

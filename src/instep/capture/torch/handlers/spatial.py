@@ -134,16 +134,8 @@ def _conv_transpose3d(
     dilations: Sequence[int],
 ) -> Value:
     """Zeros between the elements, then a convolution with the flipped kernel: the definition of the transpose."""
-    n, c, *size = x.shape
-    spread = b.reshape(x, (n, c, *(v for s in size for v in (s, 1))))
-    spread = b.pad(spread, [(0, 0), (0, 0), *(p for s in strides for p in ((0, 0), (0, s - 1)))])
-    y = b.reshape(spread, (n, c, *(s * t for s, t in zip(size, strides, strict=True))))
-    kernel = weight.shape[2:]
-    around = [(0, 0), (0, 0)]
-    for k, d, (lo, hi), s, e in zip(kernel, dilations, pads, strides, extra, strict=True):
-        reach = d * (k - 1)
-        around.append((reach - lo, reach - hi + e - (s - 1)))
-    y = b.pad(y, around)
+    c, kernel = x.shape[1], weight.shape[2:]
+    y = b.spread(x, 2, kernel, strides, dilations, pads, extra)
     o = weight.shape[1]
     w = b(ops.Flip((2, 3, 4)), weight)
     w = b.reshape(w, (groups, c // groups, o, *kernel))
