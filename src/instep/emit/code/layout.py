@@ -17,7 +17,7 @@ def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
     indent, text = indent + " " * (len(text) - len(plain)), plain
     if len(indent) + len(text) <= width:
         return [indent + text]
-    cut = _last_brackets(text)
+    cut = _last_brackets(text, width - len(indent))
     if cut is None:
         return _parenthesised(text, indent, width)
     start, stop = cut
@@ -71,14 +71,15 @@ def _scan(text: str) -> list[int]:
     return depths
 
 
-def _last_brackets(text: str) -> tuple[int, int] | None:
+def _last_brackets(text: str, room: int) -> tuple[int, int] | None:
     """The outermost brackets that close last, with something in them."""
     depths = _scan(text)
     for stop in range(len(text) - 1, -1, -1):
         if text[stop] in ")]}" and depths[stop] == 0:
             start = max(n for n in range(stop) if depths[n] == 0 and text[n] in "([{")
-            if start and text[start - 1] == ")" and (inner := _last_brackets(text[:start])) and inner[1] == start - 1:
-                return inner  # of what is called as it is made, the making is broken: Layer(...)(x)
+            made = _last_brackets(text[:start], 0) if start >= room and text[start - 1] == ")" else None
+            if made and made[1] == start - 1:
+                return made  # of what is called as it is made, the making is broken if it is too long: Layer(...)(x)
             if start + 1 < stop:
                 return start, stop
     return None
