@@ -11,7 +11,7 @@ from instep.emit.code.call import Call, Dialect
 from instep.emit.code.paths import Path, Paths, home
 from instep.emit.code.statements import Statement, statements
 from instep.graph.core import Graph, Value
-from instep.graph.text.outline import Block, Leaf, Loop, grouped
+from instep.graph.text.outline import Block, Leaf, Loop, begin, grouped
 from instep.graph.text.repeat import repeated
 
 __all__ = ["CodeLeaf", "Outline", "outlined"]
@@ -45,9 +45,7 @@ class Outline:
 
     def begin(self, value: Value) -> Value:
         """What a stand-in of loops is at first; any other value is itself."""
-        while value in self.starts:
-            value = self.starts[value]
-        return value
+        return begin(value, self.starts)
 
 
 def outlined(graph: Graph, dialect: Dialect, reserved: Collection[str]) -> Outline:

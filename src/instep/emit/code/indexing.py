@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from instep.emit.code.idioms import Select, Stack, Unbind
 from instep.graph import Graph, Node
 
-__all__ = ["first_part", "listed", "open_shape", "picked", "places", "sliced"]
+__all__ = ["first_part", "idiom", "listed", "open_shape", "picked", "sliced"]
 
 
-def picked(node: Node) -> tuple[str, dict[str, int]]:
+def idiom(node: Node, module: str) -> tuple[str, dict[str, Any]]:
+    """The code of a node of ``idioms.py`` and its fields, where ``module`` has numpy's functions."""
+    op = node.op
+    if isinstance(op, Select):
+        return picked(node)
+    if isinstance(op, Unbind):
+        return f"{module}.unstack({{0}}, axis={{axis}})", {"axis": op.axis}
+    if isinstance(op, Stack):
+        return f"{module}.stack({listed(node)}, axis={{axis}})", {"axis": op.axis}
+    return f"{module}.split({{0}}, {{places}}, axis={{axis}})", {"places": _places(op.sizes), "axis": op.axis}
+
+
+def picked(node: Node) -> tuple[str, dict[str, Any]]:
     """``{0}[:, {index}]`` and its field."""
     return f"{{0}}[{':, ' * node.op.axis}{{index}}]", {"index": node.op.index}
 
 
-def places(sizes: tuple[int, ...]) -> int | list[int]:
+def _places(sizes: tuple[int, ...]) -> int | list[int]:
     """How a value is cut as numpy has it: into so many equal parts, or at these places."""
     return len(sizes) if len(set(sizes)) == 1 else [sum(sizes[: n + 1]) for n in range(len(sizes) - 1)]
 

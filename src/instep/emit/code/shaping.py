@@ -18,6 +18,7 @@ from instep.emit.code.statements import plain
 from instep.graph.core import Graph, Value
 from instep.graph.text.outline import CARRIED, EACH, KEPT, Block, Loop
 from instep.graph.text.shape import Item, Shape
+from instep.graph.text.spelling import numbers
 
 __all__ = ["CodeItem", "Constant", "Shaper", "uniform"]
 
@@ -68,10 +69,10 @@ class Shaper:
         local = {v: f"x{n}" for n, v in enumerate(inputs)}
         shape = Shape(block.scope, tuple(local.values()), [], None)
 
-        numbers = count(len(local))
+        fresh_numbers = count(len(local))
 
         def enter(item: CodeItem, gives: list[Value], items: list[Item] = shape.items) -> None:
-            fresh = [f"v{next(numbers)}" for _ in gives]
+            fresh = [f"v{next(fresh_numbers)}" for _ in gives]
             local.update(zip(gives, fresh, strict=True))
             item.names = tuple(fresh)
             items.append(item)
@@ -163,7 +164,7 @@ class Shaper:
         array = self.graph.weights[value]
         trained = array.dtype.kind == "f" and "/" not in value.name and value.name not in self.buffers
         if plain(value, array):
-            fields: dict[str, Any] = {"value": _numbers(array)}
+            fields: dict[str, Any] = {"value": numbers(array)}
         else:
             fields = {"shape": tuple(value.shape)}
             self.weights[path] = Weight(value)
@@ -192,9 +193,3 @@ def _key(item: Item) -> Any:
 def _word(value: Value) -> str:
     """What a value is by its name, without the scope and the numbers that tell it from others."""
     return re.sub(r"([._]\d+|_)+$", "", value.name.rpartition("/")[2]).rpartition(".")[2]
-
-
-def _numbers(array: np.ndarray) -> Any:
-    if array.dtype == np.float32:
-        return np.array([float(str(v)) for v in array.ravel()], np.float64).reshape(array.shape).tolist()
-    return array.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instep.emit.code.call import Call
 from instep.emit.code.idioms import Select, Split, Stack, Unbind
-from instep.emit.code.indexing import first_part, listed, open_shape, picked, places, sliced
+from instep.emit.code.indexing import first_part, idiom, open_shape, sliced
 from instep.emit.keras.table import claims, expression, layer, writes
 from instep.graph import Graph, Node, ops
 
@@ -28,25 +28,10 @@ def cut(node: Node, graph: Graph) -> Call:
     return expression(node, code, **fields)
 
 
-@writes(Select)
-def select(node: Node, graph: Graph) -> Call:
-    code, fields = picked(node)
+@writes(Select, Unbind, Split, Stack)
+def several(node: Node, graph: Graph) -> Call:
+    code, fields = idiom(node, "ops")
     return expression(node, code, **fields)
-
-
-@writes(Unbind)
-def unbind(node: Node, graph: Graph) -> Call:
-    return expression(node, "ops.unstack({0}, axis={axis})", axis=node.op.axis)
-
-
-@writes(Split)
-def split(node: Node, graph: Graph) -> Call:
-    return expression(node, "ops.split({0}, {places}, axis={axis})", places=places(node.op.sizes), axis=node.op.axis)
-
-
-@writes(Stack)
-def stack(node: Node, graph: Graph) -> Call:
-    return expression(node, f"ops.stack({listed(node)}, axis={{axis}})", axis=node.op.axis)
 
 
 @writes(ops.Concat)

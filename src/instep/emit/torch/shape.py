@@ -6,6 +6,7 @@ import math
 
 from instep.emit.code.call import Call, Weight
 from instep.emit.code.idioms import Select, Split, Stack, Unbind
+from instep.emit.code.indexing import listed, picked
 from instep.emit.torch.table import claimed, code, rule
 from instep.graph import ops
 from instep.graph.core import Graph, Node
@@ -68,7 +69,8 @@ def slices(node: Node, graph: Graph) -> Call:
 
 @rule(Select)
 def select(node: Node, graph: Graph) -> Call:
-    return code(node, f"{{0}}[{':, ' * node.op.axis}{{index}}]", index=node.op.index)
+    template, fields = picked(node)
+    return code(node, template, **fields)
 
 
 @rule(Unbind)
@@ -86,14 +88,12 @@ def split(node: Node, graph: Graph) -> Call:
 
 @rule(Stack)
 def stack(node: Node, graph: Graph) -> Call:
-    inside = ", ".join(f"{{{n}}}" for n in range(len(node.inputs)))
-    return code(node, f"torch.stack([{inside}], dim={{dim}})", dim=node.op.axis)
+    return code(node, f"torch.stack({listed(node)}, dim={{dim}})", dim=node.op.axis)
 
 
 @rule(ops.Concat)
 def concat(node: Node, graph: Graph) -> Call:
-    inside = ", ".join(f"{{{n}}}" for n in range(len(node.inputs)))
-    return code(node, f"torch.cat([{inside}], dim={{dim}})", dim=node.op.axis)
+    return code(node, f"torch.cat({listed(node)}, dim={{dim}})", dim=node.op.axis)
 
 
 @rule(ops.Pad)

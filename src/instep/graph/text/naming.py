@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from instep.graph.core import Graph, Value
-from instep.graph.text.outline import CARRIED, KEPT, Block, Leaf, Loop
+from instep.graph.text.outline import CARRIED, KEPT, Block, Leaf, Loop, begin
 from instep.graph.text.repeat import repeated
 from instep.graph.text.shape import PLAIN_ACTS, Item, Shape, key_of
 from instep.graph.text.table import snake
@@ -258,7 +258,7 @@ class _Namer:
         leaves = item.leaves()
         made = {v for leaf in leaves for v in leaf.outputs}
         begins = {v: self.starts[v] for v in item.stand_ins()}
-        read = [_begin(v, begins) for leaf in leaves for v in leaf.inputs]
+        read = [begin(v, begins) for leaf in leaves for v in leaf.inputs]
         reads = list(dict.fromkeys(v for v in read if v not in made))
         inside: dict[Value, int] = {}
         for value in read:
@@ -364,13 +364,6 @@ def _pattern(names: list[str], numbers: range) -> str | None:
     if names != [f"{stem}.{i + ahead}" for i in numbers]:
         return None
     return f"{stem}.{{i{f' + {ahead}' if ahead > 0 else f' - {-ahead}' if ahead else ''}}}"
-
-
-def _begin(value: Value, begins: dict[Value, Value]) -> Value:
-    """What ``value`` is outside of the loops that it is a stand-in of."""
-    while value in begins:
-        value = begins[value]
-    return value
 
 
 def _suffix(scope: str, outer: str) -> str:

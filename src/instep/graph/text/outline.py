@@ -18,6 +18,7 @@ __all__ = [
     "End",
     "Leaf",
     "Loop",
+    "begin",
     "first_within",
     "grouped",
     "shared",
@@ -90,6 +91,13 @@ class Loop:
 
     def leaves(self) -> list[Leaf]:
         return [leaf for r in self.rounds for leaf in r.leaves()]
+
+
+def begin(value: Value, starts: Mapping[Value, Value]) -> Value:
+    """What ``value`` is outside of the loops that it is a stand-in of."""
+    while value in starts:
+        value = starts[value]
+    return value
 
 
 def grouped(leaves: Sequence[Leaf], scope: str, *, whole: bool = False) -> list[Any]:
