@@ -346,19 +346,20 @@ def _strided(op: _Op) -> str:
     return f"{op[0]}[{', '.join(parts)}]"
 
 
+def _mirrored(op: _Op, pairs: list[int]) -> str:
+    """PyTorch reflects the last axes alone: the channels go to the front for it. ``pairs`` begin with the last axis."""
+    if op.option("mode") != 0:
+        raise NoTwin("MIRROR_PAD that repeats the edge")
+    if len(op.out) != 4 or any(pairs[:2] + pairs[6:]):
+        raise NoTwin("MIRROR_PAD of other axes than height and width")
+    return f"channels_last(lambda x: F.pad(x, {pairs[2:6]}, mode='reflect'), {op[0]})"
+
+
 @_code("PAD", "PADV2", "MIRROR_PAD")
 def _pad(op: _Op) -> str:
     pairs = np.asarray(op.fixed(1)).reshape(-1, 2)[::-1].ravel().tolist()
     if op.op.name == "MIRROR_PAD":
-        if op.option("mode") != 0:
-            raise NoTwin("MIRROR_PAD that repeats the edge")
-        while pairs and pairs[:2] == [0, 0] and len(op.out) == 4:
-            # PyTorch reflects the last axes alone: the channels go to the front for it
-            inner = f"F.pad(x, {pairs[2:6]}, mode='reflect')"
-            if pairs[6:] not in ([0, 0], []):
-                break
-            return f"channels_last(lambda x: {inner}, {op[0]})"
-        raise NoTwin("MIRROR_PAD of other axes than height and width")
+        return _mirrored(op, pairs)
     value = op.fixed(2)[0] if op.op.name == "PADV2" else 0.0
     return f"F.pad({op[0]}, {pairs}, value={value!r})"
 
