@@ -138,6 +138,17 @@ def test_a_keras_file_converts_under_proof_and_keras_itself_is_asked(cases: Path
     assert any("sequential.keras itself computes what was captured" in n for n in result.verdict.notes)
 
 
+def test_a_network_in_half_precision_is_held_to_its_own_rounding(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    layers, half = keras.layers, "mixed_float16"
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Flatten()(layers.Conv2D(4, 3, activation="relu", dtype=half)(inputs))
+    keras.Model(inputs, layers.Dense(3, dtype="float32")(x)).save(tmp_path / "half.keras")
+    verdict = instep.convert(tmp_path / "half.keras", tmp_path / "net.tflite").verdict
+    assert verdict is not None and verdict.verdict == "in step"
+    assert any("half.keras itself computes what was captured" in n for n in verdict.notes)
+
+
 LIVE = """
 import json, sys
 import keras

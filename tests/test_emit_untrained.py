@@ -154,3 +154,48 @@ def test_blocks_that_differ_in_it_are_no_one_class() -> None:
     code = emit.source(parse(MIXED, seed=3))
     assert code.count("requires_grad_(False)") == 4
     assert code.count("class ") == 3, "one for the blocks that are trained, one for the other, and the network"
+
+
+class Backbone(nn.Module):
+    """A part that is kept and a part that is trained, as people tune a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+        self.scale = nn.Parameter(torch.rand(4), requires_grad=False)
+        self.head = nn.Linear(4, 2)
+        self.features.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x).mean((2, 3)) * self.scale)
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_what_pytorch_gives_no_gradient_is_not_trained(program: bool, tmp_path: Path) -> None:
+    network: Any = Backbone().eval()
+    if program:
+        torch.export.save(torch.export.export(network, (torch.rand(1, 3, 8, 8),)), tmp_path / "net.pt2")
+        network = tmp_path / "net.pt2"
+    graph = instep.capture(network, inputs=None if program else [(1, 3, 8, 8)]).graph
+    text = instep.dump(graph)
+    assert "batch_norm: {trained: false}" in text and text.count("trained: false") == 4
+    model = instep.build(graph, "torch")
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+
+
+def test_what_keras_does_not_train_is_not_trained(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    layers = keras.layers
+    base = keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization()])
+    base.trainable = False
+    inputs = keras.Input((8, 8, 3))
+    kept = layers.TimeDistributed(layers.Dense(3, name="inner"), trainable=False, name="rows")
+    model = keras.Model(inputs, layers.Dense(2, name="head")(kept(base(inputs))))
+    model.save(tmp_path / "net.keras")
+    model.save(tmp_path / "net.h5")
+    for name in ("net.keras", "net.h5"):
+        captured = instep.capture(tmp_path / name)
+        again = instep.build(captured.graph, "keras")
+        trained = {v.path.replace("/", ".") for v in again.trainable_variables}
+        assert trained == {"head.kernel", "head.bias"}, name
+        assert any("own statistics" in note for note in captured.notes), name

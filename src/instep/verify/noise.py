@@ -15,8 +15,8 @@ import numpy as np
 from instep.graph import Graph, Node, ops
 
 __all__ = [
-    "CLASSES", "HALF", "LIMITS", "SINGLE", "Arithmetic", "Distance", "Limits", "Noise", "arithmetic_of", "classify",
-    "distance", "growth", "nudge", "ratio", "terms", "worst_class",
+    "CLASSES", "HALF", "LIMITS", "NARROW", "SINGLE", "Arithmetic", "Distance", "Limits", "Noise", "arithmetic_of",
+    "classify", "distance", "growth", "nudge", "ratio", "terms", "worst_class",
 ]  # fmt: skip
 
 #: From best to worst. "not comparable" takes no part in a verdict.
@@ -25,6 +25,8 @@ CLASSES = ("in step", "drifting", "out of step")
 #: The unit of rounding of float32, and of weights that are stored as float16 (2⁻¹¹, half of its spacing).
 SINGLE = float(np.finfo(np.float32).eps)
 HALF = 2.0**-11
+#: The units of those that a network may compute in, by the names of their types.
+NARROW = {"float16": HALF, "bfloat16": 2.0**-8}
 
 LARGEST = float(np.finfo(np.float32).max)
 

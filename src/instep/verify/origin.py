@@ -14,7 +14,7 @@ from instep.runtime.modules import engine_for
 from instep.verify.inputs import Picture
 from instep.verify.mapping import Mapping
 from instep.verify.module import ModuleSubject
-from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
+from instep.verify.noise import CLASSES, LIMITS, NARROW, SINGLE, Limits, arithmetic_of
 from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
 from instep.verify.quantised import holds_integers
@@ -79,7 +79,8 @@ def verify_keras_origin(
 ) -> Verdict | str:
     """Judge a ``.keras`` or ``.h5`` file, run by Keras in a child process, by the ``graph`` that was captured from it.
 
-    Layers whose results are values of that name are compared too. A sentence where there is no Keras, or where this one
+    Layers whose results are values of that name are compared too. Where it computes in half precision, the unit of
+    rounding is that one's. A sentence where there is no Keras, or where this one
     cannot run the file.
     """
     try:
@@ -95,9 +96,10 @@ def verify_keras_origin(
     inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
     subject = ModuleSubject(file, engine, Mapping(inner, [*inputs], [*outputs]), [v.name for v in graph.inputs])
     sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
+    unit = NARROW.get(graph.meta.get("computes", ""), SINGLE)
     try:
         verdict = judge(
-            reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False, unit=SINGLE,
+            reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False, unit=unit,
             arithmetic=arithmetic_of(engine),
         )  # fmt: skip
     except EngineError as error:

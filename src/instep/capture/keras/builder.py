@@ -28,10 +28,14 @@ _REGULARISED = {
 
 
 class Place:
-    """A layer within the network: its scope, its weights, and those that were read already (layers may be shared)."""
+    """A layer within the network: its scope, its weights, and those that were read already (layers may be shared).
 
-    def __init__(self, layer: Layer, scope: str, weights: Weights) -> None:
+    ``trained``: whether what holds it is trained; a layer that is not is none of it.
+    """
+
+    def __init__(self, layer: Layer, scope: str, weights: Weights, trained: bool = True) -> None:
         self.layer, self.scope, self.weights = layer, scope, weights
+        self.trained = trained and layer.config.get("trainable") is not False
         self.read: dict[str, Value] = {}
         self.inner: dict[str, Place] = {}
 
@@ -39,7 +43,7 @@ class Place:
         """A layer that this layer holds in ``attribute``."""
         if attribute not in self.inner:
             scope = f"{self.scope}.{name}" if name else self.scope
-            self.inner[attribute] = Place(layer, scope, self.weights.inside(attribute))
+            self.inner[attribute] = Place(layer, scope, self.weights.inside(attribute), self.trained)
         return self.inner[attribute]
 
 
@@ -53,6 +57,12 @@ class Builder(Building):
         self.major = major
         self.enter = enter
         self.narrow: set[str] = set()
+        self.notes: list[str] = []
+
+    def remark(self, note: str) -> None:
+        """Tell the user, once."""
+        if note not in self.notes:
+            self.notes.append(note)
 
     # -- fields --------------------------------------------------------------------------------------------------
     def field(self, name: str, default: Any = None) -> Any:
@@ -143,6 +153,8 @@ class Builder(Building):
             array = arrange(array)
         full = f"{place.scope}.{name}" if place.scope else name
         place.read[role] = self.graph.constant(np.asarray(array, order="C"), self.unique(full))
+        if not place.trained:
+            self.kept(place.read[role])
         if decay := self._decay(role):
             self.graph.meta.setdefault("decay", {})[place.read[role].name] = decay
         return place.read[role]
@@ -175,7 +187,9 @@ class Builder(Building):
 
     def kept(self, value: Value) -> Value:
         """A weight that the layer keeps and does not train."""
-        self.graph.meta.setdefault("buffers", []).append(value.name)
+        known = self.graph.meta.setdefault("buffers", [])
+        if value.name not in known:
+            known.append(value.name)
         return value
 
     # -- layers within layers --------------------------------------------------------------------------------------
@@ -194,7 +208,7 @@ class Builder(Building):
         """What the layer at hand makes of ``x``."""
         layer = self.place.layer
         if layer.network is not None:
-            place, found = self.place, self.enter(layer.network, [x, *rest], self.place.scope, self.place.weights)
+            place, found = self.place, self.enter(layer.network, [x, *rest], self.place)
             self.place, self.stem, self.scope = place, place.scope, place.scope
             return found[0] if len(found) == 1 else found
         return self.handler(layer)(self, x, *rest, **kwargs)

@@ -42,17 +42,17 @@ class _Converter:
         self.places: dict[tuple[int, str], Place] = {}
         self.bases: dict[str, Place] = {}
         self.all: dict[tuple[str, str], list[tuple[Layer, Weights]]] = {}
-        self.notes: list[str] = []
+        self.notes = self.build.notes
 
     def run(self, network: Network, weights: Weights, specs: Sequence[Spec]) -> tuple[Graph, list[str]]:
-        graph = self.graph
+        graph, root = self.graph, Place(Layer("Functional", network.name, {}), "", weights)
         self.network, self.weights = network, weights
         for name, spec in zip(network.input_names, specs, strict=True):
             value = Value(self.build.unique(name), spec.shape, spec.dtype)
             value.source = SourceView.whole(value.name, value.shape)
             graph.inputs.append(value)
         graph.input_names = list(network.input_names)
-        graph.outputs = self.walk(network, list(graph.inputs), "", weights)
+        graph.outputs = self.walk(network, list(graph.inputs), root)
         graph.output_names = _distinct(network.output_names)
         graph.prune()
         if self.build.narrow:
@@ -60,18 +60,18 @@ class _Converter:
         return graph, self.notes
 
     # -- walking -----------------------------------------------------------------------------------------------------
-    def walk(self, network: Network, inputs: Sequence[Value], scope: str, weights: Weights) -> list[Value]:
-        """What ``network`` makes of ``inputs``; its layers lie below ``scope``."""
+    def walk(self, network: Network, inputs: Sequence[Value], home: Place) -> list[Value]:
+        """What ``network`` makes of ``inputs``; its layers lie below the scope of ``home``."""
         if len(inputs) != len(network.inputs):
             raise CaptureError(
-                f"{self.label}: the model '{scope or network.name}' has {len(network.inputs)} inputs, "
+                f"{self.label}: the model '{home.scope or network.name}' has {len(network.inputs)} inputs, "
                 f"{len(inputs)} are given"
             )
         table: dict[tuple[str, int], tuple[Value, ...]] = {}
         for ref, value in zip(network.inputs, inputs, strict=True):
             table[ref.layer, ref.call] = (value,)
         for call in self.ordered(network, table):
-            table[call.layer.name, call.number] = self.translate(call, table, scope, weights)
+            table[call.layer.name, call.number] = self.translate(call, table, home)
         return [self.find(ref, table) for ref in network.outputs]
 
     def ordered(self, network: Network, table: Mapping[tuple[str, int], Any]) -> list[Call]:
@@ -118,11 +118,11 @@ class _Converter:
 
     # -- layers ------------------------------------------------------------------------------------------------------
     def translate(
-        self, call: Call, table: Mapping[tuple[str, int], tuple[Value, ...]], scope: str, weights: Weights
+        self, call: Call, table: Mapping[tuple[str, int], tuple[Value, ...]], home: Place
     ) -> tuple[Value, ...]:
         layer = call.layer
-        where = f"{layer.kind} '{_joined(scope, layer.name)}' ({self.label})"
-        place = self.place(layer, scope, weights)
+        where = f"{layer.kind} '{_joined(home.scope, layer.name)}' ({self.label})"
+        place = self.place(layer, home)
         build = self.build
         build.place, build.stem, build.scope = place, place.scope, place.scope
         count = len(self.graph.nodes)
@@ -144,14 +144,14 @@ class _Converter:
             self.named(values, place.scope, count)
         return values
 
-    def place(self, layer: Layer, scope: str, weights: Weights) -> Place:
-        key = (id(layer), scope)
+    def place(self, layer: Layer, home: Place) -> Place:
+        key = (id(layer), home.scope)
         if key in self.places:
             return self.places[key]
-        own = weights.layer(layer.key, layer.name)
+        own = home.weights.layer(layer.key, layer.name)
         if own.empty:
             own = self.elsewhere(layer) or own
-        place = self.places[key] = Place(layer, _joined(scope, layer.name), own)
+        place = self.places[key] = Place(layer, _joined(home.scope, layer.name), own, home.trained)
         if own.base and layer.network is None:
             first = self.bases.setdefault(own.base, place)
             place.read, place.inner = first.read, first.inner
@@ -198,8 +198,7 @@ class _Converter:
                     f"'{layer.name}' is of the class {layer.registered or layer.kind}; its layers were captured as its "
                     "config has them, what a call() of its own adds is not in the file"
                 )
-            place = build.place
-            return tuple(self.walk(layer.network, inputs, place.scope, place.weights))
+            return tuple(self.walk(layer.network, inputs, build.place))
         if layer.operation:
             own = {k: v for k, v in layer.config.items() if k not in ("name", "dtype", "trainable")}
             return self.function(layer.kind, "keras.ops", args, _only(own, kwargs))
@@ -241,6 +240,7 @@ class _Converter:
             n.startswith("layers compute") for n in self.notes
         ):
             self.notes.append(f"layers compute in {name}; they are captured in float32")
+            self.graph.meta["computes"] = name.removeprefix("mixed_")
         if isinstance(dtype, dict) and "Quantized" in str(dtype.get("class_name")):
             raise Unsupported("it is quantised; save the network as it was before quantize()")
 

@@ -48,8 +48,13 @@ def capture_torch(
 
 
 def _buffers(exported: Any, graph: Graph) -> list[str]:
-    """The arrays that the network keeps and does not train, but for what batch norms have: buffers, and constants of
-    its own forward() (those of a scope say so by their names)."""
-    trained = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "PARAMETER"}
-    read = {v for n in graph.nodes if not isinstance(n.op, ops.BatchNorm) for v in n.inputs} | set(graph.outputs)
+    """The arrays that the network keeps and does not train: parameters without a gradient, buffers, and constants of
+    its own forward() (those of a scope say so by their names). A batch norm's statistics are so where its weights are.
+    """
+    parameters = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "PARAMETER"}
+    trained = {name for name in parameters if exported.state_dict[name].requires_grad}
+    kept = parameters - trained
+    norms = [n for n in graph.nodes if isinstance(n.op, ops.BatchNorm)]
+    read = {v for n in graph.nodes if n not in norms for v in n.inputs} | set(graph.outputs)
+    read |= {v for n in norms for v in n.inputs if any(w.name in kept for w in n.inputs[1:3])}
     return [v.name for v in graph.weights if v in read and v.name not in trained and "/" not in v.name]
