@@ -93,6 +93,14 @@ def test_sizes_that_are_arguments_follow_the_input_that_is_given() -> None:
     assert parse(text, inputs=[(1, 3, 6, 6)]).outputs[0].shape == (1, 3, 12, 6)
 
 
+@pytest.mark.parametrize("given", [(1, 5, 6, 6), (1, 3, 6, 7), (3, 6, 6)])
+def test_sizes_that_are_none_stay_what_they_are(given: tuple[int, ...]) -> None:
+    text = "args: {H: int = 8}\ninput: {x: [1, 3, H, H]}\nbody:\n  - relu\n"
+    assert parse(text, inputs=[(4, 3, 6, 6)]).outputs[0].shape == (4, 3, 6, 6), "but for the batch"
+    with pytest.raises(TextError, match=r"^<text>:2: input 'x' is \[1, 3, .*\] was given; make"):
+        parse(text, inputs=[given])
+
+
 @pytest.mark.parametrize(("said", "act"), [("true", "Tanh"), ("false", "Sigmoid")])
 def test_arguments_are_true_and_false_as_in_the_text(said: str, act: str) -> None:
     head = "args: {deep: bool = true, kind: str = relu}\n" + HEAD

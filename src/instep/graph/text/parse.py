@@ -61,9 +61,7 @@ def parse(
     graph = builder.graph
     for name, tree in unit.inputs.items():
         spec = _spec(builder, frame, name, tree)
-        given = sizes.get(name)
-        shape = spec.shape if given is None else given
-        value = Value(builder.unique(name), shape, spec.dtype)
+        value = Value(builder.unique(name), _settled(unit, name, spec.shape, sizes.get(name)), spec.dtype)
         graph.inputs.append(value)
         graph.input_names.append(name)
     try:
@@ -150,6 +148,20 @@ def _shape(entry: Any) -> tuple[int, ...]:
     if isinstance(entry, Spec):
         return entry.shape
     return tuple(int(n) for n in (entry if isinstance(entry, list | tuple) else np.shape(entry)))
+
+
+def _settled(unit: Unit, name: str, said: tuple[int, ...], given: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of an input: what is given agrees with what the text says, in all but the batch."""
+    if given is None:
+        return said
+    batch = 1 if len(said) > 1 else 0
+    if len(given) == len(said) and given[batch:] == said[batch:]:
+        return given
+    fail(
+        unit.file, unit.inputs[name].line,
+        f"input '{name}' is {list(said)} here, and {list(given)} was given; make the sizes that may differ arguments "
+        "of the network (the batch, the first of them, may)",
+    )  # fmt: skip
 
 
 def _spec(builder: Builder, frame: Frame, name: str, tree: Tree) -> Spec:
