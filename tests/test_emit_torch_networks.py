@@ -158,12 +158,24 @@ def row() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 4, 3), nn.PixelShuffle(2))
 
 
+class Looked(nn.Module):
+    """Integers that are bounded, and an output without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(5, 3)
+
+    def forward(self, x):
+        return self.words((x * 9).long().clamp(0, 4)), x[:1].mean((1, 2)).reshape(())
+
+
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "residual": (Residual, torch.rand(2, 3, 16, 16)),
     "dense": (Dense, torch.rand(2, 3, 8, 8)),
     "tied": (Tied, torch.randint(0, 11, (2, 5))),
     "nested": (Nested, torch.rand(1, 3, 6, 6)),
     "row": (row, torch.rand(1, 3, 8, 8)),
+    "looked": (Looked, torch.rand(2, 3, 4)),
 }
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from instep.emit.code.call import Weight
+from instep.emit.code.shaping import uniform
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
+from instep.graph.operator import Operator
 
 __all__ = ["claim"]
 
-#: The producers of a graph's values, for as long as nothing is added to it.
+T = TypeVar("T")
+
+#: The producers and the readers of a graph's values, for as long as nothing is added to it.
 _PRODUCERS: WeakKeyDictionary[Graph, tuple[int, dict[Value, Node]]] = WeakKeyDictionary()
+_READERS: WeakKeyDictionary[Graph, tuple[int, dict[Value, list[Node]]]] = WeakKeyDictionary()
 
 
 def claim(
@@ -21,9 +27,12 @@ def claim(
     """The weight that a layer keeps as ``value.transpose(perm).reshape(shape)``, or None where it is computed.
 
     Captured networks read the vector of a PReLU as [1, C, 1, 1], the kernel of a Conv1d as one of a Conv2d: the weight
-    is the parameter itself.
+    is the parameter itself. What layers of two kinds read (a table of words that the last layer multiplies with), or
+    one layer turned and another not, is no layer's: each would train an array of its own.
     """
     if not value.dtype.startswith("float"):
+        return None
+    if not _alike(graph, value):
         return None
     if value in graph.weights:
         return Weight(value, None if perm is None else tuple(perm), None if shape is None else tuple(shape))
@@ -39,12 +48,43 @@ def claim(
     return Weight(source, tuple(order), tuple(wanted if shape is None else shape))
 
 
+def _known(
+    table: WeakKeyDictionary[Graph, tuple[int, dict[Value, T]]], graph: Graph, find: Callable[[Graph], dict[Value, T]]
+) -> dict[Value, T]:
+    size, found = table.get(graph, (-1, {}))
+    if size != len(graph.nodes):
+        found = find(graph)
+        table[graph] = len(graph.nodes), found
+    return found
+
+
+def _alike(graph: Graph, value: Value) -> bool:
+    """Whether all that reads the array behind ``value`` reads it as one kind of layer does, and turned alike. Arrays of
+    one number are many layers' by chance."""
+    producers = _known(_PRODUCERS, graph, Graph.producers)
+    readers = _known(_READERS, graph, Graph.users)
+    while value not in graph.weights:
+        node = producers.get(value)
+        if node is None or not isinstance(node.op, ops.Reshape | ops.Permute):
+            return True
+        value = node.inputs[0]
+    if len(readers[value]) == 1 or uniform(graph.weights[value]):
+        return True
+    ways: set[Any] = set()
+    open_: list[tuple[Value, tuple[Operator, ...]]] = [(value, ())]
+    while open_:
+        read, moves = open_.pop()
+        for node in readers[read]:
+            if isinstance(node.op, ops.Reshape | ops.Permute):
+                open_.append((node.output, (*moves, node.op)))
+            else:
+                ways.add((type(node.op), tuple(i for i, v in enumerate(node.inputs) if v is read), moves))
+    return len(ways) <= 1
+
+
 def _behind(graph: Graph, value: Value) -> tuple[Value, list[int]] | None:
     """The constant that ``value`` is a view of, and which of its axes longer than 1 follow each other in ``value``."""
-    size, producers = _PRODUCERS.get(graph, (-1, {}))
-    if size != len(graph.nodes):
-        producers = graph.producers()
-        _PRODUCERS[graph] = len(graph.nodes), producers
+    producers = _known(_PRODUCERS, graph, Graph.producers)
     chain: list[Node] = []
     while value not in graph.weights:
         node = producers.get(value)

@@ -10,6 +10,9 @@ from instep.graph import Graph, Node, ops
 
 __all__: list[str] = []
 
+#: TensorFlow pads no tensor of a higher rank.
+MOST_PADDED = 6
+
 
 @writes(ops.Reshape)
 def reshape(node: Node, graph: Graph) -> Call:
@@ -55,6 +58,8 @@ def pad(node: Node, graph: Graph) -> Call:
         return expression(node, "pad({0}, {pads}, {mode})", "pad", pads=pads, mode=op.mode)
     if op.mode == "reflect":
         return expression(node, "ops.pad({0}, {pads}, mode={mode})", pads=pads, mode=op.mode)
+    if node.output.rank > MOST_PADDED:
+        return expression(node, "pad_each({0}, {pads}, {value})", "pad_each", pads=pads, value=op.value)
     if op.value == 0:
         return expression(node, "ops.pad({0}, {pads})", pads=pads)
     return expression(node, "ops.pad({0}, {pads}, constant_values={value})", pads=pads, value=op.value)

@@ -86,12 +86,19 @@ def _owned(node: Node, graph: Graph, value: Value) -> bool:
         return False
     for other in readers[value]:
         same = other.op == node.op and other.inputs[1:] == node.inputs[1:]
-        if not same or other.inputs[0].shape != node.inputs[0].shape:
+        if not same or not _fits(other.inputs[0], node.inputs[0], getattr(node.op, "stride", ())):
             return False
     if value in graph.weights:
         return True
     made = next(n for n in graph.nodes if value in n.outputs)
     return len(readers[made.inputs[0]]) == 1 and _owned(made, graph, made.inputs[0])
+
+
+def _fits(x: Value, other: Value, stride: Sequence[int]) -> bool:
+    """Whether one layer takes both; what "same" adds depends on the size where there are strides."""
+    if x.shape == other.shape:
+        return True
+    return x.rank == other.rank and x.shape[-1] == other.shape[-1] and all(s == 1 for s in stride)
 
 
 def short(sizes: Sequence[int]) -> Any:

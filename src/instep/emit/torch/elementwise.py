@@ -80,7 +80,9 @@ def softplus(node: Node, graph: Graph) -> Call:
 @rule(ops.Clip)
 def clip(node: Node, graph: Graph) -> Call:
     low, high = node.op.low, node.op.high
-    if (low, high) == (0, 6):
+    if node.output.dtype.startswith(("int", "uint")):  # PyTorch makes floats of integers and a float
+        low, high = (int(n) if math.isfinite(n) else n for n in (low, high))
+    elif (low, high) == (0, 6):
         return Call(node.inputs, node.outputs, "F.relu6({0})", module="nn.ReLU6")
     if low == -math.inf and high == math.inf:
         return code(node, "{0}")

@@ -20,7 +20,7 @@ def reshape(node: Node, graph: Graph) -> Call:
         fields = {"start_dim": 1}
         template = "torch.flatten({0}, {start_dim})"
         return Call([x], node.outputs, template, fields, defaults=fields, module="nn.Flatten")
-    return code(node, "{0}.reshape({shape:args})", shape=open_batch(x.shape, shape))
+    return code(node, "{0}.reshape({shape:args})" if shape else "{0}.squeeze()", shape=open_batch(x.shape, shape))
 
 
 def open_batch(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:

@@ -41,6 +41,18 @@ def pad(x, pads, mode):
     return x
 
 
+def pad_each(x, pads, value):
+    """Pads of ``value``, one axis after the other, for more axes than TensorFlow pads at once."""
+    for axis, around in enumerate(pads):
+        if any(around):
+            before = (-1, *x.shape[1:axis]) if axis else ()
+            after = x.shape[axis + 1 :]
+            x = ops.reshape(x, (-1, x.shape[axis], int(np.prod(after))))
+            x = ops.pad(x, ((0, 0), around, (0, 0)), constant_values=value)
+            x = ops.reshape(x, (*before, x.shape[1], *after))
+    return x
+
+
 def for_each(value, like):
     """``value`` once for each sample of ``like``."""
     zeros = ops.zeros_like(ops.reshape(like, (-1, int(np.prod(like.shape[1:]))))[:, :1])
