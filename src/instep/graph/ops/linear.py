@@ -108,7 +108,7 @@ class BatchNorm(Operator):
 class GroupNorm(Operator):
     """Normalise each sample's ``groups`` groups of channels over the channels and all later places, then scale.
 
-    Inputs: x [N, ...], weight [C], bias [C]; the channels lie on ``axis`` (1, or the last). groups = C is instance
+    Inputs: x [N, ...], weight [C], bias [C]; the channels lie on ``axis``. groups = C is instance
     normalisation (Wu & He, arXiv 1803.08494; torch.nn.GroupNorm).
     """
 

@@ -103,14 +103,17 @@ def group_norm(b: Build) -> bool:
     """With channels last, the means over places are averaged within groups by a small matrix: no reshape of x."""
     op, x = b.node.op, b.x
     channels = x.shape[op.axis]
-    if op.axis != x.rank - 1:
+    if op.axis not in (1, x.rank - 1) and op.groups not in (1, channels):
+        there = (*(a for a in range(x.rank) if a != op.axis), op.axis)
+        normal = b.add(ops.GroupNorm(op.groups, op.eps, x.rank - 1), b.add(ops.Permute(there), x), *b.node.inputs[1:])
+        return b.done(ops.Permute(tuple(np.argsort(there).tolist())), normal)
+    if op.axis == 1 != x.rank - 1:
         flat = b.reshape(x, (x.shape[0], op.groups, x.size // (x.shape[0] * op.groups)))
         ones, zeros = np.ones(flat.shape[2]), np.zeros(flat.shape[2])
         normal = b.add(ops.LayerNorm((2,), op.eps), flat, b.constant(ones, "ones"), b.constant(zeros, "zeros"))
         shape = tuple(n if i == op.axis else 1 for i, n in enumerate(x.shape))
         return _finish(b, b.reshape(normal, x.shape), b.node.inputs[1], b.node.inputs[2], shape)
-    places = tuple(range(1, x.rank - 1))
-    axes = (*places, x.rank - 1) if op.groups == 1 else places
+    axes = tuple(a for a in range(1, x.rank) if op.groups == 1 or a != op.axis)
 
     def average(value: Value) -> Value:
         """Mean over the places and the group, as [N, 1, …, C] (or [N, 1, …, 1] for a single group)."""
@@ -123,7 +126,7 @@ def group_norm(b: Build) -> bool:
 
     centred = b.add(ops.Sub(), x, average(x))
     inverse = _inverse_root(b, average(b.add(ops.Mul(), centred, centred)), op.eps)
-    shape = (1,) * (x.rank - 1) + (channels,)
+    shape = tuple(channels if a == op.axis else 1 for a in range(x.rank))
     scale = b.add(ops.Mul(), inverse, b.reshape(b.node.inputs[1], shape))
     scaled = b.add(ops.Mul(), centred, scale)
     return b.done(ops.Add(), scaled, b.reshape(b.node.inputs[2], shape))
