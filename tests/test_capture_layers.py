@@ -239,7 +239,7 @@ def test_recurrent_layers_take_states_and_single_sequences() -> None:
     agree(Steps(), [T, (1, 5, 3)])
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("corners", [False, True])
 def test_grid_sample(mode: str, padding: str, corners: bool) -> None:
@@ -247,11 +247,23 @@ def test_grid_sample(mode: str, padding: str, corners: bool) -> None:
         return F.grid_sample(x, g, mode, padding, corners)
 
     agree(Function(warp), [X, (2, 5, 6, 2)])
+    agree(Function(warp), [(2, 4, 1, 7), (2, 5, 6, 2)])
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("corners", [False, True])
+def test_grid_sample_of_volumes(mode: str, padding: str, corners: bool) -> None:
+    def warp(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return F.grid_sample(x, g, mode, padding, corners)
+
+    agree(Function(warp), [(2, 3, 4, 5, 6), (2, 2, 3, 4, 3)])
 
 
 @pytest.mark.parametrize("corners", [False, True])
 def test_affine_grid_follows_theta(corners: bool) -> None:
     agree(Function(lambda t: F.affine_grid(t, [2, 3, 4, 5], align_corners=corners)), [(2, 2, 3)], rtol=1e-6)
+    agree(Function(lambda t: F.affine_grid(t, [2, 3, 4, 5, 6], align_corners=corners)), [(2, 3, 4)], rtol=1e-6)
 
 
 def test_weight_norm_and_standardised_weights_come_from_parameters_alone() -> None:
@@ -261,6 +273,7 @@ def test_weight_norm_and_standardised_weights_come_from_parameters_alone() -> No
             return F.conv2d(x, w.reshape_as(self.weight), self.bias)
 
     agree(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3)), [X])
+    agree(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3), dim=None), [X])  # pyright: ignore[reportArgumentType]
     agree(Standardised(4, 6, 3), [X])
 
 

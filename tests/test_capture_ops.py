@@ -162,6 +162,17 @@ PAIRS = {
     "cosine_ranks": lambda x, y: F.cosine_similarity(x[0, 0, 0], y[..., :1], -1),
     "pairwise": lambda x, y: F.pairwise_distance(x[:, 0, 0], y[:, 0, 0], eps=0.125),
     "cdist": lambda x, y: torch.cdist(x[0], y[0], compute_mode="donot_use_mm_for_euclid_dist"),
+    "pow2_whole": lambda x, y: ((8 * x).int() ** 2 + (8 * y).int() ** 3).float(),
+    "isclose": lambda x, y: torch.isclose(x, y, rtol=0.25, atol=0.125),
+    "isclose_infinite": lambda x, y: torch.isclose(x / x.round(), y / y.round(), equal_nan=True),
+    "signbit": lambda x, y: torch.signbit(torch.stack([x, x.round() * 0 * y])) | torch.signbit((8 * y).int()),
+    "copysign": torch.copysign,
+    "copysign_number": lambda x, y: torch.copysign(x, -2.0),
+    "ldexp": lambda x, y: torch.ldexp(x, y.round().int()),
+    "dist": torch.dist,
+    "dist1": lambda x, y: torch.dist(x, y, 1),
+    "searchsorted": lambda x, y: torch.searchsorted(torch.tensor([-1.0, 0, 1, 2]), x.round(), side="right"),
+    "searchsorted_rows": lambda x, y: torch.searchsorted(x.sort(-1)[0], y[..., :3].contiguous(), out_int32=True),
 }
 
 
@@ -214,6 +225,17 @@ SPELLED = {
     "asinh": torch.asinh,
     "acosh": lambda x: torch.acosh(x.abs() + 1.25),
     "atanh": lambda x: torch.atanh(torch.tanh(x)),
+    "pdist": lambda x: torch.pdist(x[0, 0]),
+    "pdist1": lambda x: torch.pdist(x[0, 0], 1),
+    "nanmean": lambda x: torch.where(x > 1, float("nan"), x).nanmean(1),
+    "put": lambda x: x.put(torch.tensor([[3, -1]]), x[0, 0, :1, :2]),
+    "put_add": lambda x: x.put(torch.tensor([3, 3]), x[0, 0, 0, :2], accumulate=True),
+    "scatter_sum": lambda x: x.scatter_reduce(3, torch.tensor([1, 1, 4]).expand(2, 4, 9, 3), x[..., 5:8], "sum"),
+    "scatter_mean": lambda x: x.scatter_reduce(
+        3, torch.tensor([1, 1, 4]).expand(2, 4, 9, 3), x[..., 5:8], "mean", include_self=False
+    ),
+    "median_all": lambda x: x.median(),
+    "masked_scatter": lambda x: x.masked_scatter(x[0, 0] > 0, x.flip(0)),
 }
 
 
@@ -229,8 +251,8 @@ def test_one_place_is_added_to_so_many_times_only() -> None:
 
 
 def test_an_operator_without_other_words_is_named() -> None:
-    with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_inv.*, which Instep does not know") as told:
-        instep.capture(Function(lambda x: torch.linalg.inv(x[..., :4, :4])), inputs=[torch.zeros(X)])
+    with pytest.raises(CaptureError, match=r"uses the operator aten\.linalg_qr.*, which Instep does not know") as told:
+        instep.capture(Function(lambda x: torch.linalg.qr(x[..., :4, :4])), inputs=[torch.zeros(X)])
     assert str(told.value).count("replace it in the network") == 1
 
 
@@ -297,6 +319,8 @@ SHAPES = {
     "triu_bool": lambda x: (x > 0).triu(),
     "diagonal": lambda x: x.diagonal(1, 2, 3),
     "diag_embed": lambda x: torch.diag_embed(x[0, 0]),
+    "diag_embed_above": lambda x: torch.diag_embed(x[0, 0], 2),
+    "diag_embed_axes": lambda x: torch.diag_embed(x[0, 0], -1, 2, 0),
     "broadcast_tensors": lambda x: torch.broadcast_tensors(x, x[:1, :1]),
     "meshgrid": lambda x: torch.meshgrid(x[0, 0, 0], x[0, 0, :, 0], indexing="xy"),
     "like": lambda x: (
@@ -392,6 +416,8 @@ INDEXING = {
     "index_select": lambda x: x.index_select(-1, torch.tensor([3, 1])),
     "take": lambda x: x.take(torch.tensor([[3, -1]])),
     "gather": lambda x: x.gather(1, x[:, :2].argmax(1, keepdim=True)),
+    "take_along": lambda x: torch.take_along_dim(x, x.argmax(1, keepdim=True)[:1], 1),
+    "take_along_all": lambda x: torch.take_along_dim(x, x.argmax()),
     "gather_constant": lambda x: torch.gather(x, 3, torch.tensor([2, 0]).expand(2, 4, 9, 2)),
     "computed": lambda x: x[:, x[0, :, 0, 0].argsort()],
     "computed_two": lambda x: x[0, 0][x[0, 0, 0].argsort()[:3].clamp(max=8), x[1, 0, 0].argsort()[:3]],
@@ -455,8 +481,10 @@ REDUCTIONS = {
     "sort": lambda x: x.sort(-1),
     "sort_down": lambda x: x.sort(2, descending=True),
     "argsort": lambda x: x.argsort(1),
-    "kthvalue": lambda x: x.kthvalue(2, 1).values,
-    "median": lambda x: x.median(-1).values,
+    "topk_any_order": lambda x: x.topk(4, sorted=False)[0].sort(-1)[0],
+    "sort_bool": lambda x: torch.sort(x > 0, stable=True, dim=1)[0],
+    "kthvalue": lambda x: x.kthvalue(2, 1),
+    "median": lambda x: x.median(-1, keepdim=True),
     "quantile": lambda x: x.quantile(0.3, 1),
     "quantile_all": lambda x: x.quantile(0.5),
     "quantiles": lambda x: x.quantile(torch.tensor([0.1, 0.5, 0.8], dtype=x.dtype), -1, keepdim=True),
@@ -470,6 +498,9 @@ REDUCTIONS = {
     "normalize1": lambda x: F.normalize(x, p=1, dim=-1),
     "fro": lambda x: torch.linalg.norm(x, dim=(2, 3)),
     "matrix_norm": lambda x: torch.linalg.matrix_norm(x),
+    "matrix_norm_1": lambda x: torch.linalg.norm(x[0, 0], 1),
+    "matrix_norm_rows": lambda x: torch.linalg.matrix_norm(x, float("inf"), (3, 1), keepdim=True),
+    "matrix_norm_least": lambda x: torch.linalg.matrix_norm(x, -1),
     "var": lambda x: x.var(),
     "var_dim": lambda x: x.var(1),
     "var_biased": lambda x: x.var((2, 3), unbiased=False, keepdim=True),
@@ -506,8 +537,51 @@ MATRICES = {
     "tensordot": lambda x, y: torch.tensordot(x, y, dims=([2], [2])),
     "kron": lambda x, y: torch.kron(x[0, :2, :2].contiguous(), y[0, :2, :2].contiguous()),
     "inner": lambda x, y: torch.inner(x[0, 0], y[0, 0]),
+    "inner_tensors": lambda x, y: torch.inner(x, y[0]),
+    "inner_number": lambda x, y: torch.inner(x, y.sum()),
     "chain": lambda x, y: torch.linalg.multi_dot([x[0], y[0].T, x[1]]),
 }
+
+
+def _regular(x: torch.Tensor, n: int) -> torch.Tensor:
+    """n x n matrices that are far from singular."""
+    return x[:, :n, :n] / 4 + torch.eye(n) * 2
+
+
+SMALL = {
+    "det": torch.linalg.det,
+    "slogdet": lambda m: torch.linalg.slogdet(-m),
+    "logdet": torch.logdet,
+    "inv": torch.linalg.inv,
+    "inv_ex": torch.linalg.inv_ex,
+    "inverse": torch.inverse,
+    "solve": lambda m: torch.linalg.solve(m, m.mT[..., :1]),
+    "solve_vector": lambda m: torch.linalg.solve(m, m[..., 0]),
+    "solve_right": lambda m: torch.linalg.solve(m, m.mT, left=False),
+    "cholesky": lambda m: torch.linalg.cholesky(m @ m.mT),
+    "cholesky_upper": lambda m: torch.linalg.cholesky(m @ m.mT, upper=True),
+    "triangular": lambda m: torch.linalg.solve_triangular(m, m.mT, upper=False),
+    "triangular_right": lambda m: torch.linalg.solve_triangular(m, m.mT, upper=True, left=False, unitriangular=True),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("name", SMALL)
+def test_small_matrices_are_solved_by_hand(name: str, size: int) -> None:
+    agree(Function(lambda x: SMALL[name](_regular(x, size))), [T])
+
+
+@pytest.mark.parametrize("name", ["det", "inv", "solve", "cholesky", "triangular"])
+def test_larger_matrices_are_refused(name: str) -> None:
+    with pytest.raises(CaptureError, match=r"not supported here: the .* of 4x4 matrices; up to 3x3 it is written out"):
+        instep.capture(Function(lambda x: SMALL[name](_regular(x, 4))), inputs=[T])
+
+
+@pytest.mark.parametrize("order", [2, -2, "nuc"])
+def test_norms_of_singular_values_are_refused(order: Any) -> None:
+    """A spectral norm is no Frobenius norm."""
+    with pytest.raises(CaptureError, match=r"linalg_(matrix_)?norm"):
+        instep.capture(Function(lambda x: torch.linalg.norm(x[0], order)), inputs=[T])
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -540,6 +614,11 @@ EINSUMS = {
     "b...c,b...c->b...": (T, T),
     "bij , bjk -> bk": ((2, 3, 4), (2, 4, 5)),
     "bct,bcs->bts": ((2, 3, 4), (2, 3, 5)),
+    "bii->bi": ((2, 3, 3),),
+    "bii": ((2, 3, 3),),
+    "bii,bij->bj": ((2, 3, 3), (2, 3, 4)),
+    "ijij->ji": ((2, 3, 2, 3),),
+    "iii->i": ((3, 3, 3),),
 }
 
 

@@ -119,10 +119,8 @@ class _Converter:
         try:
             result = handler(build, *args, **kwargs)
         except Unsupported as error:
-            if step.depends == PARAM:
-                del self.graph.nodes[count:]
-                return self.constant(step)
-            raise CaptureError(f"{step.place}: {step.target} is not supported here: {error}") from None
+            del self.graph.nodes[count:]
+            return self.constant(step) if step.depends == PARAM else self.spell(step, str(error))
         except (GraphError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
             if any(isinstance(a, Complex) for a in (*args, *kwargs.values())):
                 raise CaptureError(
@@ -132,10 +130,15 @@ class _Converter:
             raise CaptureError(f"{step.place}: {step.target} could not be captured: {error}") from error
         return self.accept(step, result, count)
 
-    def spell(self, step: Step) -> Any:
-        """A step without handler, by PyTorch's own decomposition. Its parts are no values of the source."""
+    def spell(self, step: Step, refusal: str = "") -> Any:
+        """A step in the words of other operators: it has no handler, or one that refuses it for the reason given.
+        Its parts are no values of the source."""
         refuse_random(step)
-        count, found, why = len(self.graph.nodes), spelled(step), ""
+        count, found, why = len(self.graph.nodes), None, ""
+        try:
+            found = spelled(step)
+        except Unsupported as error:
+            refusal = str(error)
         if found is not None:
             try:
                 for part in found.steps:
@@ -145,7 +148,10 @@ class _Converter:
                 self.build.begin(step)
                 return self.accept(step, map_steps(found.result, self.read), count)
             except CaptureError as error:
+                del self.graph.nodes[count:]
                 why = f" ({error})"
+        if refusal:
+            raise CaptureError(f"{step.place}: {step.target} is not supported here: {refusal}")
         if step in self.inner:
             raise CaptureError(f"{step.target} has no handler{why}")
         if torch.Tag.data_dependent_output in getattr(step.target, "tags", ()):

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from instep.capture.base import CaptureError
 from instep.capture.torch.masked import Picked, Sameness, full_shape, is_each, is_pick, mask_shape
 from instep.capture.torch.memory import Memory, Slot, filling, functional, shares
+from instep.capture.torch.order import in_order
 from instep.capture.torch.places import place_of
 from instep.capture.torch.program import FREE, INPUT, PARAM, Program, Step, refuse_random, steps_in
 from instep.capture.torch.sizes import DATA_DEPENDENT, Unknown, known_shape, leaves, settled
@@ -249,6 +250,7 @@ class _Flattener:
         return Slot(step, parent, (None, (), {}))
 
     def _emit(self, target: Any, args: Any, kwargs: Any, name: str, val: Any, scope: str, origin: str) -> Step:
+        args = in_order(target, args)
         depends = max((s.depends for s in steps_in((args, kwargs))), default=FREE)
         step = Step("call", self._unique(name), target, tuple(args), dict(kwargs), val, scope, origin, depends)
         self.steps.append(step)

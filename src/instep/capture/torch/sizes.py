@@ -14,7 +14,7 @@ __all__ = ["DATA_DEPENDENT", "Unknown", "known_shape", "leaves", "settled"]
 
 DATA_DEPENDENT = (
     "{place} makes a shape or number that depends on the data of a tensor (a bool-mask index, nonzero, unique, "
-    ".item()); use torch.where or a fixed index instead"
+    "nms, .item()); use torch.where or a fixed index instead, or return what it reads and do it behind the network"
 )
 
 

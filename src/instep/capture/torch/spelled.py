@@ -1,4 +1,4 @@
-"""Operators without a handler, in the words of PyTorch's own decomposition into its core operators.
+"""Operators without a handler, in the words of other operators: ours (``definitions``) or PyTorch's own.
 
 PyTorch defines most of its operators by others (``torch._decomp.core_aten_decompositions``; PyTorch documentation,
 "IRs", Core ATen). The proof still runs the operator itself: only the graph is made of its parts.
@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from instep.capture.torch.definitions import definition
 from instep.capture.torch.program import FREE, Step, map_steps, steps_in
+from instep.capture.torch.registry import Unsupported
 
 __all__ = ["Spelled", "spelled"]
 
@@ -26,9 +28,10 @@ class Spelled:
 
 
 def spelled(step: Step) -> Spelled | None:
-    """What ``step`` computes, in other operators; None where PyTorch has no other words for it.
+    """What ``step`` computes, in other operators; None where there are no other words for it.
 
-    The steps read those that ``step`` reads and are at its place in the source.
+    The steps read those that ``step`` reads and are at its place in the source. Raises Unsupported where the words
+    that there are do not cover the step's arguments.
     """
     function = _definition(step.target)
     if function is None:
@@ -48,6 +51,8 @@ def spelled(step: Step) -> Spelled | None:
         with FakeTensorMode(allow_non_fake_inputs=True):
             like = [torch.empty_strided(s.val.shape, s.val.stride(), dtype=s.val.dtype) for s in read]
             traced = make_fx(call)(*like)
+    except Unsupported:
+        raise
     except Exception:
         return None  # the decomposition asks for what a trace cannot say; the caller names the operator
     return _steps(traced, step, read)
@@ -57,6 +62,8 @@ def _definition(target: Any) -> Any:
     """The function that computes what the operator ``target`` does by other operators, or None."""
     if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
         return None
+    if (ours := definition(target)) is not None:
+        return ours
     from torch._decomp import core_aten_decompositions
 
     table = core_aten_decompositions()  # a dict whose ``get`` finds nothing

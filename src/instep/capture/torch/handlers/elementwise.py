@@ -167,7 +167,7 @@ def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
         case 1:
             return x
         case 2:
-            return b(ops.Square(), x)
+            return b(ops.Square(), x) if _real(x) else b(ops.Mul(), x, x)
         case 0.5:
             return b(ops.Sqrt(), x)
         case -0.5:
@@ -175,7 +175,7 @@ def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
         case -1:
             return b(ops.Reciprocal(), x)
         case 3:
-            return b(ops.Mul(), b(ops.Square(), x), x)
+            return b(ops.Mul(), pow_scalar(b, x, 2), x)
     return b(ops.Pow(), x, b.scalar(exponent, x.dtype))
 
 

@@ -64,11 +64,21 @@ def take(b: Builder, x: Value, index: Value) -> Value:
     return b(ops.Gather(0), b.reshape(x, (-1,)), _wrapped(b, index, x.size))
 
 
-@handles("gather", "take_along_dim")
-def gather(b: Builder, x: Value, *rest: Any, **_: Any) -> Value:
-    dim, index = (rest[1], rest[0]) if isinstance(rest[0], Value) else (rest[0], rest[1])
+@handles("gather")
+def gather(b: Builder, x: Value, dim: int, index: Value, **_: Any) -> Value:
     axis = dim % x.rank
     return b(ops.TakeAlong(axis), x, _wrapped(b, index, x.shape[axis]))
+
+
+@handles("take_along_dim")
+def take_along_dim(b: Builder, x: Value, index: Value, dim: int | None = None) -> Value:
+    """gather of operands that are broadcast along the other axes, or of all elements in a row."""
+    if dim is None:
+        x, index, dim = b.reshape(x, (-1,)), b.reshape(index, (-1,)), 0
+    axis = dim % x.rank
+    others = [max(n, m) for n, m in zip(x.shape, index.shape, strict=True)]
+    x, index = (b.expand(v, (*others[:axis], v.shape[axis], *others[axis + 1 :])) for v in (x, index))
+    return gather(b, x, axis, index)
 
 
 @handles("select.Tensor")
@@ -302,10 +312,14 @@ def diagonal(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
 
 @handles("diag_embed")
 def diag_embed(b: Builder, x: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Value:
-    if offset or (dim1, dim2) != (-2, -1):
-        raise b.fail("diag_embed off the main diagonal or of other axes")
-    eye = b.constant(np.eye(x.shape[-1], dtype=x.dtype), "eye")
-    return b(ops.Mul(), b.reshape(x, (*x.shape, 1)), eye)
+    """Matrices with x on a diagonal and zeros elsewhere, their rows on axis ``dim1`` and columns on ``dim2``."""
+    eye = b.constant(np.eye(x.shape[-1], dtype=bool), "eye")
+    y = b(ops.Where(), eye, b.reshape(x, (*x.shape, 1)), b.scalar(0, x.dtype))
+    right, down = max(offset, 0), max(-offset, 0)
+    y = b.pad(y, [*[(0, 0)] * (x.rank - 1), (down, right), (right, down)])
+    places = {dim1 % y.rank: y.rank - 2, dim2 % y.rank: y.rank - 1}
+    others = iter(range(y.rank - 2))
+    return b.permute(y, [places[a] if a in places else next(others) for a in range(y.rank)])
 
 
 @handles("unfold")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from instep.capture.torch.builder import Builder, Scalar
+from instep.capture.torch.handlers.index import diagonal
 from instep.capture.torch.registry import handles
 from instep.graph import Value, ops
 
@@ -26,11 +27,9 @@ def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Va
     return b(ops.Linear(), x, weight, *([] if bias is None else [bias]))
 
 
-@handles("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "inner")
+@handles("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
 def matmul(b: Builder, x: Value, y: Value) -> Value:
     """torch.matmul: 1-d operands get an axis for the while."""
-    if "inner" in str(b.step.target) and y.rank > 1:
-        raise b.fail("inner of matrices; write it as matmul")
     left = b.reshape(x, (1, x.size)) if x.rank == 1 else x
     right = b.reshape(y, (y.size, 1)) if y.rank == 1 else y
     z = b(ops.MatMul(), left, right)
@@ -101,6 +100,14 @@ def tensordot(b: Builder, x: Value, y: Value, dims_self: Sequence[int], dims_oth
     return b.reshape(b(ops.MatMul(), p, q), (*(x.shape[a] for a in left), *(y.shape[a] for a in right)))
 
 
+@handles("inner")
+def inner(b: Builder, x: Value, y: Value) -> Value:
+    """Sum over the last axis of both; a number scales."""
+    if not x.rank or not y.rank:
+        return b(ops.Mul(), x, y)
+    return tensordot(b, x, y, (-1,), (-1,))
+
+
 @handles("kron")
 def kron(b: Builder, x: Value, y: Value) -> Value:
     rank = max(x.rank, y.rank)
@@ -146,8 +153,12 @@ def letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 
 
 def _diagonal(b: Builder, term: str, value: Value) -> tuple[str, Value]:
-    if len(set(term)) != len(term):
-        raise b.fail("an einsum operand repeats a letter (a diagonal); take the diagonal first")
+    """The operand with each letter that it repeats once, at the end: those axes are walked together."""
+    while twice := next((x for x in term if term.count(x) > 1), ""):
+        first = term.index(twice)
+        second = term.index(twice, first + 1)
+        value = diagonal(b, value, 0, first, second)
+        term = term[:first] + term[first + 1 : second] + term[second + 1 :] + twice
     return term, value
 
 

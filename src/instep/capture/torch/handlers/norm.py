@@ -105,7 +105,7 @@ def rms_norm(
 
 @handles("_weight_norm", "_weight_norm_interface")
 def weight_norm(b: Builder, v: Value, g: Value, dim: int = 0) -> Value:
-    """g · v / ‖v‖ with the norm over all axes but ``dim``."""
-    axes = tuple(a for a in range(v.rank) if a != dim % v.rank)
+    """g · v / ‖v‖ with the norm over all axes but ``dim``; -1 is no axis here: it says all of them."""
+    axes = tuple(a for a in range(v.rank) if a != dim)
     length = b(ops.Sqrt(), b(ops.ReduceSum(axes=axes, keepdims=True), b(ops.Square(), v)))  # type: ignore[call-arg]
     return b(ops.Mul(), v, b(ops.Div(), g, length))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from instep.capture.torch.builder import Builder, Scalar
-from instep.capture.torch.registry import HANDLERS, Missing, handles
+from instep.capture.torch.registry import HANDLERS, handles
 from instep.graph import Operator, Value, ops
 
 __all__: list[str] = []
@@ -92,6 +92,9 @@ def argsort(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
 
 def _ranked(b: Builder, x: Value, k: int, dim: int, largest: bool) -> tuple[Value, Value]:
     """TopK works along the last axis; the smallest are the largest of the negated."""
+    if x.dtype == "bool":
+        values, places = _ranked(b, b.cast(x, "int32"), k, dim, largest)
+        return b.cast(values, "bool"), places
     axis = dim % x.rank
     swap = list(range(x.rank))
     swap[axis], swap[-1] = swap[-1], swap[axis]
@@ -112,10 +115,9 @@ def order_statistic(b: Builder, x: Value, *rest: Any, **_: Any) -> Any:
     dim, keepdim = (given[0] if given else -1), (given[1] if len(given) > 1 else False)
     axis = dim % x.rank
     k = (x.shape[axis] + 1) // 2 if k is None else k
-    values, _places = _ranked(b, x, k, axis, False)
-    y = b.slice(values, axis, k - 1, k)
-    y = y if keepdim else b.reshape(y, x.shape[:axis] + x.shape[axis + 1 :])
-    return y, Missing("the place of an order statistic; only its value is")
+    last = [b.slice(v, axis, k - 1, k) for v in _ranked(b, x, k, axis, False)]
+    value, place = last if keepdim else (b.reshape(v, x.shape[:axis] + x.shape[axis + 1 :]) for v in last)
+    return value, place
 
 
 @handles("quantile")
@@ -157,8 +159,8 @@ def vector_norm(b: Builder, x: Value, *rest: Any, **named: Any) -> Value:
     order = 2.0 if order is None else float(order)
     dim = rest[1] if len(rest) > 1 else named.get("dim")
     keepdim = rest[2] if len(rest) > 2 else named.get("keepdim", False)
-    if "linalg_norm" in name and len(_axes(x, dim)) == 2 and rest and rest[0] is not None and order != 2.0:
-        raise b.fail("a matrix norm other than Frobenius")
+    if "linalg_norm" in name and len(_axes(x, dim)) == 2 and rest and rest[0] is not None:
+        raise b.fail("a norm of matrices")  # which has a definition
     return _norm(b, b.cast(x, b.dtype()), order, dim, bool(keepdim))
 
 
@@ -167,7 +169,7 @@ def matrix_norm(
     b: Builder, x: Value, order: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False
 ) -> Value:
     if order != "fro":
-        raise b.fail("a matrix norm other than Frobenius")
+        raise b.fail("a matrix norm that takes singular values" if order == "nuc" else "another norm of matrices")
     return _norm(b, x, 2.0, dim, keepdim)
 
 

@@ -231,27 +231,24 @@ def col2im(b: Builder, x: Value, output_size: Any, kernel_size: Any, dilation: A
 def grid_sampler(
     b: Builder, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Value:
-    if x.rank != 4:
-        raise b.fail("grid_sample of volumes is not supported")
-    if interpolation_mode == 2:
-        raise b.fail("bicubic grid_sample is not supported; use mode='bilinear'")
+    flat = padding_mode == 2 and align_corners and 1 in x.shape[2:]
+    if x.rank != 4 or interpolation_mode == 2 or flat:
+        raise b.fail("grid_sample of volumes, bicubic, or between corners that are one")  # which has a definition
     if padding_mode == 2:
-        grid = _reflected(b, grid, x.shape, align_corners)
+        grid = _reflected(b, grid)
     op = ops.GridSample(
         ("bilinear", "nearest")[interpolation_mode], ("zeros", "border", "border")[padding_mode], bool(align_corners)
     )
     return b(op, x, grid)
 
 
-def _reflected(b: Builder, grid: Value, shape: Sequence[int], align_corners: bool) -> Value:
+def _reflected(b: Builder, grid: Value) -> Value:
     """Grid coordinates folded back at the borders (padding_mode='reflection').
 
     In grid units the borders are ±1 (corner centres with align_corners, else outer edges), so the triangle wave
     1 - |((g + 1) mod 4) - 2| folds them; what the folded edge leaves outside the outer centres is clipped by "border".
     """
     one, two, four = (b.scalar(v, grid.dtype) for v in (1.0, 2.0, 4.0))
-    if align_corners and 1 in shape[2:]:
-        return b(ops.Clip(-1.0, 1.0), grid)
     wrapped = b(ops.FloorMod(), b(ops.Add(), grid, one), four)
     distance = b(ops.Abs(), b(ops.Sub(), wrapped, two))
     return b(ops.Sub(), one, distance)
@@ -259,6 +256,8 @@ def _reflected(b: Builder, grid: Value, shape: Sequence[int], align_corners: boo
 
 @handles("affine_grid_generator")
 def affine_grid(b: Builder, theta: Value, size: Sequence[int], align_corners: bool) -> Value:
+    if len(size) != 4:
+        raise b.fail("affine_grid of volumes")  # which PyTorch has other words for
     n, _, h, w = size
 
     def line(count: int) -> np.ndarray:

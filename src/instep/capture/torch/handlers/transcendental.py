@@ -19,7 +19,10 @@ def exp2(b: Builder, x: Value) -> Value:
 
 @handles("expm1", "special_expm1")
 def expm1(b: Builder, x: Value) -> Value:
-    return b(ops.Sub(), b(ops.Exp(), b.cast(x, b.dtype())), b.scalar(1.0, b.dtype()))
+    """tanh(x / 2) · (eˣ + 1): near zero, eˣ - 1 would keep only what eˣ has beyond the 1."""
+    x = b.cast(x, b.dtype())
+    half = b(ops.Tanh(), b(ops.Mul(), x, b.scalar(0.5, x.dtype)))
+    return b(ops.Mul(), half, b(ops.Add(), b(ops.Exp(), x), b.scalar(1.0, x.dtype)))
 
 
 @handles("log1p", "special_log1p")
