@@ -41,6 +41,18 @@ class Calls(nn.Module):
         return self.after(self.conv(x))
 
 
+class Packed(nn.Module):
+    """A recurrent layer on a packed sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([3]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+
+
 def quantised() -> nn.Module:
     with pytest.warns():  # PyTorch's quantised layers are on their way out
         return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), {nn.Linear})
@@ -54,6 +66,16 @@ REFUSED = {
         lambda: Calls(lambda y: y * y.max().item()),
         IMAGE,
         r"\d+\) makes a shape or number that depends",
+    ),
+    "equal": (
+        lambda: Calls(lambda y: y * float(torch.equal(y, y + 1))),
+        IMAGE,
+        r"\d+\) takes a plain number or a yes or no|depends on the data of a tensor \(an `if`.*`torch\.equal`",
+    ),
+    "packed": (
+        lambda: Packed(),
+        [(1, 5, 8)],
+        r"a size is computed from the data of a tensor \(the lengths of packed sequences.*on padded sequences",
     ),
     "script": (lambda: torch.jit.script(nn.Conv2d(3, 4, 3)), IMAGE, r"is a TorchScript module, which"),
     "quantised": (quantised, [(1, 8)], r"quantised layers.*before it was quantised, and quantise the result$"),

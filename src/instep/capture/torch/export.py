@@ -239,9 +239,13 @@ def _check_count(loaded: Loaded, count: int) -> None:
 # -- errors ------------------------------------------------------------------------------------------------------
 #: (pattern in torch's message, what it means and what to do), first match counts.
 MEANINGS: tuple[tuple[str, str], ...] = (
-    (r"data-dependent|Could not guard on|GuardOnDataDependent|unbacked|bool\(\) of|cond\b.*predicate",
-     "the control flow or a shape depends on the data of a tensor (an `if`, `.item()`, `nonzero` or a bool-mask index "
-     "on a computed value); decide it before capture or use torch.where"),
+    (r"failed to unpack the object at pos",
+     "a size is computed from the data of a tensor (the lengths of packed sequences, say); give it as a number, and "
+     "run recurrent layers on padded sequences"),
+    (r"data-dependent|DataDependentOutput|DynamicOutputShape|"
+     r"Could not guard on|GuardOnDataDependent|unbacked|bool\(\) of|cond\b.*predicate",
+     "the control flow or a shape depends on the data of a tensor (an `if`, `.item()`, `torch.equal`, `nonzero` or a "
+     "bool-mask index on a computed value); decide it before capture or use torch.where"),
     (r"argument #1 'indices'.*(Long|Int).*Float|indices.*must be (long|int|Long)|scalar types: Long, Int",
      "an input is a row of numbers in a table (token ids, say) and was given as floats; say so with its shape: "
      "--input int64:{sizes}, or example_inputs on the module"),

@@ -7,8 +7,8 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
-    "elementwise", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm", "attention", "reduce",
-    "recurrent", "complex", "fourier", "stft", "scan", "transcendental",
+    "elementwise", "bits", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm",
+    "attention", "reduce", "recurrent", "complex", "fourier", "stft", "scan", "transcendental",
 )  # fmt: skip
 
 

@@ -204,13 +204,6 @@ def logical_not(b: Builder, x: Value) -> Value:
     return b(ops.LogicalNot(), _truth(b, x))
 
 
-@handles("bitwise_not")
-def bitwise_not(b: Builder, x: Value) -> Value:
-    if x.dtype == "bool":
-        return b(ops.LogicalNot(), x)
-    return b(ops.Sub(), b(ops.Neg(), x), b.scalar(1, x.dtype))
-
-
 def _truth(b: Builder, x: Operand) -> Value:
     if not isinstance(x, Value):
         return b.scalar(bool(x), "bool")
@@ -230,23 +223,6 @@ def logical_or(b: Builder, x: Value, y: Value) -> Value:
 @handles("logical_xor")
 def logical_xor(b: Builder, x: Value, y: Value) -> Value:
     return b(ops.NotEqual(), _truth(b, x), _truth(b, y))
-
-
-def _bitwise(kind: type[Operator]) -> Any:
-    def handler(b: Builder, x: Operand, y: Operand) -> Value:
-        if b.dtype() != "bool":
-            raise b.fail("bitwise operators work on bool tensors only")
-        return b(kind(), b.operand(x, "bool"), b.operand(y, "bool"))
-
-    return handler
-
-
-for _names, _kind in (
-    (("bitwise_and", "__and__"), ops.LogicalAnd),
-    (("bitwise_or", "__or__"), ops.LogicalOr),
-    (("bitwise_xor", "__xor__"), ops.NotEqual),
-):
-    handles(*_names)(_bitwise(_kind))
 
 
 @handles("isnan")
