@@ -169,7 +169,7 @@ PAIRS = {
     "cosine_ranks": lambda x, y: F.cosine_similarity(x[0, 0, 0], y[..., :1], -1),
     "pairwise": lambda x, y: F.pairwise_distance(x[:, 0, 0], y[:, 0, 0], eps=0.125),
     "cdist": lambda x, y: torch.cdist(x[0], y[0], compute_mode="donot_use_mm_for_euclid_dist"),
-    "pow2_whole": lambda x, y: ((8 * x).int() ** 2 + (8 * y).int() ** 3).float(),
+    "pow2_whole": lambda x, y: ((8 * x).int() ** 2 + (8 * y).int() ** 3 + (8 * x).int().square()).float(),
     "isclose": lambda x, y: torch.isclose(x, y, rtol=0.25, atol=0.125),
     "isclose_infinite": lambda x, y: torch.isclose(x / x.round(), y / y.round(), equal_nan=True),
     "signbit": lambda x, y: torch.signbit(torch.stack([x, x.round() * 0 * y])) | torch.signbit((8 * y).int()),

@@ -19,7 +19,7 @@ UNARY: dict[str, type[Operator]] = {
     "abs": ops.Abs, "cos": ops.Cos, "erf": ops.Erf, "special_erf": ops.Erf, "exp": ops.Exp,
     "log": ops.Log, "neg": ops.Neg, "reciprocal": ops.Reciprocal,
     "rsqrt": ops.Rsqrt, "sigmoid": ops.Sigmoid, "special_expit": ops.Sigmoid, "sign": ops.Sign, "sgn": ops.Sign,
-    "sin": ops.Sin, "sqrt": ops.Sqrt, "square": ops.Square, "tanh": ops.Tanh, "negative": ops.Neg,
+    "sin": ops.Sin, "sqrt": ops.Sqrt, "tanh": ops.Tanh, "negative": ops.Neg,
     "absolute": ops.Abs,
 }  # fmt: skip
 
@@ -160,6 +160,12 @@ def round_decimals(b: Builder, x: Value, decimals: int = 0) -> Value:
     return b(ops.Div(), b(ops.Round(), b(ops.Mul(), x, scale)), scale)
 
 
+@handles("square")
+def square(b: Builder, x: Value) -> Value:
+    """Of whole numbers a product: TFLite's SQUARE takes floats alone."""
+    return b(ops.Square(), x) if _real(x) else b(ops.Mul(), x, x)
+
+
 @handles("pow.Tensor_Scalar", "float_power.Tensor_Scalar")
 def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
     x = b.cast(x, b.dtype())
@@ -167,7 +173,7 @@ def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
         case 1:
             return x
         case 2:
-            return b(ops.Square(), x) if _real(x) else b(ops.Mul(), x, x)
+            return square(b, x)
         case 0.5:
             return b(ops.Sqrt(), x)
         case -0.5:
@@ -175,7 +181,7 @@ def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
         case -1:
             return b(ops.Reciprocal(), x)
         case 3:
-            return b(ops.Mul(), pow_scalar(b, x, 2), x)
+            return b(ops.Mul(), square(b, x), x)
     return b(ops.Pow(), x, b.scalar(exponent, x.dtype))
 
 
