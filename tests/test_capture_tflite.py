@@ -198,6 +198,16 @@ FOREIGN = [
     one("RELU_0_TO_1", (2, 3), reals(2, 3)),
     one("SOFTMAX", (2, 3), reals(2, 3), opts=options("SoftmaxOptions", beta=2.0)),
     one("MEAN", (2, 4), reals(2, 3, 4), constants=[[-2]], opts=options("ReducerOptions", keepDims=False)),
+    one("REVERSE_SEQUENCE", (3, 5, 2), reals(3, 5, 2), constants=[ints(5, 1, 3)],
+        opts=options("ReverseSequenceOptions", seqDim=1, batchDim=0)),
+    one("REVERSE_SEQUENCE", (4, 2, 3), reals(4, 2, 3), ints(2, 4, 1),
+        opts=options("ReverseSequenceOptions", batchDim=2)),
+    one("SEGMENT_SUM", (3, 4), reals(5, 4), constants=[ints(0, 0, 1, 2, 2)]),
+    one("UNSORTED_SEGMENT_SUM", (3, 4), reals(5, 4), constants=[ints(2, 0, 2, 0, 0), np.asarray(3, np.int32)]),
+    one("UNSORTED_SEGMENT_MAX", (3, 4), reals(5, 4), ints(2, 0, 2, 0, 0), constants=[np.asarray(3, np.int32)]),
+    one("UNSORTED_SEGMENT_MIN", (2, 4), reals(5, 4), ints(1, 0, 1, 0, 0), constants=[np.asarray(2, np.int32)]),
+    one("UNSORTED_SEGMENT_PROD", (3, 4), reals(5, 4), ints(2, 0, 2, 0, 0), constants=[np.asarray(3, np.int32)]),
+    one("BUCKETIZE", (3, 4, "int32"), reals(3, 4), opts=options("BucketizeOptions", boundaries=[-0.5, 0.0, 0.75])),
     one("DYNAMIC_UPDATE_SLICE", (4, 5), reals(4, 5), reals(2, 3), constants=[[1, 4]]),
     one("MATRIX_DIAG", (2, 3, 3), reals(2, 3)),
     one("CAST", (2, 3, "int32"), reals(2, 3) * 5,
@@ -291,15 +301,41 @@ def wrong_options(model: Any) -> None:
     model.subgraphs[0].operators[1].builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
 
 
-def state(model: Any) -> None:
-    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].isVariable = True
+def missing_subgraph(model: Any) -> None:
+    builtin("WHILE")(model)
+    made = schema.WhileOptionsT()
+    made.condSubgraphIndex, made.bodySubgraphIndex = 1, 7
+    model.subgraphs[0].operators[0].builtinOptions = made
+    model.subgraphs[0].operators[0].builtinOptionsType = schema.BuiltinOptions.WhileOptions
+
+
+def shared_state(model: Any) -> None:
+    """A recurrent layer's state that another operator reads behind it."""
+    builtin("UNIDIRECTIONAL_SEQUENCE_RNN")(model)
+    main = model.subgraphs[0]
+    shapes = {"x": [1, 2, 3], "w": [3, 3], "r": [3, 3], "b": [3], "state": [1, 3], "middle": [1, 2, 3]}
+    for name, shape in shapes.items():
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.isVariable = name.encode(), shape, name == "state"
+        tensor.buffer = len(model.buffers)
+        buffer = schema.BufferT()
+        if len(name) == 1 and name != "x":
+            buffer.data = np.zeros(shape, np.float32).tobytes()
+        model.buffers.append(buffer)
+        main.tensors.append(tensor)
+    at = len(main.tensors) - len(shapes)
+    main.inputs, main.operators[0].inputs = [at], list(range(at, at + 5))
+    main.operators[1].inputs = [at + 4, main.operators[1].inputs[1]]
+    main.operators[0].outputs = [at + 5]
 
 
 REFUSED = [
     (custom(b"TFLite_Detection_PostProcess"), r"CUSTOM:TFLite_Detection_PostProcess 'middle' \(net.tflite:0\)"),
     (custom(b"FlexErf"), "runs TensorFlow itself"),
-    (builtin("WHILE"), "control flow"),
-    (builtin("UNIDIRECTIONAL_SEQUENCE_LSTM"), "not an operator that Instep captures"),
+    (builtin("WHILE"), "does not say which subgraph"),
+    (missing_subgraph, "subgraph 1 of 1"),
+    (builtin("UNIDIRECTIONAL_SEQUENCE_LSTM"), "its state is left out"),
+    (builtin("SVDF"), "not an operator that Instep captures"),
     (backwards, "'middle', which nothing before them makes"),
     (circle, "which nothing before them makes"),
     (twice, "'middle' a second time"),
@@ -308,7 +344,7 @@ REFUSED = [
     (short_constant, "needs 28 bytes, its buffer holds 4"),
     (text, "is string"),
     (wrong_options, "not MulOptions"),
-    (state, "between runs"),
+    (shared_state, "'state', the state that an operator has changed"),
 ]
 
 

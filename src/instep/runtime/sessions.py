@@ -78,13 +78,17 @@ class InterpreterSession:
             "xnnpack": OpResolverType.AUTO,
             "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         }[engine]
-        self.interpreter = Interpreter(
+        self.open = functools.partial(
+            Interpreter,
             model_path=path,
             num_threads=threads,
             experimental_op_resolver_type=resolver,
             experimental_preserve_all_tensors=keep_all,
         )
+        self.interpreter = self.open()
         self.interpreter.allocate_tensors()
+        names = {op["op_name"] for op in self.interpreter._get_ops_details()}
+        self.used, self.resources = False, bool(names & {"CALL_ONCE", "VAR_HANDLE"})
         self.outputs = [self._readable(d) for d in self.interpreter.get_output_details()]
         self.kept = self._kept() if keep_all else []
         if engine == "xnnpack":
@@ -102,12 +106,23 @@ class InterpreterSession:
         return [self._readable(d) for d in self.interpreter.get_tensor_details() if d["index"] in made]
 
     def give(self, arrays: Sequence[np.ndarray]) -> None:
+        self.forget()
         details = self.interpreter.get_input_details()
         _check(arrays, [(d["name"], d["shape"].tolist()) for d in details])
         for detail, array in zip(details, arrays, strict=True):
             self.interpreter.set_tensor(detail["index"], array.astype(detail["dtype"], copy=False))
 
+    def forget(self) -> None:
+        """Each set of inputs meets a fresh network: no state that the run before has left."""
+        if self.resources and self.used:
+            # variables outlive a reset of the state tensors
+            self.interpreter = self.open()
+            self.interpreter.allocate_tensors()
+        else:
+            self.interpreter.reset_all_variables()
+
     def invoke(self) -> None:
+        self.used = True
         self.interpreter.invoke()
 
     def read(self, tensor: Readable) -> np.ndarray:

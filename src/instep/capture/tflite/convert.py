@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from instep.capture.base import CaptureError
 from instep.capture.tflite import handlers
 from instep.capture.tflite.builder import Builder
+from instep.capture.tflite.control import CONTROL, RESOURCE
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
 from instep.capture.tflite.registry import HANDLERS, Unsupported
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
@@ -26,7 +27,9 @@ FOLD_LIMIT = 1 << 24
 #: Subgraphs inside subgraphs, and operators in all.
 _MAX_DEPTH, _MAX_OPERATORS = 8, 1 << 17
 _HELD = {"float32", "int8", "uint8", "int16", "int32", "int64", "bool"}
-_CONTROL = {"IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE"}
+_CONTROL = {"STABLEHLO_WHILE", "STABLEHLO_CASE"}
+#: Operators that take complex tensors, as pairs.
+_COMPLEX = {"RESHAPE", "TRANSPOSE", "REAL", "IMAG", "COMPLEX_ABS"}
 #: What reading an untrusted file, or an operator whose fields contradict each other, may raise.
 _FAULTS = (
     GraphError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError,
@@ -55,6 +58,14 @@ class _Converter:
         self.notes: list[str] = []
         self.reshaped: list[str] = []
         self.constants: dict[tuple[int, int], Value] = {}
+        self.variables: dict[str, Value] = {}
+        #: variable tensors that an operator has written to
+        self.written: set[tuple[int, int]] = set()
+        #: names of the main subgraph's tensors that no Value has yet: a tensor of another one does not take them
+        self.free = {t.name for t in file.subgraphs[0].tensors}
+        self.build.names |= self.free
+        self.depth = 0
+        self.entered = False
         self.folded = 0
         self.count = 0
         self.ours = bool(file.instep)
@@ -69,9 +80,14 @@ class _Converter:
             values[index] = value
             graph.inputs.append(value)
         graph.input_names = _distinct(self.file.input_names)
-        self.walk(0, values, 0)
+        self.walk(0, values)
         for index in main.outputs:
+            tensor = main.tensors[index]
+            if tensor.complex or tensor.dtype == RESOURCE:
+                raise CaptureError(f"{self.file.path}: output '{tensor.name}' is {tensor.dtype}")
             graph.outputs.append(self.read(0, index, values, "the network's outputs"))
+        if self.entered:
+            graph.prune()
         graph.output_names = _distinct(self.file.output_names)
         self.remark(main)
         return graph, self.tensors, self.notes
@@ -85,7 +101,9 @@ class _Converter:
         if min(sizes, default=1) < 1:
             raise CaptureError(f"{self.file.path}: input '{name}' cannot have the shape {list(sizes)}")
         self.hold(tensor)
-        value = Value(self.build.unique(tensor.name or name or "input"), sizes, tensor.meaning)
+        if tensor.complex:
+            raise CaptureError(f"{self.file.path}: input '{name}' is {tensor.dtype}, which Instep does not handle")
+        value = Value(self.named(0, tensor.name or name or "input"), sizes, tensor.meaning)
         value.source = SourceView.whole(value.name, value.shape)
         self.tensors[value.name] = tensor.index
         return value
@@ -96,51 +114,58 @@ class _Converter:
             raise CaptureError(
                 f"{self.file.path}: tensor '{tensor.name}' is {tensor.dtype}, which Instep does not handle"
             )
-        if tensor.variable:
-            raise CaptureError(
-                f"{self.file.path}: tensor '{tensor.name}' keeps its value between runs; Instep captures networks "
-                "without such state"
-            )
+
+    def named(self, number: int, name: str) -> str:
+        """A name that no Value has, for a tensor of subgraph ``number``: its own where that is possible."""
+        if number or name not in self.free:
+            return self.build.unique(name)
+        self.free.discard(name)
+        return name
 
     # -- reading -------------------------------------------------------------------------------------------------
     def read(self, number: int, index: int, values: dict[int, Value], who: str) -> Value:
         """The Value of tensor ``index`` of subgraph ``number``; constants enter the graph when they are first read."""
+        tensor = self.file.subgraphs[number].tensors[index]
+        if (number, index) in self.written:
+            raise CaptureError(f"{self.file.path}: {who} read '{tensor.name}', the state that an operator has changed")
         if index in values:
             return values[index]
-        tensor = self.file.subgraphs[number].tensors[index]
         known = self.constants.get((number, index))
         if known is not None:
             return known
-        if not tensor.span[1] and 0 not in tensor.shape:
+        if not tensor.span[1] and 0 not in tensor.shape and not tensor.variable:
             raise CaptureError(
                 f"{self.file.path}: {who} read tensor {index} '{tensor.name}', which nothing before them makes"
             )
-        value = self.constants[number, index] = self.constant(tensor)
+        value = self.constants[number, index] = self.constant(number, tensor)
         return value
 
-    def constant(self, tensor: Tensor) -> Value:
+    def constant(self, number: int, tensor: Tensor) -> Value:
         self.hold(tensor)
         if tensor.sparse:
             raise CaptureError(f"{self.file.path}: constant '{tensor.name}' is sparse, which Instep does not read")
         try:
-            array = self.file.raw(tensor)
-            if tensor.quantized:
+            # a variable tensor is all zeros before the first run
+            array = self.file.raw(tensor) if tensor.span[1] else np.zeros(tensor.shape, tensor.meaning)
+            if tensor.quantized and tensor.span[1]:
                 array = _dequantized(tensor, array)
             elif array.dtype != tensor.meaning:
                 array = array.astype(tensor.meaning)
         except _FAULTS as error:
             raise CaptureError(f"{self.file.path}: constant '{tensor.name}': {error}") from None
-        return self.graph.constant(array, self.build.unique(tensor.name or f"constant{tensor.index}"))
+        name = tensor.name or f"constant{tensor.index}"
+        # a name with a "/" is no weight that is trained
+        return self.graph.constant(array, self.named(number, f"{name}/start" if tensor.variable else name))
 
     # -- translating ---------------------------------------------------------------------------------------------
-    def walk(self, number: int, values: dict[int, Value], depth: int) -> None:
+    def walk(self, number: int, values: dict[int, Value]) -> None:
         """Capture every operator of subgraph ``number``; ``values`` holds its inputs and gains what is made."""
         subgraph = self.file.subgraphs[number]
         for operation in subgraph.operations:
             self.count += 1
             if self.count > _MAX_OPERATORS:
                 raise CaptureError(f"{self.file.path}: more than {_MAX_OPERATORS} operators")
-            results = self.translate(number, operation, values, depth)
+            results = self.translate(number, operation, values)
             for index, value in zip(operation.outputs, results, strict=False):
                 if index == -1:
                     continue
@@ -149,79 +174,94 @@ class _Converter:
                     raise CaptureError(f"{self.place(subgraph, operation)} makes '{tensor.name}' a second time")
                 values[index] = self.settle(number, subgraph.tensors[index], value, operation)
 
-    def translate(self, number: int, operation: Operation, values: dict[int, Value], depth: int) -> Sequence[Value]:
+    def translate(self, number: int, operation: Operation, values: dict[int, Value]) -> Sequence[Value]:
         subgraph, build = self.file.subgraphs[number], self.build
         place = self.place(subgraph, operation)
-        if not operation.outputs:
+        if not operation.outputs and operation.name not in CONTROL:
             raise CaptureError(f"{place} has no output: {_why(operation.name)}")
-        first = subgraph.tensors[operation.outputs[0]] if operation.outputs[0] >= 0 else None
+        first = subgraph.tensors[operation.outputs[0]] if max(operation.outputs[:1], default=-1) >= 0 else None
         name = (first.name if first is not None else "") or f"{operation.name.lower()}{operation.index}"
         build.stem = name
         build.scope = (name.rpartition("/")[0] if self.ours else name) or name
         build.origin = f"{self.file.label}:{operation.index}"
         build.declared = [subgraph.tensors[i] for i in operation.outputs]
-        for tensor in build.declared:
-            self.hold(tensor)
         inputs = [None if i < 0 else self.read(number, i, values, place) for i in operation.inputs]
-        if operation.name in ("STABLEHLO_COMPOSITE", "CALL"):
-            return self.inline(operation, inputs, place, depth)
+        try:
+            result = self.meaning(operation, inputs, [subgraph.tensors[i] for i in operation.inputs if i >= 0], place)
+        except Unsupported as error:
+            raise CaptureError(f"{place} is not supported here: {error}") from None
+        except CaptureError:
+            raise
+        except _FAULTS as error:
+            raise CaptureError(f"{place} could not be captured: {_said(error)}") from error
+        if operation.keeps_state:
+            self.written |= {(number, i) for i in operation.inputs if i >= 0 and subgraph.tensors[i].variable}
+        return result
+
+    def meaning(
+        self, operation: Operation, inputs: list[Value | None], tensors: Sequence[Tensor], place: str
+    ) -> Sequence[Value]:
+        """The Values that the operator makes of ``inputs``, the Values of ``tensors``."""
+        control = CONTROL.get(operation.name)
+        if control is not None:
+            return control(self, operation, inputs)
+        for tensor in self.build.declared:
+            self.hold(tensor)
         handler = HANDLERS.get(operation.name)
         if handler is None:
             raise CaptureError(f"{place} is not an operator that Instep captures: {_why(operation.name)}")
+        if any(t.dtype == RESOURCE or (t.complex and operation.name not in _COMPLEX) for t in tensors):
+            raise Unsupported("it computes with complex numbers, or with the handle of a variable")
         while inputs and inputs[-1] is None:
             inputs.pop()
         count = len(self.graph.nodes)
-        try:
-            build.options = self.options(handler.options, operation)
-            result = handler.function(build, *inputs)
-            self.fold(count)
-        except Unsupported as error:
-            raise CaptureError(f"{place} is not supported here: {error}") from None
-        except _FAULTS as error:
-            raise CaptureError(f"{place} could not be captured: {_said(error)}") from error
+        self.build.options = self.options(handler.options, operation)
+        result = handler.function(self.build, *inputs)
+        self.fold(count)
         return result if isinstance(result, tuple) else (result,)
 
     def options(self, name: str, operation: Operation) -> Any:
         """The schema's reader of the operator's options, on a table that is known to lie inside the file."""
-        kind, at = operation.options
+        return self._options(schema.BuiltinOptions, name, *operation.options)
+
+    def options2(self, name: str, operation: Operation) -> Any:
+        """The same of the options that the schema got when the first union was full."""
+        return self._options(schema.BuiltinOptions2, name, *operation.options2)
+
+    def _options(self, kinds: Any, name: str, kind: int, at: int) -> Any:
         if not name or not at:
             return None
-        if kind != getattr(schema.BuiltinOptions, name):
+        if kind != getattr(kinds, name):
             raise Unsupported(f"its options are of kind {kind}, not {name}")
         options = getattr(schema, name)()
         options.Init(self.file.data, at)
         return options
 
-    def inline(self, operation: Operation, inputs: list[Value | None], place: str, depth: int) -> list[Value]:
-        """The operators of the subgraph that a composite or a call stands for."""
-        composite = operation.name == "STABLEHLO_COMPOSITE"
-        kind, at = operation.options2 if composite else operation.options
-        wanted = schema.BuiltinOptions2.StableHLOCompositeOptions if composite else schema.BuiltinOptions.CallOptions
-        if not at or kind != wanted:
-            raise CaptureError(f"{place} does not say which subgraph it stands for")
-        options = schema.StableHLOCompositeOptions() if composite else schema.CallOptions()
-        options.Init(self.file.data, at)
-        try:
-            number = options.DecompositionSubgraphIndex() if composite else options.Subgraph()  # type: ignore[union-attr]
-        except _FAULTS as error:
-            raise CaptureError(f"{place} could not be captured: {_said(error)}") from None
-        if not 0 < number < len(self.file.subgraphs) or depth >= _MAX_DEPTH:
-            raise CaptureError(f"{place} stands for subgraph {number} of {len(self.file.subgraphs)}, {depth} deep")
+    def enter(self, number: int, inputs: Sequence[Value | None], count: int) -> list[Value]:
+        """See ``control.Walker``."""
+        if not 0 < number < len(self.file.subgraphs) or self.depth >= _MAX_DEPTH:
+            raise Unsupported(f"it stands for subgraph {number} of {len(self.file.subgraphs)}, {self.depth} deep")
         inner = self.file.subgraphs[number]
-        if len(inner.inputs) != len(inputs) or len(inner.outputs) != len(operation.outputs):
-            raise CaptureError(f"{place} does not fit the subgraph '{inner.name}' that it stands for")
+        if len(inner.inputs) != len(inputs) or len(inner.outputs) != count:
+            raise Unsupported(f"it does not fit the subgraph '{inner.name}' that it stands for")
         values = {index: value for index, value in zip(inner.inputs, inputs, strict=True) if value is not None}
-        self.walk(number, values, depth + 1)
-        results = [self.read(number, index, values, place) for index in inner.outputs]
-        self.build.stem = inner.name or operation.name.lower()
-        return results
+        self.entered, self.depth = True, self.depth + 1
+        self.walk(number, values)
+        self.depth -= 1
+        return [self.read(number, index, values, f"the outputs of subgraph '{inner.name}'") for index in inner.outputs]
 
     def fold(self, count: int) -> None:
-        """Do what the new nodes do to constants at once, where that is exact: moves, and arithmetic of integers."""
+        """Do what the new nodes do to constants at once, where that is exact: moves, and arithmetic of integers. What
+        has no elements is a constant, too: a loop's list, before its first element and after its last."""
         nodes, weights = self.graph.nodes, self.graph.weights
         kept = []
         for node in nodes[count:]:
             size = sum(v.nbytes for v in node.outputs)
+            if not size:
+                weights.update((v, np.zeros(v.shape, v.dtype)) for v in node.outputs)
+                continue
+            if any(not v.size for v in node.inputs):
+                raise Unsupported("it computes with an empty tensor")
             if not _exact(node) or any(v not in weights for v in node.inputs) or size + self.folded > self.room():
                 kept.append(node)
                 continue
@@ -237,20 +277,22 @@ class _Converter:
 
     def settle(self, number: int, tensor: Tensor, value: Value, operation: Operation) -> Value:
         """Give a result its tensor's dtype and name, and the source view of what it is."""
+        if value.dtype == RESOURCE:
+            return value
         want = tensor.meaning
         if value.dtype != want:
             if "bool" in (value.dtype, want) or np.dtype(value.dtype).kind != np.dtype(want).kind:
                 place = self.place(self.file.subgraphs[number], operation)
                 raise CaptureError(f"{place} makes {value.dtype}, but its tensor is declared {want}")
             value = self.build.cast(value, want)
-        if 0 in value.shape and value not in self.graph.weights:
-            raise CaptureError(f"{self.place(self.file.subgraphs[number], operation)} makes an empty tensor")
-        if value.shape != tensor.shape:
+        if value.shape != tensor.shape and not tensor.complex and -1 not in tensor.signature:
             self.reshaped.append(tensor.name)
         if value in self.graph.weights or value.source is not None or not tensor.name:
             return value
         self.build.names.discard(value.name)
-        value.name = self.build.unique(tensor.name)
+        value.name = self.named(number, tensor.name)
+        if tensor.complex or tensor.variable:
+            return value  # LiteRT shows complex numbers, or what a later operator leaves there
         value.source = SourceView.whole(value.name, value.shape)
         if number == 0:
             self.tensors[value.name] = tensor.index
@@ -280,6 +322,11 @@ class _Converter:
             self.notes.append(
                 f"{len(self.reshaped)} tensors have other shapes than the file declares ('{self.reshaped[0][:80]}' …); "
                 "the operators' own count"
+            )
+        if self.variables or self.written:
+            self.notes.append(
+                f"the file keeps state between runs ({len(self.variables) or len(self.written)} tensors): what a fresh "
+                "run computes is captured, from the state that it starts with"
             )
         if self.file.signatures > 1:
             self.notes.append(f"the file has {self.file.signatures} signatures; the first subgraph is captured")

@@ -57,8 +57,15 @@ class Tensor:
         return bool(self.scale.size) and not self.dtype.startswith(("float", "bool"))
 
     @property
+    def complex(self) -> bool:
+        """Whether it holds complex numbers: its Value has one axis more, of their real and imaginary parts."""
+        return self.dtype == "complex64"
+
+    @property
     def meaning(self) -> str:
         """The dtype of the numbers it stands for (numpy's name)."""
+        if self.complex:
+            return "float32"
         return "float32" if self.quantized or self.dtype in ("float16", "bfloat16", "float64") else self.dtype
 
 
@@ -73,6 +80,11 @@ class Operation:
     #: type and table of ``builtin_options`` and of ``builtin_options_2``; 0 where left out
     options: tuple[int, int]
     options2: tuple[int, int]
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it writes to the variable tensors that it reads."""
+        return "_SEQUENCE_" in self.name
 
 
 @dataclass

@@ -6,7 +6,7 @@ import importlib
 
 __all__ = ["FAMILIES", "load"]
 
-FAMILIES = ("elementwise", "linear", "reduce", "shape", "spatial")
+FAMILIES = ("elementwise", "fourier", "linear", "recurrent", "reduce", "segments", "shape", "spatial")
 
 
 def load() -> None:

@@ -26,7 +26,7 @@ def reshape(b: Builder, x: Value, shape: Value | None = None) -> Value:
         wanted = [] if isinstance(given, int) else [int(n) for n in given]
     if min(wanted, default=0) < -1 or wanted.count(-1) > 1:
         raise Unsupported(f"its shape is {wanted[:8]}")
-    return b.reshape(x, wanted)
+    return b.reshape(x, [*wanted, 2] if b.declared[0].complex else wanted)
 
 
 @reads("SQUEEZE", "SqueezeOptions")
@@ -48,6 +48,8 @@ def expand_dims(b: Builder, x: Value, axis: Value) -> Value:
 @reads("TRANSPOSE")
 def transpose(b: Builder, x: Value, perm: Value) -> Value:
     order = b.ints(perm, "perm")
+    if b.declared[0].complex:
+        order.append(len(order))
     if len(order) != x.rank:
         raise Unsupported(f"its perm {order[:8]} does not fit {list(x.shape)}")
     return b.permute(x, [b.axis(p, x.rank) for p in order])
@@ -149,7 +151,8 @@ def _cut(b: Builder, x: Value, cuts: Sequence[tuple[int, int, int]]) -> Value:
 
 @reads("CONCATENATION", "ConcatenationOptions")
 def concatenation(b: Builder, *parts: Value) -> Value:
-    return b.activated(b.concat(parts, b.axis(b.option("Axis"), parts[0].rank)))
+    axis = b.axis(b.option("Axis"), parts[0].rank)
+    return b.activated(b.concat([p for p in parts if p.size] or parts[:1], axis))
 
 
 @reads("PACK", "PackOptions")
@@ -246,6 +249,10 @@ def gather(b: Builder, x: Value, indices: Value) -> Value:
     if batch:
         return _batched_gather(b, x, indices, axis, b.axis(batch, indices.rank + 1))
     _inside(b, indices, x.shape[axis])
+    place = b.array(indices)
+    if place is not None and not place.ndim:
+        one = b.slice(x, axis, int(place), int(place) + 1)
+        return b.reshape(one, [*x.shape[:axis], *x.shape[axis + 1 :]])
     return b(ops.Gather(axis), x, indices)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from instep.capture.fourier import signal_matrix, spectrum_matrix
 from instep.capture.torch.builder import Builder
 from instep.capture.torch.handlers.complex import as_complex
-from instep.capture.torch.handlers.fourier import signal_matrix, spectrum_matrix
 from instep.capture.torch.registry import Complex, handles
 from instep.graph import Value, ops
 

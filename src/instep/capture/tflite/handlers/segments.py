@@ -1,0 +1,84 @@
+"""Handlers of operators that compute on parts of an axis which indices or lengths name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from instep.capture.tflite.builder import Builder
+from instep.capture.tflite.registry import Unsupported, reads
+from instep.graph import Value, ops
+
+__all__: list[str] = []
+
+_MOST = float(np.finfo(np.float32).max)
+#: Reduction, and what a segment without elements holds: of floats, of integers (None: the type's own bound).
+_SEGMENTS: dict[str, tuple[Any, float]] = {
+    "UNSORTED_SEGMENT_SUM": (ops.ReduceSum, 0.0),
+    "UNSORTED_SEGMENT_PROD": (ops.ReduceProd, 1.0),
+    "UNSORTED_SEGMENT_MAX": (ops.ReduceMax, -_MOST),
+    "UNSORTED_SEGMENT_MIN": (ops.ReduceMin, _MOST),
+}
+
+
+def _reduced(b: Builder, x: Value, ids: Value, count: int, kind: Any, empty: float) -> Value:
+    """Each segment's reduction: of all elements, those of other segments being ``empty``."""
+    rank = ids.rank
+    if x.shape[:rank] != ids.shape or not 0 < count <= 1 << 16:
+        raise Unsupported(f"{count} segments by {list(ids.shape)} ids do not fit {list(x.shape)}")
+    size, rest = math.prod(ids.shape), x.shape[rank:]
+    numbers = b.constant(np.arange(count, dtype=ids.dtype).reshape(count, 1), "segments")
+    mine = b(ops.Equal(), numbers, b.reshape(ids, (1, size)))
+    wide = b.reshape(x, (1, size, math.prod(rest)))
+    if np.dtype(x.dtype).kind != "f":
+        empty = int(np.clip(empty, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max))
+    kept = b(ops.Where(), b.reshape(mine, (count, size, 1)), wide, b.scalar(empty, x.dtype))
+    return b.reshape(b(kind((1,), False), kept), (count, *rest))
+
+
+def _unsorted(name: str, kind: Any, empty: float) -> None:
+    @reads(name)
+    def handler(b: Builder, x: Value, ids: Value, count: Value) -> Value:
+        return _reduced(b, x, ids, b.integer(count, "number of segments"), kind, empty)
+
+
+for _name, (_kind, _empty) in _SEGMENTS.items():
+    _unsorted(_name, _kind, _empty)
+
+
+@reads("SEGMENT_SUM")
+def segment_sum(b: Builder, x: Value, ids: Value) -> Value:
+    return _reduced(b, x, ids, max(b.ints(ids, "ids"), default=-1) + 1, ops.ReduceSum, 0.0)
+
+
+@reads("REVERSE_SEQUENCE", "ReverseSequenceOptions")
+def reverse_sequence(b: Builder, x: Value, lengths: Value) -> Value:
+    """The first ``lengths[n]`` elements of each n backwards, the others where they are."""
+    time, batch = b.axis(b.option("SeqDim"), x.rank), b.axis(b.option("BatchDim"), x.rank)
+    if time == batch or lengths.shape != (x.shape[batch],):
+        raise Unsupported(f"lengths of shape {list(lengths.shape)} do not fit axes {batch}, {time} of {list(x.shape)}")
+    known, size = b.array(lengths), x.shape[time]
+    if known is not None and (known == size).all():
+        return b(ops.Flip((time,)), x)
+    steps = b.constant(np.arange(size, dtype=lengths.dtype), "steps")
+    ends = b.reshape(lengths, (x.shape[batch], 1))
+    last = b(ops.Sub(), ends, b.scalar(1, lengths.dtype))
+    places = b(ops.Where(), b(ops.Less(), steps, ends), b(ops.Sub(), last, steps), steps)
+    places = b(ops.Add(), places, b.constant((np.arange(x.shape[batch]) * size)[:, None].astype(lengths.dtype), "rows"))
+    order = [batch, time, *(a for a in range(x.rank) if a not in (batch, time))]
+    moved = b.permute(x, order)
+    flat = b.reshape(moved, (x.shape[batch] * size, *moved.shape[2:]))
+    return b.permute(b(ops.Gather(0), flat, places), [order.index(a) for a in range(x.rank)])
+
+
+@reads("BUCKETIZE", "BucketizeOptions")
+def bucketize(b: Builder, x: Value) -> Value:
+    """How many boundaries an element has reached."""
+    given = b.option("BoundariesAsNumpy", 0)
+    bounds = np.zeros(0, np.float32) if isinstance(given, int) else np.asarray(given)
+    if not bounds.size:
+        return b.expand(b.scalar(0, "int32"), x.shape)
+    reached = b(ops.GreaterEqual(), b.reshape(x, (*x.shape, 1)), b.constant(bounds.astype(x.dtype), "boundaries"))
+    return b(ops.ReduceSum((x.rank,), False), b.cast(reached, "int32"))
