@@ -16,7 +16,7 @@ import pytest
 from clean_code import assert_clean
 from instep import zoo
 from instep.capture import capture
-from instep.emit.keras import save, source, state
+from instep.emit.keras import build, save, source, state
 from instep.emit.keras.batch import any_batch
 from instep.graph import Graph, Value, ops
 from instep.graph.text import parse
@@ -186,3 +186,19 @@ def test_batches_of_any_size_where_samples_do_not_meet() -> None:
     graph.outputs = [graph.add(ops.Softmax(0), [y]).output]
     assert not any_batch(graph)
     assert "batch_shape=(4, 8)" in source(graph)
+
+
+def test_a_layer_that_is_called_on_numbers_has_its_weights_before() -> None:
+    """Keras computes at once what no input reaches: a bias that is loaded behind would come too late."""
+    rng = np.random.default_rng(5)
+    graph = Graph([Value("x", (2, 4))], input_names=["x"])
+    start = graph.constant(rng.standard_normal((2, 3)).astype(np.float32), "cell/start")
+    weight, bias = (graph.constant(rng.standard_normal(s).astype(np.float32), f"cell.{n}") for n, s in
+                    (("weight", (4, 3)), ("bias", (4,))))  # fmt: skip
+    state = graph.add(ops.Tanh(), [start], scope="act").output
+    moved = graph.add(ops.Linear(), [state, weight, bias], scope="cell").output
+    graph.outputs, graph.output_names = [graph.add(ops.Add(), [graph.inputs[0], moved]).output], ["y"]
+    x = rng.standard_normal((2, 4)).astype(np.float32)
+    truth = graph.run([x.astype(np.float64)])[graph.outputs[0]]
+    found = build(graph)(x)
+    np.testing.assert_allclose(np.asarray(found.detach() if hasattr(found, "detach") else found), truth, atol=1e-5)

@@ -86,7 +86,7 @@ class _Converter:
             if tensor.complex or tensor.dtype == RESOURCE:
                 raise CaptureError(f"{self.file.path}: output '{tensor.name}' is {tensor.dtype}")
             graph.outputs.append(self.read(0, index, values, "the network's outputs"))
-        if self.entered:
+        if self.entered or self.written:
             graph.prune()
         graph.output_names = _distinct(self.file.output_names)
         self.remark(main)

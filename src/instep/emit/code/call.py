@@ -99,6 +99,8 @@ class Dialect(Protocol):
     #: the layout that spatial operators must have: "NCHW", "NHWC"
     layout: str
     table: dict[type[Operator], Rule]
+    #: whether the code calls layers on numbers while the network is built, before they have their weights
+    eager: bool
 
     @property
     def prelude(self) -> dict[str, str]:

@@ -132,7 +132,7 @@ def layers_of(made: Class, above: Path = ()) -> Iterator[tuple[Path, Call]]:
 def program(graph: Graph, dialect: Dialect) -> Program:
     """``graph`` as classes. NoCode where ``dialect`` has no form for an operator."""
     outline = outlined(graph, dialect, getattr(dialect, "reserved", ()))
-    shaper = Shaper(outline, graph)
+    shaper = Shaper(outline, graph, eager=dialect.eager)
     # scopes are paths of identifiers by now
     titles = {".".join(outline.paths.of(scope)): title for scope, title in titles_of(graph).items()}
     main, rest = fold(shaper.shape(outline.root, list(graph.inputs), list(graph.outputs)), derive=True, titles=titles)

@@ -55,7 +55,7 @@ def uniform(array: np.ndarray) -> bool:
 class Shaper:
     """Blocks as shapes whose keys are all but the values of fields."""
 
-    def __init__(self, outline: Outline, graph: Graph) -> None:
+    def __init__(self, outline: Outline, graph: Graph, *, eager: bool = False) -> None:
         self.outline = outline
         self.graph = graph
         #: weights that the source keeps and does not train
@@ -63,6 +63,7 @@ class Shaper:
         self.weights: dict[Path, Weight] = {}
         self.readers = Counter(outline.begin(v) for leaf in outline.root.leaves() for v in leaf.inputs)
         self.readers.update(graph.outputs)
+        self.early = _early(outline, graph) if eager else frozenset()
 
     def shape(self, block: Block, inputs: list[Value], outputs: list[Value]) -> Shape:
         at = _depth(block)
@@ -163,7 +164,7 @@ class Shaper:
     def constant(self, value: Value, path: Path, at: int) -> CodeItem:
         array = self.graph.weights[value]
         trained = array.dtype.kind == "f" and "/" not in value.name and value.name not in self.buffers
-        if plain(value, array):
+        if plain(value, array) and value not in self.early:
             fields: dict[str, Any] = {"value": numbers(array)}
         else:
             fields = {"shape": tuple(value.shape)}
@@ -172,6 +173,24 @@ class Shaper:
         made = Constant(value.dtype, trained, fields, float(array.flat[0]) if same else None)
         kind = f"constant {value.dtype} {trained} {made.fill}"
         return CodeItem((), kind, None, fields, None, _stem(path), path[at:], None, made)
+
+
+def _early(outline: Outline, graph: Graph) -> frozenset[Value]:
+    """Numbers in the code that a layer computes with alone, directly or by way of others: it would be called, and its
+    result kept, before it has its weights."""
+    sources = {v: {v} for v, array in graph.weights.items() if plain(v, array)}
+    found: set[Value] = set()
+    for leaf in outline.root.leaves():
+        assert isinstance(leaf, CodeLeaf)
+        inputs = [outline.begin(v) for v in leaf.inputs]
+        if not inputs or any(v not in sources for v in inputs):
+            continue
+        numbers = set[Value]().union(*(sources[v] for v in inputs))
+        if leaf.call.weights:
+            found |= numbers
+        else:
+            sources.update((v, numbers) for v in leaf.outputs)
+    return frozenset(found)
 
 
 def _depth(block: Block) -> int:

@@ -24,6 +24,7 @@ class Jax:
     def __init__(self, style: str, table: dict[type[Operator], Rule]) -> None:
         self.name = "jax"
         self.layout = "NHWC"
+        self.eager = False
         self.style = style
         #: Flax' layers hold nothing but their own arrays
         self.apart = True

@@ -28,6 +28,7 @@ class Keras:
 
     name = "keras"
     layout = "NHWC"
+    eager = True
     table: dict[type[Operator], Rule] = TABLE
 
     @property

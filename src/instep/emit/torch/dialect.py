@@ -39,6 +39,7 @@ class TorchDialect:
 
     name = "torch"
     layout = "NCHW"
+    eager = False
     table: dict[type[Operator], Rule] = TABLE
     prelude: dict[str, str] = PRELUDE
     reserved = RESERVED
