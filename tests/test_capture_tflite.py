@@ -458,3 +458,56 @@ def test_an_operator_that_is_misread_is_not_proved(peer: Path, tmp_path: Path, m
     assert not result.ok and result.verdict is not None
     said = [result.verdict.why, *result.verdict.notes]
     assert any("peer.tflite itself is out of step" in note for note in said), said
+
+
+# -- fused recurrent layers in forms that the converter seldom writes -------------------------------------------------
+def gates(units: int, features: int, *, coupled: bool = False, peep: bool = False) -> list[np.ndarray | None]:
+    """Weights of one direction in the operator's order, without projection."""
+    inner = [reals(units, n) / 2 for n in [features] * 4 + [units] * 4]
+    found: list[np.ndarray | None] = [*inner, *([reals(units) if peep else None for _ in range(3)])]
+    found += [reals(units) for _ in range(4)]
+    if coupled:
+        found[0] = found[4] = found[8] = found[11] = None
+    return [*found, None, None]
+
+
+def recurrent(code: str, weights: Sequence[np.ndarray | None], states: int, behind: list[Any], opts: Any) -> Any:
+    """A file of one recurrent operator whose states are inputs of the network."""
+
+    def build(w: Writer, given: list[int], results: list[int]) -> None:
+        fixed = [-1 if a is None else w.constant(a) for a in weights]
+        w.op(code, [given[0], *fixed, *given[1:], *map(w.constant, behind)], results, opts)
+
+    return build, states
+
+
+LSTM = options("UnidirectionalSequenceLSTMOptions", fusedActivationFunction=TANH, cellClip=0.75)
+SEQUENCE_RNN = options("SequenceRNNOptions", fusedActivationFunction=TANH)
+RECURRENT = {
+    "plain": (("UNIDIRECTIONAL_SEQUENCE_LSTM", gates(3, 4), 2, [], LSTM), 3),
+    "peepholes": (("UNIDIRECTIONAL_SEQUENCE_LSTM", gates(3, 4, peep=True), 2, [], LSTM), 3),
+    "coupled": (("UNIDIRECTIONAL_SEQUENCE_LSTM", gates(3, 4, coupled=True), 2, [], LSTM), 3),
+    "normalised": (("UNIDIRECTIONAL_SEQUENCE_LSTM", gates(3, 4), 2, [reals(3) for _ in range(4)], LSTM), 3),
+    "rnn": (("UNIDIRECTIONAL_SEQUENCE_RNN", [reals(3, 4), reals(3, 3), reals(3)], 1, [], SEQUENCE_RNN), 3),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RECURRENT))
+def test_a_fused_recurrent_layer_is_read_as_litert_runs_it(name: str, tmp_path: Path) -> None:
+    import flatbuffers
+
+    case, width = RECURRENT[name]
+    build, states = recurrent(*case)
+    inputs = [reals(2, 5, 4), *(reals(2, 3) for _ in range(states))]
+    file = file_of(tmp_path / "net.tflite", inputs, [((2, 5, width), "float32")], build)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(file.read_bytes())))
+    for index in model.subgraphs[0].inputs[1:]:
+        model.subgraphs[0].tensors[index].isVariable = True
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    file.write_bytes(bytes(builder.Output()))
+    captured = capture(str(file))
+    result = run(file, inputs, engine="builtin")
+    assert not result.failed, result.message
+    table = captured.reference.run(inputs, dtype="float64")
+    close(result.outputs[0], table[captured.graph.outputs[0].name], 1e-5, name)

@@ -200,5 +200,5 @@ def test_a_layer_that_is_called_on_numbers_has_its_weights_before() -> None:
     graph.outputs, graph.output_names = [graph.add(ops.Add(), [graph.inputs[0], moved]).output], ["y"]
     x = rng.standard_normal((2, 4)).astype(np.float32)
     truth = graph.run([x.astype(np.float64)])[graph.outputs[0]]
-    found = build(graph)(x)
+    found: Any = build(graph)(x)
     np.testing.assert_allclose(np.asarray(found.detach() if hasattr(found, "detach") else found), truth, atol=1e-5)

@@ -33,18 +33,18 @@ def _joined(b: Builder, parts: Sequence[Value | None], hint: str) -> Value | Non
     return joined
 
 
-def _unrolled(b: Builder, x: Value, state: list[Value], step: Step, time: int, backwards: bool = False) -> Value:
+def _unrolled(b: Builder, x: Value, state: list[Value], step: Step, time: int) -> Value:
     """``step`` along the axis ``time`` of ``x`` (0 or 1): what comes out of it, its first state, at every step."""
     length = x.shape[time]
     if x.rank != 3 or length > _MAX_STEPS:
         raise Unsupported(f"unrolling {list(x.shape)} would take more than {_MAX_STEPS} steps")
     batch, features = x.shape[1 - time], x.shape[2]
     outputs: list[Value] = []
-    for t in reversed(range(length)) if backwards else range(length):
+    for t in range(length):
         state = step(b.reshape(b.slice(x, time, t, t + 1), (batch, features)), state)
         size = state[0].shape[1]
         outputs.append(b.reshape(state[0], (1, batch, size) if time == 0 else (batch, 1, size)))
-    return b.concat(outputs[::-1] if backwards else outputs, time)
+    return b.concat(outputs, time)
 
 
 class _Lstm:
@@ -71,9 +71,9 @@ class _Lstm:
         self.late = list(biases) if self.norms else []
         self.projection, self.projection_bias = weights[15], weights[16]
 
-    def run(self, x: Value, h: Value, c: Value, time: int, backwards: bool = False) -> Value:
+    def run(self, x: Value, h: Value, c: Value, time: int) -> Value:
         moved = _linear(self.b, x, self.enter, self.bias)
-        return _unrolled(self.b, moved, [h, c], self.step, time, backwards)
+        return _unrolled(self.b, moved, [h, c], self.step, time)
 
     def step(self, x: Value, state: list[Value]) -> list[Value]:
         b, (h, c) = self.b, state
@@ -127,20 +127,6 @@ def lstm(b: Builder, x: Value, *rest: Value | None) -> Value:
     given = [*rest, *[None] * (23 - len(rest))]
     h, c = _state(*given[17:19])
     return _Lstm(b, given[:17], given[19:23]).run(x, h, c, 0 if b.option("TimeMajor", False) else 1)
-
-
-@reads("BIDIRECTIONAL_SEQUENCE_LSTM", "BidirectionalSequenceLSTMOptions")
-def bidirectional_lstm(b: Builder, x: Value, *rest: Value | None) -> Value | tuple[Value, ...]:
-    given = [*rest, *[None] * (47 - len(rest))]
-    if any(v is not None for v in given[38:]):
-        raise Unsupported("it has an auxiliary input")
-    time = 0 if b.option("TimeMajor", True) else 1
-    h, c, back_h, back_c = _state(*given[34:38])
-    sides = (
-        _Lstm(b, given[:17]).run(x, h, c, time),
-        _Lstm(b, given[17:34]).run(x, back_h, back_c, time, backwards=True),
-    )
-    return b.concat(sides, 2) if b.option("MergeOutputs", False) else sides
 
 
 @reads("UNIDIRECTIONAL_SEQUENCE_RNN", "SequenceRNNOptions")
