@@ -123,6 +123,17 @@ def test_a_bad_file_does_not_take_the_others_with_it(net: Path, tmp_path: Path) 
     assert not first.failed
 
 
+def test_a_file_runs_under_a_bound_that_the_process_was_born_with(net: Path) -> None:
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)); import numpy as np\n"
+        "from instep.runtime import run, tflite_info; info = tflite_info(sys.argv[1])\n"
+        "shapes = [info.tensors[i].shape for i in info.inputs]\n"
+        "print(run(sys.argv[1], [np.zeros(s, np.float32) for s in shapes]).outcome)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, net], capture_output=True, text=True, env=environment())
+    assert done.stdout == "ran\n", done.stderr
+
+
 def test_bench_interleaves_and_isolates(net: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"TFL3" * 40)

@@ -260,6 +260,7 @@ class _Folder:
             return _dead(job, "refused", message, refusals=found, placed=placement(log), log=lines, stage=stage,
                          resident=False)  # fmt: skip
         outcome = "refused" if stage == "compile" else "failed"
+        message = "; ".join(filter(None, map(str.strip, message.splitlines())))
         return _dead(job, outcome, message, refusals=found, stage=stage, log=lines)
 
     def _killed(self, number: int, end: Death | None, stage: str) -> list[RunResult]:

@@ -26,7 +26,10 @@ def _limit_memory(limit: int) -> None:
     if limit > 0:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        # a bound that this process was born with may be lower, and cannot be raised
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
 class _Place:
