@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.faults.file_faults import FileFault
 
 import instep
 from conftest import CommandLine
 from instep.cli.options import shapes
 from instep.graph import Graph, Spec, Value, ops
-from instep.verify.inputs import index_bounds, make_inputs
+from instep.runtime import tflite_info
+from instep.verify.indices import index_bounds, index_bounds_of_file
+from instep.verify.inputs import make_inputs
 
 pytest.importorskip("torch")
 
@@ -103,3 +107,61 @@ def test_functions_take_what_the_command_line_takes() -> None:
         instep.capture(Words().eval(), inputs=["int46:1,16", "1,16"])
     with pytest.raises(ValueError, match="inputs here: a shape is positive whole numbers"):
         instep.capture(nn.Conv2d(3, 4, 3).eval(), inputs="here")
+
+
+TOKENS = """
+import torch
+from torch import nn
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.table, self.place = nn.Embedding(50, 16), nn.Embedding(77, 16)
+        self.body = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True, dropout=0.0)
+        self.out = nn.Linear(16, 5)
+
+    def forward(self, ids):
+        return self.out(self.body(self.table(ids) + self.place(torch.arange(ids.shape[1]))))
+"""
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source whose input is token ids, and the file that it becomes."""
+    folder = tmp_path_factory.mktemp("tokens")
+    (folder / "model.py").write_text(TOKENS)
+    source = f"{folder / 'model.py'}:Tokens"
+    instep.convert(source, folder / "net.tflite", inputs=["int64:1,77"], verify=False)
+    return folder
+
+
+def rows_swapped(folder: Path) -> str:
+    """Write the file with rows 20 and 30 of its table in each other's place; the output of what reads the table."""
+    (planted,) = FileFault("rows swapped", ("GATHER",), (), _swap_rows).places(folder / "net.tflite", 1)
+    return planted.tensor
+
+
+def _swap_rows(file: Any, op: Any) -> bool:
+    table = file.array(op.inputs[0]).copy()
+    table[[20, 30]] = table[[30, 20]]
+    return file.replace(op, 0, table)
+
+
+def test_a_file_says_how_far_its_ids_reach(tokens: Path) -> None:
+    assert index_bounds_of_file(tflite_info(tokens / "net.tflite")) == {0: 50}
+
+
+def test_a_file_of_token_ids_is_in_step_with_its_source_from_either_side(tokens: Path) -> None:
+    file, source = str(tokens / "net.tflite"), f"{tokens / 'model.py'}:Tokens"
+    assert instep.verify(source, file, inputs=["int64:1,77"]).verdict.ok
+    assert instep.bisect(source, file, inputs=["int64:1,77"]).found is None
+    assert instep.bisect(file, source).found is None  # the source takes int64, the file says int32
+
+
+def test_a_fault_in_a_row_of_the_table_is_seen_and_found(tokens: Path) -> None:
+    file, source = str(tokens / "net.tflite"), f"{tokens / 'model.py'}:Tokens"
+    guilty, faulty = rows_swapped(tokens), str(tokens / "net-fault.tflite")
+    assert not instep.verify(file, faulty).verdict.ok
+    for found in (instep.bisect(source, faulty, inputs=["int64:1,77"]), instep.bisect(file, faulty)):
+        assert found.scopes == [guilty]

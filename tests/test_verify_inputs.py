@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from instep.graph import Graph, Spec, Value, ops
-from instep.verify.inputs import Picture, fit, index_bounds, load_images, make_inputs, natural
+from instep.verify.indices import index_bounds
+from instep.verify.inputs import Picture, fit, load_images, make_inputs, natural
 
 
 def test_inputs_are_the_same_every_time_and_differ_with_the_seed() -> None:

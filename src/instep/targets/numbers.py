@@ -11,11 +11,12 @@ import numpy as np
 
 from instep.emit.tflite import write
 from instep.graph import Graph, Spec, Value, ops
-from instep.runtime import RunResult, run_many
+from instep.runtime import RunResult, run_many, tflite_info
 from instep.targets.check import Violation, level_of
 from instep.targets.facts import Facts, Operation, facts_of_graph
 from instep.targets.profile import Limits, Profile
 from instep.verify.calm import SHARES, less
+from instep.verify.indices import index_bounds, index_bounds_of_file
 from instep.verify.inputs import InputSet, Picture, make_inputs
 
 __all__ = ["Numbers", "check_numbers", "measure", "measure_some", "note"]
@@ -56,8 +57,10 @@ def measure(
         return Numbers(failed="an input has an open shape")
     if any(t.scale for t in facts.inputs):
         return Numbers(failed="the inputs are quantised")
-    specs = [Spec(t.shape, t.dtype) for t in facts.inputs]
-    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
+    specs, bounds = [Spec(t.shape, t.dtype) for t in facts.inputs], index_bounds_of_file(tflite_info(path))
+    sets = make_inputs(
+        specs, seed=seed, images=images, picture=picture, bounds=bounds, kinds=("noise", "natural")
+    )  # fmt: skip
     products = {t.name for op in facts.operations if op.code in (*_PRODUCTS, *_SQUARES) for t in op.outputs}
 
     def run(arrays: Sequence[np.ndarray]) -> RunResult:
@@ -126,8 +129,8 @@ def measure_some(
         return numbers
     probe.output_names = [f"value{i}" for i in range(len(probe.outputs))]
     probe.prune()
-    specs = [v.spec for v in probe.inputs]
-    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural"))
+    specs, bounds = [v.spec for v in probe.inputs], index_bounds(probe)
+    sets = make_inputs(specs, seed=seed, images=images, picture=picture, bounds=bounds, kinds=("noise", "natural"))
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
         path = Path(folder) / "values.tflite"
         write(probe, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instep.debug.flow import Part
     from instep.debug.trusted import Trusted
     from instep.debug.twin import Twin
-    from instep.graph import Graph
+    from instep.graph import Graph, Spec
     from instep.verify.inputs import InputSet
 
 __all__ = ["converted", "pair", "sets_of", "sets_of_file"]
@@ -51,8 +51,8 @@ def pair(
         second = captured if b is None else None
         if second is None:
             tell("capture", str(suspect))
-            shapes = _input_shapes(os.fspath(a)) if captured is None else [v.shape for v in captured.graph.inputs]
-            second = _alike(suspect, shapes, read)
+            specs = _input_specs(os.fspath(a)) if captured is None else [v.spec for v in captured.graph.inputs]
+            second = _alike(suspect, specs, read)
         label = converted(second, file, tell)
     cutter = Cutter(file)
     unit = judged_as(cutter.info, None)[0]
@@ -86,11 +86,12 @@ def pair(
     return cutter, trusted, unit, label, twin
 
 
-def _input_shapes(file: str) -> list[tuple[int, ...]]:
+def _input_specs(file: str) -> list[Spec]:
+    from instep.graph import Spec
     from instep.runtime import tflite_info
 
     info = tflite_info(file)
-    return [info.tensors[i].shape for i in info.inputs]
+    return [Spec(info.tensors[i].shape, info.tensors[i].dtype) for i in info.inputs]
 
 
 def _fill(trusted: Trusted, cutter: Cutter, captured: Captured, folder: Path) -> None:
@@ -117,22 +118,35 @@ def _lowered(graph: Graph, path: Path) -> None:
     write(to_tflite(graph, io="nchw")[0], path)
 
 
-def _alike(source: Any, shapes: Sequence[Sequence[int]], read: dict[str, Any]) -> Captured:
-    """``source`` captured with inputs of ``shapes``: as they are, with channels moved to the other end, or as it says
+def _alike(source: Any, specs: Sequence[Spec], read: dict[str, Any]) -> Captured:
+    """``source`` captured with inputs like ``specs``: as they are, with channels moved to the other end, or as it says
     itself. Weights and arguments go to what comes without."""
     from instep.capture import CaptureError
 
     bare = isinstance(source, str) and not source.endswith(OWN_WEIGHTS)
-    last = [(s[0], *s[2:], s[1]) if len(s) > 2 else tuple(s) for s in shapes]
-    first = [(s[0], s[-1], *s[1:-1]) if len(s) > 2 else tuple(s) for s in shapes]
     reason: CaptureError | None = None
-    for inputs in (list(map(tuple, shapes)), last, first, None):
+    for inputs in (*_ways(specs), None):
         try:
             return capture(source, **({**read, "inputs": inputs} if bare else {"seed": read["seed"], "inputs": inputs}))
         except CaptureError as error:
             reason = reason or error
     assert reason is not None
     raise reason
+
+
+def _ways(specs: Sequence[Spec]) -> Iterator[list[Any]]:
+    """How a source may take such inputs. Integers of 32 bits may be those that a source takes in 64, as PyTorch does:
+    its files hold them in 32; what is neither an integer nor a truth value is a plain shape."""
+    from instep.graph import Spec
+
+    plain = [tuple(s.shape) for s in specs]
+    last = [(s[0], *s[2:], s[1]) if len(s) > 2 else s for s in plain]
+    first = [(s[0], s[-1], *s[1:-1]) if len(s) > 2 else s for s in plain]
+    exact = [s.dtype if s.dtype in ("int32", "int64", "bool") else "" for s in specs]
+    wide = ["int64" if kind == "int32" else kind for kind in exact]
+    for kinds in (exact, wide) if wide != exact else (exact,):
+        for shapes in (plain, last, first):
+            yield [Spec(shape, kind) if kind else shape for shape, kind in zip(shapes, kinds, strict=True)]
 
 
 def converted(captured: Captured, file: Path, tell: Progress) -> str:
@@ -169,11 +183,13 @@ def sets_of(reference: Any, graph: Any, *, images: Any, picture: Any, seed: int)
 
 def sets_of_file(info: Any, *, images: Any, picture: Any, seed: int) -> list[InputSet]:
     from instep.graph import SourceView, Spec
+    from instep.verify.indices import index_bounds_of_file
     from instep.verify.inputs import make_inputs
     from instep.verify.quantised import in_range
 
     tensors = [info.tensors[i] for i in info.inputs]
     specs = [Spec(t.shape, "float32" if t.scale else t.dtype) for t in tensors]
-    sets = make_inputs(specs, seed=seed, images=images, picture=picture, kinds=KINDS)
+    bounds = index_bounds_of_file(info)
+    sets = make_inputs(specs, seed=seed, images=images, picture=picture, bounds=bounds, kinds=KINDS)
     views = [SourceView.whole(t.name, t.shape) for t in tensors]
     return in_range(sets, info, views, [t.name for t in tensors])[:3]

@@ -11,6 +11,7 @@ import numpy as np
 from instep.graph import Graph, Node, Operator, SourceView, Spec, Value
 from instep.runtime import Job, RunResult, TFLiteInfo, run_jobs, tflite_info
 from instep.verify import on_engine
+from instep.verify.indices import index_bounds_of_file
 from instep.verify.inputs import Picture, make_inputs
 from instep.verify.lossy import Figures
 from instep.verify.noise import LIMITS, Limits, arithmetic_of
@@ -131,8 +132,9 @@ def verify_files(
     on = on_engine.check_engine(on) if on else ""
     reference = FileReference(first)
     sets = make_inputs(
-        reference.input_specs, seed=seed, images=images, picture=picture, kinds=("noise", "natural", "mosaic")
-    )
+        reference.input_specs, seed=seed, images=images, picture=picture, bounds=index_bounds_of_file(reference.info),
+        kinds=("noise", "natural", "mosaic"),
+    )  # fmt: skip
     graph = outline(reference.info)
     names = [v.name for v in graph.inputs]
     sets = in_range(sets, reference.info, [SourceView.whole(v.name, v.shape) for v in graph.inputs], names)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instep.graph import Graph, Spec, ops
+from instep.graph import Spec
 
-__all__ = ["IMAGE_SUFFIXES", "InputSet", "Picture", "index_bounds", "load_images", "make_inputs", "natural"]
+__all__ = ["IMAGE_SUFFIXES", "InputSet", "Picture", "load_images", "make_inputs", "natural"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -105,30 +105,6 @@ def _spread(pixels: np.ndarray, spec: Spec, layout: str, seed: int) -> np.ndarra
     ]
     batch = np.stack(rows)
     return np.ascontiguousarray(batch if layout == "NCHW" else batch.transpose(0, 2, 3, 1)).astype(np.float32)
-
-
-def index_bounds(graph: Graph) -> dict[int, int]:
-    """For each integer input of ``graph`` that indexes a table: the smallest such table's length, by input number."""
-    users = graph.users()
-    bounds: dict[int, int] = {}
-    for i, start in enumerate(graph.inputs):
-        if start.dtype.startswith("float"):
-            continue
-        stack, seen = [start], {start}
-        while stack:
-            value = stack.pop()
-            for node in users.get(value, []):
-                if isinstance(node.op, ops.Gather) and node.inputs[1] is value:
-                    size = node.inputs[0].shape[node.op.axis]
-                    bounds[i] = min(bounds.get(i, size), size)
-                elif isinstance(
-                    node.op, (ops.Cast, ops.Clip, ops.Reshape, ops.Slice, ops.Permute, ops.Expand, ops.Concat)
-                ):
-                    for out in node.outputs:
-                        if out not in seen:
-                            seen.add(out)
-                            stack.append(out)
-    return bounds
 
 
 def _array(spec: Spec, kind: str, picture: Picture, bound: int, seed: int) -> np.ndarray:

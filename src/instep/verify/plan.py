@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from instep.graph import Graph
-from instep.verify.inputs import InputSet, Picture, index_bounds, make_inputs
+from instep.verify.indices import index_bounds
+from instep.verify.inputs import InputSet, Picture, make_inputs
 from instep.verify.reference import Reference
 
 __all__ = ["inputs_of", "plan"]

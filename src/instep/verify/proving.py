@@ -11,7 +11,8 @@ import numpy as np
 from instep.graph import Graph, GraphError
 from instep.verify.calm import calmed
 from instep.verify.culprit import Stage, find_culprit
-from instep.verify.inputs import index_bounds, make_inputs
+from instep.verify.indices import index_bounds
+from instep.verify.inputs import make_inputs
 from instep.verify.mapping import mapping_of
 from instep.verify.noise import HALF, SINGLE
 from instep.verify.plan import inputs_of
