@@ -106,6 +106,17 @@ def with_constant(op: object, shape: Sequence[int], *constants: Sequence[int]) -
     return build
 
 
+def beside_constants(shape: Sequence[int], axis: int, size: int) -> Callable[[], Graph]:
+    """A value and its double, between two constants of ``size`` along ``axis``."""
+
+    def build() -> Graph:
+        s = Sketch(shape)
+        x, side = s.graph.inputs[0], (*shape[:axis], size, *shape[axis + 1 :])
+        return s.end(s(ops.Concat(axis), weights(*side), x, s(ops.Add(), x, x), weights(*side)))
+
+    return build
+
+
 def padded(op: object) -> Callable[[], Graph]:
     def build() -> Graph:
         s = Sketch((1, 9, 8, 4))
@@ -195,6 +206,19 @@ CASES = [
     ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Clip(-1.0, 1.0))),
     ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Clip(-0.5, 2.0))),
     ("portable-4d", "PORTABLE-OPERATOR", unary(ops.ReduceSum((1, 2), True))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Gelu())),
+    ("hexagon", "HEXAGON-OPERATOR", unary(ops.Gelu())),
+    ("portable-4d", "PORTABLE-MEAN", unary(ops.ReduceMean((2,), True), 1, 12, 8)),
+    ("portable-4d", "PORTABLE-MEAN", unary(ops.ReduceMean((1, 2), False), 1, 12, 8)),
+    ("portable-4d", "PORTABLE-MEAN", unary(ops.ReduceMean((1, 3), True))),
+    ("coral-edgetpu", "CORAL-MEAN", unary(ops.ReduceMean((3,), True), 1, 6, 5, 6)),
+    ("portable-4d", "PORTABLE-CONCATENATION", beside_constants((1, 12, 8), 1, 2)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((0, 2, 1, 3)), 1, 12, 3, 8)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((0, 2, 1, 3)), 1, 3, 12, 8)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((0, 3, 1, 2)))),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((3, 2, 1, 0)), 1, 4, 3, 5)),
+    ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((2, 1, 0)), 3, 4, 5)),
+    ("portable-4d", "PORTABLE-CONCATENATION", beside_constants((1, 4, 5, 8), 3, 3)),
     ("portable-4d", "PORTABLE-OPERATOR", two(ops.Maximum(), (1, 4, 4, 8), (1, 4, 4, 8))),
     ("portable-4d", "PORTABLE-OPERATOR", two(ops.SquaredDifference(), (1, 4, 4, 8), (1, 4, 4, 8))),
     ("portable-4d", "PORTABLE-BROADCAST", two(ops.Mul(), (1, 4, 4, 8), (4, 8))),
@@ -439,6 +463,15 @@ def test_values_below_the_start_of_a_maximum_are_scaled_before_they_pool(scale: 
     # a power of two: not one bit changes
     for was, now in zip(values(graph), values(result.graph), strict=True):
         np.testing.assert_array_equal(now, was)
+
+
+def test_gelu_without_a_quotient_is_gelu_where_it_is_small_and_where_it_is_flat() -> None:
+    s = Sketch((1, 1, 1, 4001))
+    graph = s.end(s(ops.Gelu(), s.graph.inputs[0]))
+    legal = legalize(graph, load("portable-4d")).graph
+    x = np.concatenate([np.linspace(-12, 12, 3001), np.geomspace(1e-6, 1e6, 1000)]).reshape(1, 1, 1, -1)
+    true, made = (g.run([x], keep=())[g.outputs[0]] for g in (graph, legal))
+    np.testing.assert_allclose(made, true, rtol=2e-8, atol=5e-8)
 
 
 def test_the_scale_before_a_square() -> None:

@@ -13,6 +13,7 @@ from instep.targets.rewrites import (  # noqa: F401  (they fill the table)
     pools,
     rankings,
     reductions,
+    transposes,
 )
 from instep.targets.rewrites.table import CLEARINGS, Clearing, Target, clearing, clearings_for
 

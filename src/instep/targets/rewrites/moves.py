@@ -65,6 +65,28 @@ def split_concat(b: Build, target: Target) -> bool:
     return b.stand(join(b, list(b.node.inputs), op.axis))
 
 
+@clearing("a constant joined on is a border of zeros with the constant added there; what is not border gets 0 added")
+def add_constant_parts(b: Build, target: Target) -> bool:
+    """Along the columns of an image, where every target pads: [1, before, axis, after]."""
+    op, arrays = b.node.op, [b.array(i) for i in range(len(b.node.inputs))]
+    computed = [i for i, a in enumerate(arrays) if a is None]
+    if not isinstance(op, ops.Concat) or not computed or len(computed) == len(arrays) or b.x.dtype != "float32":
+        return False
+    first, end = computed[0], computed[-1] + 1
+    if end - first != len(computed):
+        return False
+    inner = [b.node.inputs[i] for i in computed]
+    x = b.add(op, *inner) if len(inner) > 1 else inner[0]
+    shape, axis = b.node.output.shape, op.axis % x.rank
+    before, after = (sum(v.shape[axis] for v in side) for side in (b.node.inputs[:first], b.node.inputs[end:]))
+    image = (math.prod(shape[:axis]), math.prod(shape[axis + 1 :]))
+    wide = b.pad(b.reshape(x, (1, image[0], x.shape[axis], image[1])), ((0, 0), (0, 0), (before, after), (0, 0)))
+    sides = [[a for a in side if a is not None] for side in (arrays[:first], arrays[end:])]
+    border = np.concatenate([*sides[0], np.zeros(x.shape), *sides[1]], axis)
+    total = b.add(ops.Add(), wide, b.constant(border.reshape(wide.shape), "border"))
+    return b.done(ops.Reshape(shape), total)
+
+
 @clearing("a mirrored border is the border's rows in reverse order, joined on", "MIRROR_PAD")
 def spell_mirror_pad(b: Build, target: Target) -> bool:
     op = b.node.op
