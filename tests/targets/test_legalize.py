@@ -14,7 +14,7 @@ from instep.graph.validate import validate
 from instep.runtime import run
 from instep.targets import check_facts, facts_of_graph, load
 from instep.targets.legalize import legalize
-from instep.targets.numbers import Numbers, measure, measure_some, note
+from instep.targets.numbers import Numbers, check_numbers, measure, measure_some, note
 
 RNG = np.random.default_rng(7)
 
@@ -472,6 +472,16 @@ def test_gelu_without_a_quotient_is_gelu_where_it_is_small_and_where_it_is_flat(
     x = np.concatenate([np.linspace(-12, 12, 3001), np.geomspace(1e-6, 1e6, 1000)]).reshape(1, 1, 1, -1)
     true, made = (g.run([x], keep=())[g.outputs[0]] for g in (graph, legal))
     np.testing.assert_allclose(made, true, rtol=2e-8, atol=5e-8)
+
+
+def test_a_mask_beyond_float16_is_named_without_a_run() -> None:
+    for fill, told in ((-1e30, ["GPU-HALF-RANGE"]), (-6e4, []), (-np.inf, [])):
+        s = Sketch((1, 1, 8, 8))
+        mask = np.where(np.triu(np.ones((1, 1, 8, 8), bool), 1), fill, 0).astype(np.float32)
+        graph = s.end(s(ops.Softmax(3), s(ops.Add(), s.graph.inputs[0], mask)))
+        found = check_numbers(facts_of_graph(graph), load("litert-gpu"), Numbers())
+        assert [v.code for v in found] == told
+        assert all("1e+30, which is infinity in float16" in v.message for v in found)
 
 
 def test_the_scale_before_a_square() -> None:

@@ -24,6 +24,8 @@ __all__ = ["Numbers", "check_numbers", "measure", "measure_some", "note"]
 _SUMS = ("SUM", "MEAN")
 #: Operators whose sums of products overflow where noise is too much for a network.
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_CONNECTED", "BATCH_MATMUL")
+#: Operators whose constants are values like those that they meet, as masks are.
+_ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2")
 #: Operators that are one more operator away from a root: a norm adds up squares.
 _SQUARES = ("SQUARE", "MUL", "SQUARED_DIFFERENCE")
 
@@ -238,6 +240,23 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
                 yield violation(op, op.outputs[0].name, message, ("split-mean",))
     for op, tensor, message in _vanishing(facts.operations, limits):
         yield violation(op, tensor, message, ())
+    for op, tensor, message in _overflowing(facts.operations, limits):
+        if numbers.largest.get(tensor, 0.0) <= limits.largest:  # else said above
+            yield violation(op, tensor, message, ())
+
+
+def _overflowing(operations: Iterable[Operation], limits: Limits) -> Iterator[tuple[Operation, str, str]]:
+    """A finite constant that is infinity in float16, as -1e30 in a mask: rows that it fills come out as NaN."""
+    for op in operations:
+        if op.code not in _ELEMENTWISE:
+            continue
+        for tensor in op.inputs:
+            if tensor is None or tensor.array is None or tensor.array.dtype != np.float32 or not tensor.array.size:
+                continue
+            value = float(np.max(np.abs(tensor.array), initial=0.0, where=np.isfinite(tensor.array)))
+            if value > limits.largest:
+                message = f"the constant '{tensor.name}' reaches {value:.3g}, which is infinity in float16"
+                yield op, op.outputs[0].name, message
 
 
 def _vanishing(operations: Iterable[Operation], limits: Limits) -> Iterator[tuple[Operation, str, str]]:
