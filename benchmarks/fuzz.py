@@ -24,6 +24,8 @@ __all__ = ["MUTATIONS", "READERS", "main"]
 
 #: What one mutated file may take: seconds of processor time, and bytes of address space for the whole child.
 SECONDS, MEMORY = 20, 3 << 30
+#: Seconds that an engine may take for one mutated file, and what the file that it was is called beside it.
+PATIENCE, HEALTHY = 20.0, "healthy.tflite"
 #: Cases that one child reads before the next takes over.
 BATCH = 250
 EDGES = (0, 1, 2, 3, 4, 7, 8, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 4)
@@ -203,9 +205,23 @@ def _legalize(path: Path, out: Path) -> None:
     legalize(path, "portable-4d", out, verify=False, force=True)
 
 
+def _verify(path: Path, _: Path) -> None:
+    """The damaged file against the one that it was."""
+    from instep.api import verify
+
+    verify(path.with_name(HEALTHY), path, timeout=PATIENCE)
+
+
+def _verify_itself(path: Path, _: Path) -> None:
+    from instep.api import verify
+
+    verify(path, path, timeout=PATIENCE)
+
+
 #: What reads a file; the second path is for what it writes.
 READERS: dict[str, Callable[[Path, Path], None]] = {
     "show": _show, "check": _check, "capture": _capture, "stages": _stages, "cut": _cut, "legalize": _legalize,
+    "verify": _verify, "verify-itself": _verify_itself,
 }  # fmt: skip
 
 
@@ -225,6 +241,7 @@ def read_everything(path: Path, readers: list[str]) -> Counter[str]:
 def _answer(error: Exception) -> str:
     """ "refused" where the exception is one sentence of ours; else what it is, and where it was raised."""
     from instep.api import TargetError
+    from instep.verify.tflite import EngineError
 
     said, kind = str(error), type(error)
     last = error.__traceback__
@@ -235,7 +252,7 @@ def _answer(error: Exception) -> str:
     ours = kind.__module__.startswith("instep") or (kind is ValueError and "fuzzed.tflite" in said)
     if isinstance(error, TargetError):
         return "refused"
-    if ours and isinstance(error, ValueError):
+    if isinstance(error, EngineError) or (ours and isinstance(error, ValueError)):
         return "many lines" if "\n" in said else "refused"
     return f"{kind.__name__} at {place.name}:{last.tb_lineno if last is not None else ''}"
 
@@ -253,6 +270,7 @@ def child(corpus: list[Path], readers: list[str], seed: int, first: int, last: i
             number = rng.randrange(len(originals))
             data = MUTATIONS[name](bytearray(originals[number]), rng, originals)
             path.write_bytes(data)
+            path.with_name(HEALTHY).write_bytes(originals[number])
             print(json.dumps({"begin": case, "mutation": name, "file": corpus[number].name}), flush=True)
             start = time.process_time()
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # a hang ends the child
