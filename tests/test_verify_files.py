@@ -165,6 +165,27 @@ def test_damaged_files_are_refused_with_one_sentence(file: Path, tmp_path: Path)
         verify(GraphReference(graph), broken, graph=graph)
 
 
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        (b"[0,2,3,1]", b"[0,2,3,9]"),
+        (b"[0,2,3,1]", b"[0,2,3.1]"),
+        (b"[1,12,12,3]", b"[1,12,12,4]"),
+        (b'"views":{', b'"vieWs":{'),
+    ],
+)
+def test_a_file_whose_own_table_is_damaged_is_aligned_by_what_flows_through_it(
+    said: bytes, instead: bytes, file: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.tflite"
+    assert said in file.read_bytes()
+    damaged.write_bytes(file.read_bytes().replace(said, instead))
+    graph = network()
+    verdict = verify(GraphReference(graph), damaged, graph=graph)
+    assert verdict.verdict == "in step"
+    assert any("recognised by what flows" in note for note in verdict.notes), verdict.notes
+
+
 def test_every_layout_is_found_among_the_views() -> None:
     source = np.random.default_rng(0).random((1, 3, 4, 5))
     for perm in ((0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2), (0, 3, 2, 1)):

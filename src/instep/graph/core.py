@@ -45,6 +45,10 @@ class SourceView:
         """The view after a further ``reshape(shape)``."""
         return SourceView(self.name, self.perm, tuple(shape))
 
+    def fits(self, source: Sequence[int]) -> bool:
+        """Whether a source value of this shape can be shown so."""
+        return len(self.perm) == len(source) and math.prod(self.shape) == math.prod(source)
+
     def apply(self, source: np.ndarray) -> np.ndarray:
         """What this view shows of ``source`` (the source network's value, in the source's layout)."""
         return source.transpose(self.perm).reshape(self.shape)

@@ -99,14 +99,14 @@ class TfliteSubject:
         info = tflite_info(path)
         names = [v.name for v in graph.inputs] if graph is not None else list(reference.input_names)
         views = unpack_views(info.instep, {t.name: t.shape for t in info.tensors})
-        known = {v.name for v in graph.values()} if graph is not None else None
+        known = {v.name: v.shape for v in graph.values()} if graph is not None else None
         tensors = [info.tensors[i].name for i in info.inputs]
         outputs = [info.tensors[i].name for i in info.outputs]
         whole = bool(views) and all(t in views for t in (*tensors, *outputs))
         if (
             whole
             and _inputs_fit(views, tensors, names, reference)
-            and (known is None or all(v.name in known for v in views.values()))
+            and (known is None or all(v.name in known and v.fits(known[v.name]) for v in views.values()))
         ):
             mapping = Mapping(views, [views[t] for t in tensors], [views[t] for t in outputs])
             return cls(path, info, mapping, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from instep.graph import Graph, SourceView
@@ -40,14 +41,26 @@ def _plain(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpack_views(facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, SourceView]:
-    """The source views of a file's tensors, from its "instep" metadata and the tensors' shapes."""
-    views = {}
-    for tensor, entry in facts.get("views", {}).items():
-        if tensor not in shapes:
-            continue
-        if isinstance(entry, str):
-            views[tensor] = SourceView.whole(entry, shapes[tensor])
-        else:
-            name, perm, shape = entry
-            views[tensor] = SourceView(name, tuple(perm), tuple(shape))
-    return views
+    """The source views of a file's tensors, from its "instep" metadata and the tensors' shapes.
+
+    Nobody vouches for a file: {} where the table is not one that :func:`pack` writes for tensors of these shapes.
+    """
+    entries = facts.get("views", {})
+    if not isinstance(entries, dict):
+        return {}
+    views = {tensor: _view(entry, shapes[tensor]) for tensor, entry in entries.items() if tensor in shapes}
+    return {} if None in views.values() else {tensor: view for tensor, view in views.items() if view is not None}
+
+
+def _view(entry: Any, tensor: tuple[int, ...]) -> SourceView | None:
+    """One entry of the table for a tensor of this shape; None where it is none."""
+    if isinstance(entry, str):
+        return SourceView.whole(entry, tensor)
+    if not isinstance(entry, list) or len(entry) != 3:
+        return None
+    name, perm, shape = entry
+    sizes = [numbers for numbers in (perm, shape) if isinstance(numbers, list) and all(type(n) is int for n in numbers)]
+    if not isinstance(name, str) or len(sizes) < 2 or sorted(perm) != list(range(len(perm))):
+        return None
+    fits = min(shape, default=0) >= 0 and math.prod(shape) == math.prod(tensor)
+    return SourceView(name, tuple(perm), tuple(shape)) if fits else None
