@@ -96,6 +96,8 @@ class Expression:
             for n in ast.walk(tree)
             if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id not in bound
         )
+        #: every field that is read of anything
+        self.attributes = frozenset(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))
         for name in sorted(self.names - set(known)) if known is not None else ():
             self._fail(f"it reads {name!r}, which does not exist here; known: {', '.join(sorted(known or ()))}")
 

@@ -24,6 +24,8 @@ class Editor:
         self.users: dict[Value, list[Node]] = graph.users()
         self._names: set[str] = {v.name for v in graph.values()}
         self._dead: set[int] = set()
+        #: the nodes that got another operator or were erased, as it happened
+        self.journal: list[Node] = []
 
     # -- reading -----------------------------------------------------------------------------------------------
     def nodes(self, *kinds: type[Operator]) -> list[Node]:
@@ -92,8 +94,9 @@ class Editor:
             node.inputs = list(inputs)
             for value in inputs:
                 self.users[value].append(node)
-        if op is not None:
+        if op is not None and op is not node.op:
             node.op = op
+            self.journal.append(node)
         for value, spec in zip(node.outputs, node.op.infer(*(v.spec for v in node.inputs)), strict=True):
             if value.shape != spec.shape:
                 value.source = None
@@ -118,6 +121,7 @@ class Editor:
         for value in node.inputs:
             self.users[value].remove(node)
         self._dead.add(id(node))
+        self.journal.append(node)
         for value in node.outputs:
             self.producer.pop(value, None)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from instep.graph import Graph, Node, Operator, ops
+from instep.graph import Graph, Node, ops
 from instep.rewrite.driver import PassReport, Rewrite, rewrite, run
 from instep.rewrite.edit import Editor
 from instep.rewrite.fold.constants import fold_constants
@@ -194,19 +194,17 @@ class _Record:
         def function(edit: Editor) -> bool:
             changed = False
             self.tried.update((name, output) for output in outputs)
-            before: dict[int, tuple[Node, Operator]] = {}
             for node in edit.nodes():
                 if not edit.alive(node) or node.output.name not in wanted:
                     continue
-                before = before or {id(n): (n, n.op) for n in edit.nodes()}
-                output = node.output.name
+                output, known, read = node.output.name, len(edit.graph.nodes), len(edit.journal)
                 if clearing.function(Build(edit, node, self.target.profile.avoid), self.target):
-                    old = [n for n, op in before.values() if n.op is not op or not edit.alive(n) or n is node]
-                    new = [n for n in edit.nodes() if id(n) not in before]
+                    added = dict.fromkeys(edit.graph.nodes[known:])
+                    old = [n for n in dict.fromkeys((node, *edit.journal[read:])) if n not in added]
                     # what changes other nodes as well does the same from any of them
                     alone = all(n is node or not edit.alive(n) for n in old)
-                    self._note(name, old, new, {output} if alone else wanted)
-                    before, changed = {}, True
+                    self._note(name, old, [n for n in added if edit.alive(n)], {output} if alone else wanted)
+                    changed = True
             return changed
 
         return Rewrite(clearing.name, clearing.exact, function)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,6 +119,7 @@ class _Judge:
         self.profile = profile
         self.reader: dict[int, Operation] = {}
         self.maker: dict[int, Operation] = {}
+        self.judged: dict[Hashable, dict[int, str | None]] = {}
         for op in facts.operations:
             for tensor in op.inputs:
                 if tensor is not None:
@@ -145,6 +147,15 @@ class _Judge:
             op.node if op is not None else None,
         )
 
+    def why(self, rule: Rule, kind: Hashable, shown: Callable[[], Mapping[str, Any]]) -> str | None:
+        """The rule's message when it is broken. What is of one kind is judged once, unless the rule tells it apart."""
+        if rule.personal:
+            return _broken(rule, shown())
+        judged = self.judged.setdefault(kind, {})
+        if id(rule) not in judged:
+            judged[id(rule)] = _broken(rule, shown())
+        return judged[id(rule)]
+
     def model(self) -> Iterable[Violation]:
         for rule in self.profile.rules:
             if rule.scope == "model" and (why := _broken(rule, self.facts.model)) is not None:
@@ -157,11 +168,12 @@ class _Judge:
             op = self.maker.get(tensor.index) or self.reader.get(tensor.index)
             if op is None and not any(tensor.index in p for p in ports.values()):
                 continue
-            shown = {**tensor.record, "model": self.facts.model, "op": op.code if op is not None else ""}
+            code = op.code if op is not None else ""
+            shown = functools.partial(_shown, tensor, code, self.facts.model)
             for rule in rules:
                 if not _meant(rule, tensor, ports):
                     continue
-                if (why := _broken(rule, shown)) is not None:
+                if (why := self.why(rule, (code, tensor.kind), shown)) is not None:
                     own = next((side for side, held in ports.items() if tensor.index in held), "")
                     if own and rule.of not in ports:
                         why += f"; it is an {own} of the network, which rewrites leave as it is"
@@ -178,9 +190,9 @@ class _Judge:
             rules: Sequence[Rule] = (*table.get("", ()), *table.get(op.code, ()))
             if not rules:
                 continue
-            shown = op.environment(self.facts.model)
+            kind, shown = op.kind, functools.partial(op.environment, self.facts.model)
             for rule in rules:
-                if (why := _broken(rule, shown)) is not None:
+                if (why := self.why(rule, kind, shown)) is not None:
                     yield self.violation(rule, why, op)
 
 
@@ -188,6 +200,11 @@ def _meant(rule: Rule, tensor: Tensor, ports: Mapping[str, set[int]]) -> bool:
     if rule.of in ports:
         return tensor.index in ports[rule.of]
     return rule.of == "any" or tensor.constant == (rule.of == "constant")
+
+
+def _shown(tensor: Tensor, code: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the expressions of a rule read about a tensor that the operator ``code`` makes or reads."""
+    return {**tensor.record, "model": model, "op": code}
 
 
 def _broken(rule: Rule, values: Mapping[str, Any]) -> str | None:

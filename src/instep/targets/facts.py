@@ -18,6 +18,7 @@ from instep.emit.tflite import LOWERINGS, EmitError
 from instep.emit.tflite.writer import Writer
 from instep.graph import Graph, Node
 from instep.runtime import TFLiteInfo
+from instep.targets.profile import PERSONAL
 from instep.tflite_tables import operator_names, type_names
 
 __all__ = [
@@ -98,6 +99,11 @@ class Tensor:
     highest: float | None = None
 
     @functools.cached_property
+    def kind(self) -> tuple[Any, ...]:
+        """The fields that tensors which are alike have in common, in order."""
+        return tuple(value for field, value in self.record.items() if field not in PERSONAL)
+
+    @functools.cached_property
     def record(self) -> Mapping[str, Any]:
         """The fields that rules read."""
         few = self.array is not None and self.array.size <= FEW
@@ -140,6 +146,15 @@ class Operation:
         if self.node is not None and self.node.scope:
             return self.node.scope
         return self.outputs[0].name if self.outputs else f"operator {self.index}"
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What operators that are alike have in common, and which of their operands are one tensor."""
+        held = (*self.inputs, *self.outputs)
+        first: dict[int, int] = {}
+        same = tuple(t and first.setdefault(t.index, i) for i, t in enumerate(held))
+        kinds = tuple(t.kind if t is not None else None for t in held)
+        return self.code, self.version, tuple(self.options.items()), len(self.inputs), kinds, same
 
     def environment(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """What the expressions of a rule read about this operator."""

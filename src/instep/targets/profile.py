@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instep.graph.expression import Expression
+from instep.graph.expression import Expression, expressions_in
 
 __all__ = ["Evidence", "Limits", "OperatorSet", "Profile", "Rule", "load", "names", "resolve"]
 
@@ -24,6 +24,8 @@ FALLBACKS = ("none", "partial", "suffix")
 ARITHMETICS = ("float32", "float16", "int8")
 #: What of a tensor only a run can tell.
 MEASURED = frozenset(("lowest", "highest"))
+#: By what tensors differ that are alike in all else.
+PERSONAL = MEASURED | {"index", "name"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Rule:
     clears: tuple[str, ...] = ()
     severity: str = "refused"
     origin: str = ""
+
+    @functools.cached_property
+    def personal(self) -> bool:
+        """Whether it reads by what tensors differ that are alike in all else."""
+        asked = (self.when, self.require, *expressions_in(self.says))
+        return any(not PERSONAL.isdisjoint(e.attributes) for e in asked if e is not None)
 
 
 @dataclass(frozen=True)
