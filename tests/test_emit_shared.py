@@ -49,10 +49,36 @@ class Levels(nn.Module):
         return self.head(x), self.head(F.max_pool2d(x, 2))
 
 
+class Reused(nn.Module):
+    """A kernel that layers of two kinds read, and forward() as it is: for a penalty of the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.rand(6, 3, 3, 3) * 0.1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.relu(F.conv2d(x, self.kernel, padding=1))
+        return F.conv_transpose2d(y, self.kernel, padding=1), self.kernel.square().mean()
+
+
+class Shifts(nn.Module):
+    """An offset of every channel that is added to a picture and, turned, to a row of its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset, self.conv = nn.Parameter(torch.rand(4, 5, 6)), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(torch.tanh(x) + self.offset)
+        return self.conv(y * self.offset).flatten(1) * (self.offset.flatten() * 0.5)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], torch.Tensor]] = {
     "words": (Words, torch.randint(0, 11, (2, 5))),
     "mirrored": (Mirrored, torch.rand(4, 6)),
     "levels": (Levels, torch.rand(2, 3, 8, 8)),
+    "reused": (Reused, torch.rand(2, 3, 6, 6)),
+    "shifts": (Shifts, torch.rand(2, 4, 5, 6)),
 }
 
 
@@ -89,6 +115,21 @@ def test_flax_trains_them_as_one(name: str) -> None:
     nnx.update(model, jax.tree.map(lambda p, g: p - 0.5 * g, nnx.state(model, nnx.Param), gradient))
     for got, wanted in zip(jax.tree.leaves(model(x)), want, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["reused", "shifts"])
+def test_another_layout_keeps_one_array_of_one(name: str) -> None:
+    graph, x, _ = stepped(name)
+    make, _ = NETWORKS[name]
+    assert {v.name for v in graph.weights if v.rank > 0} == {n for n, _ in make().named_parameters()}
+    torch.manual_seed(0)
+    source = make()
+    with torch.no_grad():
+        want = source(torch.from_numpy(x.transpose(0, 3, 1, 2)))
+    got = graph.run([x], keep=[])
+    for value, y in zip(graph.outputs, want if isinstance(want, tuple) else (want,), strict=True):
+        y = y.numpy()
+        np.testing.assert_allclose(got[value], y.transpose(0, 2, 3, 1) if y.ndim == 4 else y, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_of_several_sizes_is_one_layer_in_keras() -> None:

@@ -18,7 +18,6 @@ class Writer:
         self.orders, self.chosen = orders, chosen
         self.edit, self.graph = orders.edit, orders.graph
         self.converted: dict[tuple[Value, Perm], Value] = {}
-        self.renamed: list[tuple[Value, Value]] = []
 
     def write(self) -> None:
         """Replace the graph's nodes."""
@@ -34,12 +33,38 @@ class Writer:
         last = order[-1]
         maker = {v: n for n in order for v in n.outputs}
         self.graph.outputs = [self._fetch(v, self.orders.perm_of(v, label), maker.get(v, last)) for v, label in outputs]
-        used = {v for n in self.graph.nodes for v in n.inputs}
-        names = {v.name for v in self.graph.values() if v in used or v not in self.graph.weights}
-        for made, old in self.renamed:
-            if old not in used and old.name not in names:
-                made.name = old.name
+        self._settle_constants()
+
+    def _settle_constants(self) -> None:
+        """A constant that was turned for all its readers keeps its name; one that they read in several orders stays one
+        array, which each reader turns: a step of training would tell copies apart."""
+        read = {v for n in self.graph.nodes for v in n.inputs}.union(self.graph.outputs)
+        versions: dict[Value, list[tuple[Value, Perm]]] = {}
+        for (old, perm), made in self.converted.items():
+            if old in self.graph.weights and made in read:
+                versions.setdefault(old, []).append((made, perm))
+        for old, turned in versions.items():
+            if old in read or len(turned) > 1:
+                for made, perm in turned:
+                    self._turn_where_read(old, perm, made)
+            else:
                 del self.graph.weights[old]
+                turned[0][0].name = old.name
+
+    def _turn_where_read(self, value: Value, perm: Perm, made: Value) -> None:
+        """Every reader of ``made``, which is the constant ``value`` in the order ``perm``, turns it for itself."""
+        nodes, self.graph.nodes = self.graph.nodes, []
+        for node in nodes:
+            if made in node.inputs:
+                view = value
+                if len(perm) > value.rank:
+                    view = self._append(ops.Reshape((1,) * (len(perm) - value.rank) + value.shape), view, node)
+                if perm != tuple(range(len(perm))):
+                    view = self._append(ops.Permute(perm), view, node)
+                node.inputs = [view if v is made else v for v in node.inputs]
+            self.graph.nodes.append(node)
+        if made not in self.graph.outputs:
+            del self.graph.weights[made]
 
     def _stored(self, value: Value) -> Perm:
         if value not in self.orders.alternative:
@@ -75,7 +100,6 @@ class Writer:
             array = self.graph.weights[value].reshape(shape).transpose(wanted)
             made = self.edit.constant(array, value.name)
             self.converted[key] = made
-            self.renamed.append((made, value))
         return self.converted[key]
 
     def _store(self, value: Value, perm: Perm) -> None:
