@@ -242,6 +242,25 @@ def test_blocks_that_differ_in_sizes_are_one_class_with_arguments() -> None:
     assert "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(16, 5))" in text
 
 
+class Shares(nn.Module):
+    """A convolution of a part of the channels; the rest goes by."""
+
+    def __init__(self, part: int) -> None:
+        super().__init__()
+        self.part, self.conv = part, nn.Conv2d(part, part, 1)
+        self.norm = nn.BatchNorm2d(part)
+
+    def forward(self, x):
+        return torch.cat([torch.tanh(self.norm(self.conv(x[:, : self.part]))), x[:, self.part :]], 1)
+
+
+def test_slices_whose_ends_are_arguments_are_spaced_as_formatters_have_them(tmp_path: Path) -> None:
+    model = nn.Sequential(Shares(2), Shares(3), Shares(4)).eval()
+    text = source(capture(model, inputs=torch.rand(1, 5, 7, 7)).graph)
+    assert "[:, : self." in text
+    is_clean(text, tmp_path / "network.py")
+
+
 def test_batches_of_another_size_go_through() -> None:
     _, ours, _, _ = pair("residual")
     assert ours(torch.rand(5, 3, 16, 16)).shape == (5, 5)

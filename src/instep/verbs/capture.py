@@ -32,6 +32,8 @@ def capture(
     also a TensorFlow checkpoint (``.index``, a SavedModel's folder), for a Keras model ``.weights.h5``.
     ``inputs``: a list of shapes, Specs or arrays, one per input, or a dict by argument name; shapes may be written as
     on the command line (``"1,3,64,64"``, ``"int64:1,77"``, ``"x=1,3"``). None: as the source says.
+    The graph of a live PyTorch model shares the memory of its parameters, as long as nothing moves them: train such a
+    model further, and capture it again for what is to be written or proved of it then.
     Raises CaptureError (a ValueError) with scope, source line and what to do.
     """
     from instep.capture import capture as run

@@ -113,8 +113,8 @@ def expression(call: Call, inputs: Sequence[str], layer: str, literals: Mapping[
     def spaced(found: re.Match[str]) -> str:
         """Formatters put blanks around the colons of a slice that has more than names and numbers."""
         parts = [f"{{{part}}}".format(**written) for part in re.findall(r"{(.*?)}", found[0])]
-        plain = not any(" " in p for p in parts)
-        return ":".join(parts) if plain else " : ".join(parts).strip()
+        plain = all(re.fullmatch(r"-?\w*", p) for p in parts)
+        return ":".join(parts) if plain else " : ".join(parts).strip().replace(":  :", "::")
 
     code = re.sub(r"{start\w*(:start)?}:{stop\w*(:stop)?}(:{step\w*})?", spaced, call.code)
     return code.format(*inputs, layer=layer, **written)
