@@ -15,6 +15,8 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from keras_case_names import ARCHIVES_ALONE
+
 CASES: dict[str, Any] = {}
 
 
@@ -314,6 +316,71 @@ def functions() -> keras.Model:
     return keras.Model(i, outs)
 
 
+@case
+def products() -> keras.Model:
+    """Kernels that are constants, and kernels that are computed."""
+    rng = np.random.default_rng(2)
+    x, k = keras.Input((10, 9, 4), name="x"), keras.Input((3, 3, 4, 6), name="k")
+    line, row = keras.Input((9, 4), name="line"), ops.mean(x, axis=1)
+    kernel = ops.mean(k, axis=0)
+    wide = ops.mean(kernel, axis=3, keepdims=True)
+
+    def numbers(*shape: int) -> Any:
+        return ops.convert_to_tensor(rng.standard_normal(shape).astype(np.float32))
+
+    outs = [
+        ops.conv(x, numbers(3, 2, 4, 6), strides=2, padding="same"),
+        ops.conv(x, numbers(3, 3, 4, 6), dilation_rate=2),
+        ops.conv(x, kernel, padding="same"),
+        ops.conv(line, numbers(4, 4, 5), strides=3),
+        ops.depthwise_conv(x, numbers(3, 3, 4, 2), padding="same"),
+        ops.depthwise_conv(x, wide, strides=2),
+        ops.depthwise_conv(line, numbers(3, 4, 2)),
+        ops.separable_conv(x, numbers(3, 3, 4, 2), numbers(1, 1, 8, 3)),
+        ops.max_pool(x, 3, 2, "same"),
+        ops.average_pool(x, (2, 3), 2, "same"),
+        ops.average_pool(line, 2),
+        ops.einsum("bhwc,bhwd->bcd", x, x),
+        ops.einsum("bhwc,bwc->bwh", x, row),
+        ops.einsum("...c,cd->...d", x, numbers(4, 3)),
+        ops.einsum("bhwc,bwd,dce->bhe", x, row, numbers(4, 4, 2)),
+        ops.matmul(x, numbers(4, 3)),
+        ops.matmul(x, numbers(4)),
+        ops.logsumexp(x, axis=-1),
+        ops.log1p(ops.abs(x)),
+        ops.swapaxes(x, 1, 3),
+        ops.moveaxis(x, -1, 1),
+        ops.cumsum(x, axis=2),
+        ops.take_along_axis(x, ops.argmax(x, axis=2, keepdims=True), axis=2),
+        *ops.top_k(x, 2),
+    ]
+    return keras.Model([x, k, line], outs)
+
+
+@case
+def cells() -> keras.Model:
+    """Cells in a row, pictures that follow each other, heads that share their keys, a kernel that training divides."""
+    x, film, line = (
+        keras.Input((5, 4), name="x"),
+        keras.Input((3, 7, 6, 2), name="film"),
+        keras.Input((3, 8, 2), name="l"),
+    )
+    rows = L.RNN([L.LSTMCell(4), L.GRUCell(3, reset_after=False), L.GRUCell(2)], return_sequences=True)(x)
+    outs = [
+        rows,
+        *L.RNN([L.SimpleRNNCell(3), L.LSTMCell(2)], return_state=True, go_backwards=True)(x),
+        L.RNN(L.GRUCell(3))(x),
+        L.ConvLSTM2D(3, 3, padding="same", return_sequences=True)(film),
+        L.ConvLSTM2D(2, (2, 3), strides=(1, 2), dilation_rate=1, use_bias=False, go_backwards=True)(film),
+        L.ConvLSTM2D(2, 3, data_format="channels_first")(L.Permute((1, 4, 2, 3))(film)),
+        L.ConvLSTM1D(3, 3, strides=2, recurrent_activation="hard_sigmoid")(line),
+        L.GroupQueryAttention(3, 4, 2)(x, x),
+        L.GroupQueryAttention(3, 2, 1, use_bias=False)(x, x, use_causal_mask=True),
+        L.SpectralNormalization(L.Dense(3, activation="relu"))(x),
+    ]
+    return keras.Model([x, film, line], outs)
+
+
 def randomise(model: keras.Model, seed: int) -> None:
     """Weights as training might leave them: statistics that are not zero and one."""
     rng = np.random.default_rng(seed)
@@ -354,7 +421,8 @@ def main(folder: Path, names: list[str]) -> None:
         arrays["trained"] = np.asarray(sum(int(np.prod(w.shape)) for w in model.trainable_weights))
         np.savez(folder / f"{name}.npz", **arrays)
         model.save(folder / f"{name}.keras")
-        model.save(folder / f"{name}.h5")
+        if name not in ARCHIVES_ALONE:
+            model.save(folder / f"{name}.h5")
         print(json.dumps({"name": name, "parameters": int(model.count_params())}), flush=True)
 
 

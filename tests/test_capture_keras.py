@@ -18,7 +18,7 @@ import instep
 from instep.capture import Captured, CaptureError, capture
 from instep.graph.text import parse, save
 from instep.graph.validate import validate
-from keras_case_names import APPLICATIONS, CASES
+from keras_case_names import APPLICATIONS, ARCHIVES_ALONE, CASES
 
 HERE = Path(__file__).parent
 BACKEND = next((n for n in ("tensorflow", "jax") if importlib.util.find_spec(n)), "")
@@ -70,6 +70,8 @@ def compare(folder: Path, name: str, suffix: str) -> Captured:
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("name", CASES)
 def test_layers_compute_what_keras_computes(cases: Path, name: str, suffix: str) -> None:
+    if suffix == ".h5" and name in ARCHIVES_ALONE:
+        pytest.skip("Keras writes no such .h5 file")
     compare(cases, name, suffix)
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from instep.capture.base import CaptureError
 
-__all__ = ["Call", "Layer", "Network", "Ref", "is_network", "plain", "read_network", "refs"]
+__all__ = ["Call", "Layer", "Network", "Ref", "is_network", "numbered", "plain", "read_network", "refs", "snake"]
 
 #: A network has some hundreds of layers; what has more than this is none.
 _MAX_LAYERS, _MAX_DEPTH = 1 << 14, 16
+#: Layers that configs call otherwise than their class is called, which archives go by.
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _layer(entry: Any, where: str, depth: int, used: dict[str, int]) -> Layer:
         kind,
         name,
         config,
-        "" if operation else _numbered(_snake(kind), used),
+        "" if operation else numbered(snake(_CLASSES.get(str(kind), str(kind))), used),
         registered if ">" in registered or not own else "",
         operation,
         network,
@@ -136,14 +138,15 @@ def _layer(entry: Any, where: str, depth: int, used: dict[str, int]) -> Layer:
     )
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
     """``naming.to_snake_case`` of Keras: how an archive calls layers of a class."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _numbered(name: str, used: dict[str, int]) -> str:
+def numbered(name: str, used: dict[str, int]) -> str:
+    """``name``, from the second of it on with a number, as an archive tells layers of one class apart."""
     count = used.get(name, -1) + 1
     used[name] = count
     return f"{name}_{count}" if count else name

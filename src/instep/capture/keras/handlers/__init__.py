@@ -7,8 +7,8 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
-    "activation", "attention", "functions", "images", "linear", "merge", "norm", "ours", "pool", "recurrent", "shape",
-    "spatial", "tensorflow",
+    "activation", "attention", "functions", "images", "linear", "merge", "norm", "ours", "pool", "products",
+    "recurrent", "shape", "spatial", "tensorflow",
 )  # fmt: skip
 
 

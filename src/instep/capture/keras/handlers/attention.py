@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from instep.capture.keras.builder import Builder
+from instep.capture.keras.handlers.shape import repeated
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
@@ -34,20 +35,47 @@ def multi_head_attention(
         _heads(b, x, name, heads, size)
         for x, name, size in ((query, "query", width), (key, "key", width), (value, "value", deep))
     )
-    scaled = b(ops.Mul(), q, b.scalar(width**-0.5, q.dtype))
-    scores = b(ops.MatMul(transpose_b=True), scaled, k)
-    if use_causal_mask:
-        seen = np.tril(np.ones(scores.shape[-2:], bool))
-        scores = b(ops.Add(), scores, b.constant(np.where(seen, 0.0, _MASKED).astype(scores.dtype), "causal"))
-    mixed = b(ops.MatMul(), b(ops.Softmax(3), scores), v)
-    tokens = b.permute(mixed, (0, 2, 1, 3))
-    flat = b.reshape(tokens, (*tokens.shape[:2], heads * deep))
+    flat = _mixed(b, q, k, v, use_causal_mask)
     out = b.field("output_shape")
     out = out[0] if isinstance(out, list) and len(out) == 1 else out
     out = query.shape[2] if out is None else out
     if not isinstance(out, int) or out < 1:
         raise Unsupported(f"its output_shape is {out}")
     return _project(b, flat, "output", (heads, deep, out), (heads * deep, out), (out,))
+
+
+def _mixed(b: Builder, q: Value, k: Value, v: Value, causal: bool) -> Value:
+    """softmax(q kᵀ / √width) v of heads [batch, heads, tokens, width], as [batch, tokens, heads · width]."""
+    scaled = b(ops.Mul(), q, b.scalar(q.shape[3] ** -0.5, q.dtype))
+    scores = b(ops.MatMul(transpose_b=True), scaled, k)
+    if causal:
+        seen = np.tril(np.ones(scores.shape[-2:], bool))
+        scores = b(ops.Add(), scores, b.constant(np.where(seen, 0.0, _MASKED).astype(scores.dtype), "causal"))
+    tokens = b.permute(b(ops.MatMul(), b(ops.Softmax(3), scores), v), (0, 2, 1, 3))
+    return b.reshape(tokens, (*tokens.shape[:2], tokens.shape[2] * tokens.shape[3]))
+
+
+@layer("GroupedQueryAttention", "GroupQueryAttention")
+def grouped_query_attention(
+    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, use_causal_mask: bool = False,
+    **kwargs: Any,
+) -> Value:  # fmt: skip
+    """As several heads, of which groups share one key and one value (Ainslie et al., arXiv 2305.13245)."""
+    given = [k for k, v in kwargs.items() if v is not None and v is not False]
+    if given or value is None:
+        raise Unsupported(f"it is called with {given[0]}" if given else "it is called without a value")
+    if any(v.rank != 3 for v in (query, value)) or b.field("use_gate") or b.field("sliding_window"):
+        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
+    heads, shared, width = b.whole("num_query_heads"), b.whole("num_key_value_heads"), b.whole("head_dim")
+    if heads % shared:
+        raise Unsupported(f"{heads} heads do not share {shared} keys")
+    q = _heads(b, query, "query", heads, width)
+    k, v = (
+        repeated(b, _heads(b, x, name, shared, width), 1, heads // shared)
+        for x, name in ((value if key is None else key, "key"), (value, "value"))
+    )
+    flat, out = _mixed(b, q, k, v, use_causal_mask), query.shape[2]
+    return _project(b, flat, "output", (heads, width, out), (heads * width, out), (out,))
 
 
 def _heads(b: Builder, x: Value, name: str, heads: int, each: int) -> Value:

@@ -136,6 +136,23 @@ def transpose(
     return b.permute(x, [b.axis(a, x.rank) for a in order] if order is not None else range(x.rank)[::-1])
 
 
+@function("Swapaxes")
+def swapaxes(b: Builder, x: Value, axis1: Any = 0, axis2: Any = 1) -> Value:
+    order, i, k = list(range(x.rank)), b.axis(axis1, x.rank), b.axis(axis2, x.rank)
+    order[i], order[k] = k, i
+    return b.permute(x, order)
+
+
+@function("Moveaxis")
+def moveaxis(b: Builder, x: Value, source: Any = 0, destination: Any = 0) -> Value:
+    given, wanted = ([b.axis(a, x.rank) for a in (p if isinstance(p, list) else [p])] for p in (source, destination))
+    if len(given) != len(wanted):
+        raise Unsupported(f"it moves {len(given)} axes to {len(wanted)} places")
+    rest = [a for a in range(x.rank) if a not in given]
+    order = [given[wanted.index(place)] if place in wanted else rest.pop(0) for place in range(x.rank)]
+    return b.permute(x, order)
+
+
 @function("Squeeze", "tf.squeeze")
 def squeeze(b: Builder, x: Value, axis: Any = None, name: Any = None) -> Value:
     ones = [a for a, n in enumerate(x.shape) if n == 1]
@@ -316,15 +333,6 @@ def cast(b: Builder, x: Value, dtype: Any = None, name: Any = None) -> Value:
     return b.cast(x, np.dtype(wanted).name)
 
 
-@function("Matmul", "tf.linalg.matmul", "tf.matmul")
-def matmul(b: Builder, x1: Any = None, x2: Any = None, transpose_a: bool = False, transpose_b: bool = False,
-           a: Any = None, b_: Any = None, **_: Any) -> Value:  # fmt: skip
-    left, right = x1 if x1 is not None else a, x2 if x2 is not None else b_
-    if not isinstance(left, Value) or not isinstance(right, Value):
-        raise Unsupported("it is not called with two tensors")
-    return b(ops.MatMul(bool(transpose_a), bool(transpose_b)), left, right)
-
-
 @function("Where", "tf.where")
 def where(b: Builder, condition: Value, x1: Any = None, x2: Any = None, x: Any = None, y: Any = None,
           name: Any = None) -> Value:  # fmt: skip
@@ -356,6 +364,23 @@ def take(b: Builder, x: Any = None, indices: Any = None, axis: Any = None, param
     return b(ops.Gather(b.axis(axis or 0, table.rank)), table, indices)
 
 
+@function("TakeAlongAxis")
+def take_along_axis(b: Builder, x: Value, indices: Any = None, axis: Any = None) -> Value:
+    if not isinstance(indices, Value) or axis is None or indices.rank != x.rank:
+        raise Unsupported(f"its indices are {str(indices)[:60]}, its axis {axis}")
+    at = b.axis(axis, x.rank)
+    x = b.expand(x, [n if i == at else max(n, m) for i, (n, m) in enumerate(zip(x.shape, indices.shape, strict=True))])
+    return b(ops.TakeAlong(at), x, indices)
+
+
+@function("TopK")
+def top_k(b: Builder, x: Value, k: Any = 1, sorted: Any = True) -> tuple[Value, ...]:
+    if not isinstance(k, int):
+        raise Unsupported(f"its k is {str(k)[:60]}")
+    values, places = b.node(ops.TopK(k), x).outputs
+    return values, b.cast(places, "int32")
+
+
 @function("Normalize", "tf.math.l2_normalize", "tf.nn.l2_normalize")
 def normalize(b: Builder, x: Value, axis: Any = -1, order: Any = 2, epsilon: float | None = None,
               name: Any = None, dim: Any = None) -> Value:  # fmt: skip
@@ -365,11 +390,6 @@ def normalize(b: Builder, x: Value, axis: Any = -1, order: Any = 2, epsilon: flo
     # keras.ops bounds the root, TensorFlow the sum
     floor = (1e-7 if epsilon is None else epsilon) ** 2 if b.major >= 3 else 1e-12 if epsilon is None else epsilon
     return b(ops.Mul(), x, b(ops.Rsqrt(), b(ops.Maximum(), total, b.scalar(float(floor), x.dtype))))
-
-
-@function("AveragePool", "MaxPool", "Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
-def with_weights(b: Builder, x: Value, *_: Any, **__: Any) -> Any:
-    raise Unsupported("keras.ops' spatial functions are captured as layers only; use the layer of that name")
 
 
 @function("Var", "Std")

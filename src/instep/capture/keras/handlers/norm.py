@@ -119,8 +119,3 @@ def _given(b: Builder, name: str, axes: tuple[int, ...], x: Value) -> Value:
 def layer_scale(b: Builder, x: Value) -> Value:
     """x · gamma (of keras.applications' ConvNeXt)."""
     return b(ops.Mul(), x, b.weight("gamma", (b.whole("projection_dim"),), "gamma"))
-
-
-@layer("SpectralNormalization")
-def spectral_norm(b: Builder, x: Value) -> Value:
-    raise Unsupported("its weight is divided by an estimate that training changes; save the wrapped layer instead")

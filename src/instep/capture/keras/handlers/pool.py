@@ -9,7 +9,7 @@ from instep.capture.keras.handlers.spatial import same
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
-__all__: list[str] = []
+__all__ = ["pooled"]
 
 
 def _window(b: Builder, x: Value, kernel: Any, stride: Any, pads: Any, layout: str) -> Value:
@@ -21,8 +21,12 @@ def _window(b: Builder, x: Value, kernel: Any, stride: Any, pads: Any, layout: s
 @layer("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D",
        "MaxPool1D", "MaxPool2D", "MaxPool3D", "AvgPool1D", "AvgPool2D", "AvgPool3D")  # fmt: skip
 def pool(b: Builder, x: Value) -> Value:
-    """Windows of 1 to 3 dimensions; an average does not count what SAME pads."""
-    n, layout = int(b.place.layer.kind[-2]), b.layout()
+    return pooled(b, x, int(b.place.layer.kind[-2]))
+
+
+def pooled(b: Builder, x: Value, n: int) -> Value:
+    """Windows of ``n`` dimensions, 1 to 3; an average does not count what SAME pads."""
+    layout = b.layout()
     if x.rank != n + 2:
         raise Unsupported(f"its input has the shape {list(x.shape)}, not rank {n + 2}")
     kernel = b.sizes("pool_size", n, 2)

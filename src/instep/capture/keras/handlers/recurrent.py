@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from instep.capture.keras.builder import MAX_STEPS, Builder
-from instep.capture.keras.network import Layer, is_network, read_network
+from instep.capture.keras.handlers.spatial import arranged, convolved, kept_size
+from instep.capture.keras.network import Layer, is_network, numbered, read_network, snake
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
@@ -18,9 +19,9 @@ __all__: list[str] = []
 Step = Callable[[Value, list[Value]], list[Value]]
 
 
-def _gates(b: Builder, x: Value, count: int) -> list[Value]:
-    size = x.shape[-1] // count
-    return [b.slice(x, x.rank - 1, i * size, (i + 1) * size) for i in range(count)]
+def _gates(b: Builder, x: Value, count: int, axis: int = 1) -> list[Value]:
+    size = x.shape[axis] // count
+    return [b.slice(x, axis, i * size, (i + 1) * size) for i in range(count)]
 
 
 def _weights(b: Builder, features: int, gates: int) -> tuple[Value, Value, Value | None]:
@@ -41,16 +42,20 @@ def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> V
 def _lstm(b: Builder, features: int) -> tuple[int, Callable[[Value], Value], Step]:
     """i, f, o = σ(·); c' = f·c + i·act(g); h' = o·act(c'), the gates in the order i, f, g, o."""
     kernel, recurrent, bias = _weights(b, features, 4)
+    return 2, lambda x: _linear(b, x, kernel, bias), _long(b, 1, lambda h: _linear(b, h, recurrent))
+
+
+def _long(b: Builder, axis: int, recurrent: Callable[[Value], Value]) -> Step:
     inner, outer = b.field("recurrent_activation", "sigmoid"), b.field("activation", "tanh")
 
     def step(x: Value, state: list[Value]) -> list[Value]:
         h, c = state
-        i, f, g, o = _gates(b, b(ops.Add(), x, _linear(b, h, recurrent)), 4)
+        i, f, g, o = _gates(b, b(ops.Add(), x, recurrent(h)), 4, axis)
         kept = b(ops.Mul(), b.activated(f, inner), c)
         c = b(ops.Add(), kept, b(ops.Mul(), b.activated(i, inner), b.activated(g, outer)))
         return [b(ops.Mul(), b.activated(o, inner), b.activated(c, outer)), c]
 
-    return 2, lambda x: _linear(b, x, kernel, bias), step
+    return step
 
 
 def _gru(b: Builder, features: int) -> tuple[int, Callable[[Value], Value], Step]:
@@ -99,39 +104,138 @@ def _simple(b: Builder, features: int) -> tuple[int, Callable[[Value], Value], S
     return 1, lambda x: _linear(b, x, kernel, bias), step
 
 
+def _pictures(b: Builder, features: int) -> tuple[int, Callable[[Value], Value], Step]:
+    """An LSTM whose products are convolutions (Shi et al., arXiv 1506.04214): SAME and of stride 1 for the state."""
+    layout, n = b.layout(), int(b.place.layer.kind[-2])
+    kernel, filters = b.sizes("kernel_size", n), b.whole("filters")
+    of = [b.weight("kernel", (*kernel, features, 4 * filters), "weight_ih", arranged(n, layout))]
+    recurrent = [b.weight("recurrent_kernel", (*kernel, filters, 4 * filters), "weight_hh", arranged(n, layout))]
+    if b.flag("use_bias", True):
+        of.append(b.weight("bias", (4 * filters,), "bias"))
+    axis = n + 1 if layout == "NHWC" else 1
+    return 2, lambda x: convolved(b, x, of, kernel, 1), _long(b, axis, lambda h: kept_size(b, h, recurrent, kernel))
+
+
 _CELLS = {"LSTM": _lstm, "GRU": _gru, "SimpleRNN": _simple}
+_CELLS |= {f"{name}Cell": cell for name, cell in _CELLS.items()}
 
 
 @layer("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
 def recurrent(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
     """[batch, time, features] unrolled; the whole sequence or the last step, and the states where asked for."""
-    kind = b.place.layer.kind
-    if kind not in _CELLS or any(v is not None for v in kwargs.values()) or _:
-        raise Unsupported("it is called with a mask or is of a kind that only a GPU had")
-    if x.rank != 3 or b.flag("stateful") or x.shape[1] > MAX_STEPS:
-        raise Unsupported(f"it is stateful, or unrolling {list(x.shape)} would take more than {MAX_STEPS} steps")
-    batch, length, features = x.shape
+    _check(b, x, 3, _, kwargs)
+    if b.place.layer.kind not in _CELLS:
+        raise Unsupported("it is of a kind that only a GPU had")
+    backwards = b.flag("go_backwards")
     with b.inside(b.place.layer, "cell"):
-        count, enter, step = _CELLS[kind](b, features)
-        given = [initial_state] if isinstance(initial_state, Value) else initial_state
-        zeros = b.full((batch, b.whole("units")), 0.0, x.dtype)
-        state = list(given) if given else [zeros] * count
-        moved = enter(x)
-        outputs: list[Value] = []
-        backwards = b.flag("go_backwards")
-        for t in reversed(range(length)) if backwards else range(length):
-            at = b.reshape(b.slice(moved, 1, t, t + 1), (batch, moved.shape[2]))
-            state = step(at, state)
+        outputs, state = _cell(b, x, backwards, _given(initial_state))
+    return _result(b, outputs, state)
+
+
+@layer("RNN")
+def cells(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+    """One of Keras' cells, or several of which each reads what the one before it makes."""
+    _check(b, x, 3, _, kwargs)
+    outer, given, backwards = _inner(b, "cell"), _given(initial_state), b.flag("go_backwards")
+    names: dict[str, int] = {}
+    states: list[Value] = []
+    outputs: list[Value] = []
+    with b.inside(outer, "cell"):
+        inner = [_layer_of(b, e, "cell") for e in _entries(b)] if outer.kind == "StackedRNNCells" else [outer]
+        for i, cell in enumerate(inner):
+            if cell.kind not in _CELLS or cell.registered:
+                raise Unsupported(f"its cell {(cell.registered or cell.kind)[:80]} is none of Keras' own")
+            x, backwards = (_sequence(b, outputs), False) if outputs else (x, backwards)
+            if cell is outer:
+                outputs, state = _cell(b, x, backwards, given)
+            else:
+                with b.inside(cell, f"cells/{numbered(snake(cell.kind), names)}", str(i)):
+                    outputs, state = _cell(b, x, backwards, given)
+            states += state
+    return _result(b, outputs, states)
+
+
+def _entries(b: Builder) -> list[Any]:
+    entries = b.field("cells")
+    if not isinstance(entries, list) or not entries:
+        raise Unsupported("it does not say what its cells are")
+    return entries
+
+
+@layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+def pictures(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+    """[batch, time, …] unrolled as an LSTM is; the state lies as what the convolutions make of the input."""
+    _check(b, x, int(b.place.layer.kind[-2]) + 3, _, kwargs)
+    layout = b.layout()
+    with b.inside(b.place.layer, "cell"):
+        steps = _steps(b, x)
+        count, enter, step = _pictures(b, steps[0].shape[-1 if layout == "NHWC" else 1])
+        state, outputs = _given(initial_state), []
+        for at in steps:
+            moved = enter(at)
+            state = step(moved, state or [b.full(_quarter(moved, layout), 0.0, x.dtype)] * count)
             outputs.append(state[0])
-        y = state[0]
-        if b.flag("return_sequences"):
-            y = b.concat([b.reshape(o, (batch, 1, o.shape[1])) for o in outputs], 1)
+    return _result(b, outputs, state)
+
+
+def _quarter(x: Value, layout: str) -> list[int]:
+    """The shape of one of four parts along the channels."""
+    axis = x.rank - 1 if layout == "NHWC" else 1
+    return [n // 4 if i == axis else n for i, n in enumerate(x.shape)]
+
+
+def _check(b: Builder, x: Value, rank: int, rest: Any, kwargs: dict[str, Any]) -> None:
+    if any(v is not None for v in kwargs.values()) or rest:
+        raise Unsupported("it is called with a mask or with constants")
+    if x.rank != rank or b.flag("stateful") or x.shape[1] > MAX_STEPS:
+        raise Unsupported(f"it is stateful, or unrolling {list(x.shape)} would take more than {MAX_STEPS} steps")
+
+
+def _given(state: Any) -> list[Value]:
+    """States that a layer is called with; each cell takes its own from the front."""
+    if isinstance(state, list | tuple):
+        return [v for part in state for v in _given(part)]
+    return [] if state is None else [state]
+
+
+def _steps(b: Builder, x: Value) -> list[Value]:
+    """What is read at each time, in the order in which it is read."""
+    times = range(x.shape[1])
+    shape = (x.shape[0], *x.shape[2:])
+    return [b.reshape(b.slice(x, 1, t, t + 1), shape) for t in (reversed(times) if b.flag("go_backwards") else times)]
+
+
+def _cell(b: Builder, x: Value, backwards: bool, given: list[Value]) -> tuple[list[Value], list[Value]]:
+    """The cell at hand over the sequence ``x``: what comes out of each step, and the last state."""
+    batch, length, features = x.shape
+    count, enter, step = _CELLS[b.place.layer.kind](b, features)
+    state = [given.pop(0) for _ in range(count)] if given else []
+    state = state or [b.full((batch, b.whole("units")), 0.0, x.dtype)] * count
+    moved = enter(x)
+    outputs: list[Value] = []
+    for t in reversed(range(length)) if backwards else range(length):
+        state = step(b.reshape(b.slice(moved, 1, t, t + 1), (batch, moved.shape[2])), state)
+        outputs.append(state[0])
+    return outputs, state
+
+
+def _sequence(b: Builder, outputs: Sequence[Value]) -> Value:
+    return b.concat([b.reshape(o, (o.shape[0], 1, *o.shape[1:])) for o in outputs], 1)
+
+
+def _result(b: Builder, outputs: list[Value], state: list[Value]) -> Any:
+    y = outputs[-1]
+    if b.flag("return_sequences"):
+        y = _sequence(b, outputs)
     return (y, *state) if b.flag("return_state") else y
 
 
 # -- wrappers ----------------------------------------------------------------------------------------------------------
 def _inner(b: Builder, field: str) -> Layer:
-    entry = b.field(field)
+    return _layer_of(b, b.field(field), field)
+
+
+def _layer_of(b: Builder, entry: Any, field: str) -> Layer:
     if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
         raise Unsupported(f"it does not say what its {field} is")
     network = read_network(entry, b.origin) if is_network(entry) else None
@@ -172,6 +276,16 @@ def bidirectional(b: Builder, x: Value, **kwargs: Any) -> Value:
     if forward.config.get("return_sequences"):
         sides[1] = b(ops.Flip((1,)), sides[1])
     return _merged(b, sides)
+
+
+@layer("SpectralNormalization")
+def spectral_norm(b: Builder, x: Value) -> Value:
+    """At rest the kernel is what the last step of training left of it, divided already."""
+    b.remark(
+        "layers under SpectralNormalization are captured with the kernel that it left; training does not divide it"
+    )
+    with b.inside(_inner(b, "layer"), "layer"):
+        return b.call(x)
 
 
 def _merged(b: Builder, sides: Sequence[Value]) -> Value:

@@ -11,7 +11,7 @@ from instep.capture.keras.builder import Builder
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
-__all__ = ["same"]
+__all__ = ["arranged", "convolved", "kept_size", "same"]
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -69,7 +69,7 @@ def _convolution(
     return b.reshape(y, _thin(y.shape, layout))
 
 
-def _arranged(n: int, layout: str) -> Callable[[np.ndarray], np.ndarray]:
+def arranged(n: int, layout: str) -> Callable[[np.ndarray], np.ndarray]:
     """[K…, I, O] (transposed: [K…, O, I]) to [O, K…, I] or [O, I, K…]; a line's kernel gets a row."""
 
     def arrange(kernel: np.ndarray) -> np.ndarray:
@@ -82,10 +82,6 @@ def _arranged(n: int, layout: str) -> Callable[[np.ndarray], np.ndarray]:
     return arrange
 
 
-def _geometry(b: Builder, n: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    return b.sizes("kernel_size", n), b.sizes("strides", n, 1), b.sizes("dilation_rate", n, 1)
-
-
 def _biased(b: Builder, count: int, weight: Value) -> list[Value]:
     return [weight, b.weight("bias", (count,), "bias")] if b.flag("use_bias", True) else [weight]
 
@@ -95,15 +91,29 @@ def conv(b: Builder, x: Value) -> Value:
     n, layout = x.rank - 2, b.layout()
     if b.place.layer.kind[-2] != str(n):
         raise Unsupported(f"its input has the shape {list(x.shape)}")
-    channels, sizes = _sizes(x, n, layout)
-    kernel, stride, dilation = _geometry(b, n)
+    channels, _ = _sizes(x, n, layout)
+    kernel = b.sizes("kernel_size", n)
     filters, groups = b.whole("filters"), b.whole("groups", 1)
     if channels % groups or filters % groups:
         raise Unsupported(f"groups={groups} does not divide {channels} input and {filters} output channels")
-    weight = b.weight("kernel", (*kernel, channels // groups, filters), "weight", _arranged(n, layout))
-    pads = _pads(b, sizes, kernel, stride, dilation)
-    y = _convolution(b, x, _biased(b, filters, weight), stride, pads, dilation, groups)
+    weight = b.weight("kernel", (*kernel, channels // groups, filters), "weight", arranged(n, layout))
+    y = convolved(b, x, _biased(b, filters, weight), kernel, groups)
     return b.activated(y, b.field("activation"))
+
+
+def convolved(b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int], groups: int) -> Value:
+    """A convolution with a kernel in the graph's arrangement, as the fields of the layer say."""
+    n = x.rank - 2
+    _, sizes = _sizes(x, n, b.layout())
+    stride, dilation = b.sizes("strides", n, 1), b.sizes("dilation_rate", n, 1)
+    return _convolution(b, x, weights, stride, _pads(b, sizes, kernel, stride, dilation), dilation, groups)
+
+
+def kept_size(b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int]) -> Value:
+    """A convolution of stride 1 that leaves the size as it is."""
+    n = x.rank - 2
+    _, sizes = _sizes(x, n, b.layout())
+    return _convolution(b, x, weights, (1,) * n, same(sizes, kernel, (1,) * n, (1,) * n), (1,) * n, 1)
 
 
 def _depthwise(b: Builder, n: int, channels: int, kernel: Sequence[int], name: str) -> Value:
@@ -111,7 +121,7 @@ def _depthwise(b: Builder, n: int, channels: int, kernel: Sequence[int], name: s
     many, layout = b.whole("depth_multiplier", 1), b.layout()
 
     def arrange(array: np.ndarray) -> np.ndarray:
-        return _arranged(n, layout)(array.reshape(*kernel, 1, channels * many))
+        return arranged(n, layout)(array.reshape(*kernel, 1, channels * many))
 
     return b.weight("depthwise_kernel", (*kernel, channels, many), name, arrange)
 
@@ -119,11 +129,10 @@ def _depthwise(b: Builder, n: int, channels: int, kernel: Sequence[int], name: s
 @layer("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise_conv(b: Builder, x: Value) -> Value:
     n = int(b.place.layer.kind[-2])
-    channels, sizes = _sizes(x, n, b.layout())
-    kernel, stride, dilation = _geometry(b, n)
+    channels, _ = _sizes(x, n, b.layout())
+    kernel = b.sizes("kernel_size", n)
     weight = _depthwise(b, n, channels, kernel, "weight")
-    pads = _pads(b, sizes, kernel, stride, dilation)
-    y = _convolution(b, x, _biased(b, weight.shape[0], weight), stride, pads, dilation, channels)
+    y = convolved(b, x, _biased(b, weight.shape[0], weight), kernel, channels)
     return b.activated(y, b.field("activation"))
 
 
@@ -131,15 +140,15 @@ def depthwise_conv(b: Builder, x: Value) -> Value:
 def separable_conv(b: Builder, x: Value) -> Value:
     """A depthwise convolution, then one of kernel 1."""
     n, layout = int(b.place.layer.kind[-2]), b.layout()
-    channels, sizes = _sizes(x, n, layout)
-    kernel, stride, dilation = _geometry(b, n)
+    channels, _ = _sizes(x, n, layout)
+    kernel = b.sizes("kernel_size", n)
     filters, scope = b.whole("filters"), b.place.scope
     first = _depthwise(b, n, channels, kernel, "depthwise.weight")
     middle = first.shape[0]
-    second = b.weight("pointwise_kernel", (*(1,) * n, middle, filters), "pointwise.weight", _arranged(n, layout))
+    second = b.weight("pointwise_kernel", (*(1,) * n, middle, filters), "pointwise.weight", arranged(n, layout))
     last = [second, b.weight("bias", (filters,), "pointwise.bias")] if b.flag("use_bias", True) else [second]
     b.scope = f"{scope}.depthwise"
-    y = _convolution(b, x, [first], stride, _pads(b, sizes, kernel, stride, dilation), dilation, channels)
+    y = convolved(b, x, [first], kernel, channels)
     b.scope = f"{scope}.pointwise"
     y = _convolution(b, y, last, (1,) * n, ((0, 0),) * n, (1,) * n, 1)
     b.scope = scope
@@ -169,32 +178,40 @@ def _crop(n: int, k: int, s: int, d: int, mode: str, extra: int | None) -> tuple
 @layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Convolution2DTranspose", "Convolution3DTranspose")
 def conv_transpose(b: Builder, x: Value) -> Value:
     n, layout = x.rank - 2, b.layout()
-    channels, sizes = _sizes(x, n, layout)
-    kernel, stride, dilation = _geometry(b, n)
-    filters, mode = b.whole("filters"), b.field("padding", "valid")
+    channels, _ = _sizes(x, n, layout)
+    kernel, filters = b.sizes("kernel_size", n), b.whole("filters")
+    if n == 3:
+        return _volume(b, x, channels, filters, kernel)
+    weight = b.weight("kernel", (*kernel, filters, channels), "weight", arranged(n, layout))
+    return b.activated(_picture(b, x, _biased(b, filters, weight), kernel), b.field("activation"))
+
+
+def _picture(b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int]) -> Value:
+    """A transposed convolution of a line or a picture with a kernel in the graph's arrangement."""
+    stride, dilation, crops, more = _ends(b, x, kernel)
+    layout: Any = b.layout()
+    if len(kernel) == 2:
+        return b(ops.ConvTranspose2d(stride, crops, more, dilation, 1, layout), x, *weights)
+    op = ops.ConvTranspose2d((1, stride[0]), ((0, 0), crops[0]), (0, more[0]), (1, dilation[0]), 1, layout)
+    y = b(op, b.reshape(x, _wide(x, layout)), *weights)
+    return b.reshape(y, _thin(y.shape, layout))
+
+
+def _ends(b: Builder, x: Value, kernel: Sequence[int]) -> tuple[Any, Any, Any, Any]:
+    """Stride, dilation, what is cropped at both ends and what is added behind, of a transposed convolution."""
+    n, mode = len(kernel), b.field("padding", "valid")
+    _, sizes = _sizes(x, n, b.layout())
+    stride, dilation = b.sizes("strides", n, 1), b.sizes("dilation_rate", n, 1)
     if mode not in ("same", "valid") or n not in (1, 2, 3):
         raise Unsupported(f"its padding is {mode!r}, its input {list(x.shape)}")
     extra = (None,) * n if b.field("output_padding") is None else b.sizes("output_padding", n, low=0)
     cut = [
         _crop(size, k, s, d, mode, e) for size, k, s, d, e in zip(sizes, kernel, stride, dilation, extra, strict=True)
     ]
-    crops, more = tuple(c for c, _ in cut), tuple(m for _, m in cut)
-    if n == 3:
-        return _volume(b, x, channels, filters, kernel, stride, dilation, crops, more)
-    weight = b.weight("kernel", (*kernel, filters, channels), "weight", _arranged(n, layout))
-    weights = _biased(b, filters, weight)
-    if n == 2:
-        op: Any = ops.ConvTranspose2d(stride, crops, more, dilation, 1, layout)  # type: ignore[arg-type]
-        y = b(op, x, *weights)
-    else:
-        op = ops.ConvTranspose2d((1, stride[0]), ((0, 0), crops[0]), (0, more[0]), (1, dilation[0]), 1, layout)
-        y = b(op, b.reshape(x, _wide(x, layout)), *weights)
-        y = b.reshape(y, _thin(y.shape, layout))
-    return b.activated(y, b.field("activation"))
+    return stride, dilation, tuple(c for c, _ in cut), tuple(m for _, m in cut)
 
 
-def _volume(b: Builder, x: Value, channels: int, filters: int, kernel: Any, stride: Any, dilation: Any, crops: Any,
-            more: Any) -> Value:  # fmt: skip
+def _volume(b: Builder, x: Value, channels: int, filters: int, kernel: Sequence[int]) -> Value:
     """Zeros between the elements, then a convolution with the flipped kernel: the definition of the transpose."""
     if b.layout() != "NHWC":
         raise Unsupported("a transposed volume with the channels first")
@@ -202,6 +219,7 @@ def _volume(b: Builder, x: Value, channels: int, filters: int, kernel: Any, stri
     def arrange(array: np.ndarray) -> np.ndarray:  # [K…, O, I] → [O, K…, I], flipped
         return array[::-1, ::-1, ::-1].transpose(3, 0, 1, 2, 4)
 
+    stride, dilation, crops, more = _ends(b, x, kernel)
     weight = b.weight("kernel", (*kernel, filters, channels), "weight", arrange)
     padded = b.spread(x, 1, kernel, stride, dilation, crops, more)
     none = ((0, 0),) * 3
