@@ -52,6 +52,26 @@ def normed() -> Graph:
     return graph
 
 
+def unlayered() -> Graph:
+    """Kernels that no layer of Keras has: one that is read in three ways, one in groups and dilated."""
+    rng = np.random.default_rng(3)
+    graph = Graph()
+    x = Value("x", (2, 4, 7, 6))
+    graph.inputs, graph.input_names = [x], ["x"]
+
+    def weight(name: str, *shape: int) -> Value:
+        return graph.constant(rng.normal(0, 0.3, shape).astype(np.float32), name)
+
+    kernel = weight("kernel", 6, 4, 3, 3)
+    y = graph.add(ops.Conv2d((1, 1), ((1, 1), (1, 1))), [x, kernel]).output
+    z = graph.add(ops.ConvTranspose2d((1, 1), ((1, 1), (1, 1))), [y, kernel]).output
+    op = ops.ConvTranspose2d((2, 3), ((1, 0), (2, 1)), (1, 0), (2, 1), 2)
+    turned = graph.add(op, [y, weight("turned.weight", 6, 2, 3, 4), weight("turned.bias", 4)], scope="turned").output
+    decay = graph.add(ops.ReduceSum((0, 1, 2, 3), False), [graph.add(ops.Square(), [kernel]).output]).output
+    graph.outputs, graph.output_names = [z, turned, decay], ["z", "turned", "decay"]
+    return graph
+
+
 #: A loop in the code, with states that come in and a state that begins as a constant.
 RECURRENT = """
 input: {x: [2, 9, 3], h: [2, 4]}
@@ -104,6 +124,24 @@ def environment(backend: str) -> dict[str, str]:
 
 def close(got: np.ndarray, want: np.ndarray) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5 * max(1e-3, float(np.abs(want).max())))
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    for package in ("keras", "jax", "h5py"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    writing = "import sys; from test_emit_keras_networks import *; save(to_channels_last(unlayered())[0], sys.argv[1])"
+    path = tmp_path / "unlayered.keras"
+    command = [sys.executable, "-c", writing, str(path)]
+    done = subprocess.run(command, env=environment("jax"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    graph, _ = to_channels_last(unlayered())
+    read = capture(str(path)).graph
+    x = np.random.default_rng(4).normal(size=graph.inputs[0].shape)
+    want, got = graph.run([x], keep=[]), read.run([x], keep=[])
+    for value, other in zip(graph.outputs, read.outputs, strict=True):
+        close(got[other], want[value])
+    assert sum(a.size for v, a in read.weights.items() if "/" not in v.name) == 6 * 4 * 9 + 6 * 2 * 12 + 4
 
 
 @pytest.mark.slow

@@ -46,6 +46,25 @@ def dilated_maximum(b: Builder, x: Value) -> Value:
     return b(ops.MaxPool2d(size, stride, padding, dilation, "NHWC"), x)
 
 
+@layer("instep>SpreadConv2DTranspose")
+def spread_transpose(b: Builder, x: Value) -> Value:
+    """Pads are those of the spread input: what they lack of the kernel's reach is cropped, what is over is added."""
+    kernel, stride, pads, dilation = _settings(b, "kernel_size", "strides", "pads", "dilation")
+    filters, groups = b.whole("filters"), b.whole("groups", 1)
+    if filters % groups or x.rank != 4:
+        raise Unsupported(f"groups={groups} do not divide {filters} channels, or its input is {list(x.shape)}")
+    shape = (*kernel, filters // groups, x.shape[3])
+    weights = [b.weight("kernel", shape, "weight", lambda a: a.transpose(3, 0, 1, 2))]
+    if b.flag("use_bias", True):
+        weights.append(b.weight("bias", (filters,), "bias"))
+    cut = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(kernel, dilation, pads, strict=True)]
+    if any(first < 0 for first, _ in cut):
+        raise Unsupported(f"its pads are {pads}")
+    crops, more = tuple((a, max(c, 0)) for a, c in cut), tuple(max(-c, 0) for _, c in cut)
+    op: Any = ops.ConvTranspose2d(stride, crops, more, dilation, groups, "NHWC")  # type: ignore[arg-type]
+    return b.activated(b(op, *[x, *weights]), b.field("activation"))
+
+
 @layer("instep>Resize")
 def resize(b: Builder, x: Value) -> Value:
     size, mode, coordinates, scale = _settings(b, "size", "mode", "coordinates", "scale")
