@@ -11,7 +11,7 @@ from instep.capture.base import CaptureError
 from instep.capture.torch import handlers
 from instep.capture.torch.builder import Builder, dtype_name, numpy_of
 from instep.capture.torch.program import INPUT, PARAM, Program, Step, map_steps, refuse_random, steps_in
-from instep.capture.torch.registry import Complex, Missing, Places, Unsupported, find
+from instep.capture.torch.registry import Complex, Deferred, Missing, Places, Unsupported, find
 from instep.capture.torch.spelled import spelled
 from instep.graph import Graph, GraphError, SourceView, Value
 from instep.graph.operator import Spec
@@ -56,7 +56,7 @@ class _Converter:
             if step.depends == INPUT or (step.depends == PARAM and find(step.target) is not None):
                 self.made[step] = self.translate(step)
         for name, step in self.program.outputs:
-            value = self.read(step)
+            value = self.whole(step)
             if not isinstance(value, Value):
                 why = value.why if isinstance(value, Missing) else "it is not a tensor"
                 if isinstance(value, Complex):
@@ -76,6 +76,15 @@ class _Converter:
         made = self.made.get(step)
         if made is None:
             made = self.made[step] = self.constant(step)
+        return made
+
+    def whole(self, step: Step) -> Any:
+        """As ``read``, with a result that is computed where something reads it."""
+        made = self.read(step)
+        if isinstance(made, Deferred) and made.compute is not None:
+            self.build.begin(step)
+            count = len(self.graph.nodes)
+            made = self.made[step] = self.accept(step, made.compute(), count)
         return made
 
     def constant(self, step: Step) -> Any:
@@ -109,8 +118,9 @@ class _Converter:
         if handler is None:
             return self.spell(step)
         build = self.build
-        args = map_steps(step.args, self.read)
-        kwargs = map_steps(step.kwargs, self.read)
+        read = self.read if "max_unpool" in str(step.target) else self.whole
+        args = map_steps(step.args, read)
+        kwargs = map_steps(step.kwargs, read)
         for missing in (v for v in (*args, *kwargs.values()) if isinstance(v, Missing)):
             if not isinstance(missing, Places) or "max_unpool" not in str(step.target):
                 raise CaptureError(f"{step.place} needs a result that cannot be captured: {missing.why}")

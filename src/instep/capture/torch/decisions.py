@@ -28,6 +28,9 @@ _OF_ONE = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "n
 _OF_TWO = ("equal", "allclose")
 #: what hands out the values of tensors as Python's own
 _ASKING = {getattr(torch.Tensor, name) for name in _OF_ONE + _OF_TWO} | {torch.is_nonzero, torch.equal, torch.allclose}
+#: what is as long as the values of a tensor say
+_REPEATING = {torch.repeat_interleave, torch.Tensor.repeat_interleave}
+_UNKNOWN = object()
 
 
 class DecidedByConstants(TorchFunctionMode):
@@ -45,12 +48,27 @@ class DecidedByConstants(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        mode = get_proxy_mode() if func in _ASKING else None
+        mode = get_proxy_mode() if func in _ASKING or func in _REPEATING else None
         if mode is None:
             return func(*args, **kwargs)
-        return self._answer(mode.tracer, func, args, kwargs)
+        if func not in _REPEATING:
+            answer = self._answer(mode.tracer, func, args, kwargs)
+            return func(*args, **kwargs) if answer is _UNKNOWN else answer
+        return func(*args, **kwargs, **self._size(mode.tracer, *args, **kwargs))
+
+    def _size(self, tracer: Any, x: Any, repeats: Any = None, dim: int | None = None, **given: Any) -> dict[str, int]:
+        """The argument that tells repeat_interleave how long its result is, where constants say it."""
+        if not isinstance(repeats, torch.Tensor) or given.get("output_size") is not None:
+            return {}
+        total = self._answer(tracer, torch.Tensor.sum, (repeats,), {})
+        if total is _UNKNOWN:
+            return {}
+        return {
+            "output_size": int(total) * ((x.numel() if dim is None else x.shape[dim]) if repeats.numel() == 1 else 1)
+        }
 
     def _answer(self, tracer: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        """What ``func`` says of its constants, or _UNKNOWN where an input has a say in it."""
         tensors = {id(t): t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         slots = {key: get_proxy_slot(t, tracer, None) for key, t in tensors.items()}
         nodes = {key: slot.proxy.node for key, slot in slots.items() if slot is not None}
@@ -58,7 +76,7 @@ class DecidedByConstants(TorchFunctionMode):
         inputs = {node: i for i, node in enumerate(n for n in tracer.graph.nodes if n.op == "placeholder")}
         foreign = any(is_fake(t) and key not in nodes for key, t in tensors.items())
         if foreign or any(inputs.get(step, -1) >= len(self._held) for step in steps):
-            return func(*args, **kwargs)  # on data: PyTorch refuses it, or has no need of the value
+            return _UNKNOWN  # on data: PyTorch refuses it, or has no need of the value
         read = {step: self._held[inputs[step]] for step in steps if step in inputs}
         with _disable_current_modes(), torch._C._DisablePythonDispatcher(), torch._C.DisableTorchFunction():
             values = {step: tensor.detach().clone() for step, (_, tensor) in read.items()}

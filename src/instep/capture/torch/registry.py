@@ -8,7 +8,7 @@ from typing import Any
 
 from instep.graph import Value
 
-__all__ = ["HANDLERS", "Complex", "Missing", "Places", "Unsupported", "find", "handles"]
+__all__ = ["HANDLERS", "Complex", "Deferred", "Missing", "Places", "Unsupported", "find", "handles"]
 
 #: ATen operator name, with or without overload ("add.Tensor" before "add"), to handler(builder, *args, **kwargs).
 HANDLERS: dict[str, Callable[..., Any]] = {}
@@ -25,11 +25,23 @@ class Missing:
         self.why = why
 
 
-class Places(Missing):
+class Deferred(Missing):
+    """A result that few networks read: ``compute()`` adds it to the graph, where something does."""
+
+    def __init__(self, compute: Callable[[], Value] | None, why: str = "") -> None:
+        super().__init__(why)
+        self.compute = compute
+
+
+class Places(Deferred):
     """The places of a max pool's maxima: what was pooled and how, for the max_unpool that may follow."""
 
-    def __init__(self, pooled: Any, maxima: Any, windows: tuple[tuple[int, ...], ...]) -> None:
-        super().__init__("the places of the maxima (only the maxima are captured, and what max_unpool makes of both)")
+    def __init__(
+        self, pooled: Any, maxima: Any, windows: tuple[tuple[int, ...], ...], compute: Callable[[], Value] | None = None
+    ) -> None:
+        super().__init__(
+            compute, "the places of the maxima (only the maxima are captured, and what max_unpool makes of both)"
+        )
         self.pooled, self.maxima, self.windows = pooled, maxima, windows
 
 

@@ -9,6 +9,7 @@ from instep.rewrite.driver import Rewrite
 from instep.rewrite.edit import Editor
 from instep.rewrite.lower import (  # noqa: F401  (they fill the table)
     activations,
+    comparisons,
     convolutions,
     joins,
     linear,

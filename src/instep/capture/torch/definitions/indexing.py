@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,3 +72,17 @@ def masked_scatter(x: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) ->
     mask = mask.expand(x.shape)
     order = (mask.reshape(-1).cumsum(0) - 1).clamp(min=0)
     return torch.where(mask, source.reshape(-1)[order].reshape(x.shape), x)
+
+
+@defines("aten.as_strided.default")
+def as_strided(
+    x: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> torch.Tensor:
+    """Every place of memory that is named, of a tensor that fills its memory in row-major order."""
+    places = torch.full((), storage_offset or 0)
+    for count, step in zip(size, stride, strict=True):
+        places = places[..., None] + torch.arange(count) * step
+    last = (storage_offset or 0) + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if not x.is_contiguous() or last >= x.numel():
+        raise Unsupported("as_strided of a tensor that is a view of another; call .contiguous() before")
+    return x.reshape(-1)[places]

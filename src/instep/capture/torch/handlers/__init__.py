@@ -8,7 +8,7 @@ __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
     "elementwise", "bits", "activation", "spatial", "pool", "resize", "shape", "index", "linear", "norm",
-    "attention", "reduce", "recurrent", "complex", "fourier", "stft", "scan", "transcendental",
+    "attention", "reduce", "recurrent", "complex", "fourier", "stft", "scan", "transcendental", "bags",
 )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from instep.capture.torch.builder import Builder, Scalar
+from instep.capture.torch.handlers.scan import limits
 from instep.capture.torch.handlers.shape import bounds
 from instep.capture.torch.registry import handles
-from instep.graph import Value, ops
+from instep.graph import Operator, Value, ops
 
 __all__: list[str] = []
 
@@ -178,18 +179,20 @@ def diagonal_scatter(b: Builder, x: Value, source: Value, offset: int = 0, dim1:
     return _put_flat(b, x, np.diagonal(places, offset, -2, -1), b.cast(source, x.dtype))
 
 
-def _put_flat(b: Builder, x: Value, places: np.ndarray, values: Value, accumulate: bool = False) -> Value:
-    """x with its row-major ``places`` set to (or, accumulating, increased by) ``values`` of the same shape."""
+def _put_flat(
+    b: Builder, x: Value, places: np.ndarray, values: Value, combine: Operator | None = None, neutral: Scalar = 0
+) -> Value:
+    """x with its row-major ``places`` set to (or combined with) ``values`` of the same shape."""
     flat = places.reshape(-1)
     values = b.reshape(b.expand(values, places.shape), (-1,))
     base = b.reshape(x, (-1,))
-    if accumulate:
+    if combine is not None:
         most = int(np.bincount(flat).max(initial=0))
         if most > ROUNDS:
             raise b.fail(f"index_put with accumulate=True writes one place {most} times; up to {ROUNDS} are added up")
-        some = b.concat([values, b.full((1,), 0, x.dtype)], 0)
+        some = b.concat([values, b.full((1,), neutral, x.dtype)], 0)
         for order in _rounds(flat, x.size):
-            base = b(ops.Add(), base, b(ops.Gather(0), some, b.constant(order, "index")))
+            base = b(combine, base, b(ops.Gather(0), some, b.constant(order, "index")))
         return b.reshape(base, x.shape)
     order = np.full(x.size, -1, np.int64)
     order[flat] = np.arange(flat.size)  # the last writer wins, as on one thread
@@ -224,7 +227,7 @@ def index_put(b: Builder, x: Value, indices: Sequence[Value | None], values: Val
         raise b.fail("index_put at computed places")
     whole = np.arange(x.size).reshape(x.shape)
     places = whole[tuple(slice(None) if a is None else a for a in arrays)]
-    return _put_flat(b, x, places, values, accumulate)
+    return _put_flat(b, x, places, values, ops.Add() if accumulate else None)
 
 
 @handles("index_copy")
@@ -255,16 +258,46 @@ def scatter(b: Builder, x: Value, dim: int, index: Value, source: Any, **_: Any)
         raise b.fail("scatter with a reduction")
     if array is None:
         return _scattered_at(b, x, axis, index, source)
-    grid: list[Any] = list(np.indices(array.shape))
-    grid[axis] = array
-    places = np.arange(x.size).reshape(x.shape)[tuple(grid)]
-    if not isinstance(source, Value):
-        values = b.full(places.shape, source, x.dtype)
-    else:
-        values = source
-        for a, n in enumerate(array.shape):
-            values = b.slice(values, a, 0, n)
-    return _put_flat(b, x, places, values, "scatter_add" in str(b.step.target))
+    places = _places(x, axis, array)
+    values = _first(b, source, array.shape) if isinstance(source, Value) else b.full(places.shape, source, x.dtype)
+    return _put_flat(b, x, places, values, ops.Add() if "scatter_add" in str(b.step.target) else None)
+
+
+def _places(x: Value, axis: int, index: np.ndarray) -> np.ndarray:
+    """The row-major places of x that ``index`` names along ``axis``."""
+    grid: list[Any] = list(np.indices(index.shape))
+    grid[axis] = index
+    return np.arange(x.size).reshape(x.shape)[tuple(grid)]
+
+
+def _first(b: Builder, source: Value, shape: Sequence[int]) -> Value:
+    """As much of ``source`` as ``shape`` takes."""
+    for a, n in enumerate(shape):
+        source = b.slice(source, a, 0, n)
+    return source
+
+
+@handles("scatter_reduce.two", "index_reduce")
+def scatter_extreme(
+    b: Builder, x: Value, dim: int, index: Value, source: Value, reduce: str, *, include_self: bool = True
+) -> Value:
+    """The largest (smallest, product) of what is written to a place; with ``include_self`` and of what was there."""
+    array, axis = b.array(index), dim % x.rank
+    kinds: dict[str, type[Operator]] = {"amax": ops.Maximum, "amin": ops.Minimum, "prod": ops.Mul}
+    if reduce not in kinds:
+        raise b.fail("sums and means")  # which have a definition
+    if array is None:
+        raise b.fail(f"scatter_reduce at computed places with the reduction {reduce}")
+    if "index_reduce" in str(b.step.target):
+        array = np.broadcast_to(array.reshape([-1 if a == axis else 1 for a in range(x.rank)]), source.shape)
+    places = _places(x, axis, array)
+    lowest, highest = limits(x.dtype)
+    neutral = {"amax": lowest, "amin": highest, "prod": 1}[reduce]
+    if not include_self:
+        written = np.zeros(x.size, bool)
+        written[places.reshape(-1)] = True
+        x = b(ops.Where(), b.constant(written.reshape(x.shape), "written"), b.scalar(neutral, x.dtype), x)
+    return _put_flat(b, x, places, _first(b, source, array.shape), kinds[reduce](), neutral)
 
 
 def _scattered_at(b: Builder, x: Value, axis: int, index: Value, source: Any) -> Value:

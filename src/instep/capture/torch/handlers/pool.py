@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from instep.capture.torch.builder import Builder
 from instep.capture.torch.handlers.spatial import tuple_of
@@ -102,10 +105,35 @@ def max_pool2d(
 
 
 def _with_indices(b: Builder, y: Value, x: Value | None = None, windows: tuple[tuple[int, ...], ...] = ()) -> Any:
-    """The pool's result as torch gives it; the places of the maxima exist only for a max_unpool that follows."""
+    """The pool's result as torch gives it; the places of the maxima exist only where something reads them."""
     if not isinstance(b.step.val, (list, tuple)):
         return y
-    return y, Places(x, y, windows)
+    return y, Places(x, y, windows, (lambda: _places(b, x, y, windows)) if x is not None else None)
+
+
+def _places(b: Builder, x: Value, y: Value, windows: tuple[tuple[int, ...], ...]) -> Value:
+    """Where in its line, plane or volume each window of x has its first maximum."""
+    kernel, stride, padding, dilation = (np.array(w) for w in windows)
+    lead = x.rank - len(kernel)
+    shape, out = x.shape[lead:], y.shape[lead:]
+    pitch = np.array([math.prod(shape[a + 1 :]) for a in range(len(shape))])
+    ends = (np.array(out) - 1) * stride + 1
+    pads = [
+        (int(p), max(0, int(n))) for p, n in zip(padding, ends + dilation * (kernel - 1) - padding - shape, strict=True)
+    ]
+    lowest = -math.inf if x.dtype.startswith("float") else int(np.iinfo(x.dtype).min)
+    padded = b.pad(x, [(0, 0)] * lead + pads, value=lowest) if any(map(sum, pads)) else x
+    steps = (1,) * lead + tuple(map(int, stride))
+    parts, taps = [], []
+    for tap in np.ndindex(*map(int, kernel)):
+        first = np.array(tap) * dilation
+        window = ops.Slice((0,) * lead + tuple(map(int, first)), x.shape[:lead] + tuple(map(int, first + ends)), steps)
+        parts.append(b.reshape(b(window, padded), (*y.shape, 1)))
+        taps.append((first * pitch).sum())
+    origins = (np.moveaxis(np.indices(out), 0, -1) * stride - padding) @ pitch
+    which = b(ops.ArgMax(y.rank, False), b.concat(parts, y.rank))
+    inside = b(ops.Gather(0), b.constant(np.array(taps, np.int32), "taps"), which)
+    return b.cast(b(ops.Add(), inside, b.constant(origins.astype(np.int32), "origins")), "int64")
 
 
 @handles("max_unpool2d")
@@ -152,7 +180,7 @@ def max_pool1d(
     def apply(v: Value) -> Value:
         return _line(b, v, lambda u: _max_pool(b, u, (1, k), (1, s), (0, p), (1, d), ceil_mode))
 
-    return _with_indices(b, _planes(b, x, 1, apply))
+    return _with_indices(b, _planes(b, x, 1, apply), x, ((k,), (s,), (p,), (d,)))
 
 
 @handles("max_pool3d", "max_pool3d_with_indices")
@@ -176,7 +204,7 @@ def max_pool3d(
             lambda u: _max_pool(b, u, (k[0], 1), (s[0], 1), (p[0], 0), (d[0], 1), ceil_mode),
         )
 
-    return _with_indices(b, _planes(b, x, 3, apply))
+    return _with_indices(b, _planes(b, x, 3, apply), x, (k, s, p, d))
 
 
 @handles("avg_pool2d")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from instep.capture.torch.builder import Builder
-from instep.capture.torch.registry import Missing, handles
+from instep.capture.torch.registry import Deferred, handles
 from instep.graph import Value, ops
 
-__all__: list[str] = []
+__all__ = ["limits"]
 
 
 @handles("cumsum")
@@ -26,15 +26,25 @@ def cumprod(b: Builder, x: Value, dim: int, **_: Any) -> Value:
 
 
 @handles("cummax")
-def cummax(b: Builder, x: Value, dim: int) -> tuple[Value, Missing]:
-    found = _scan(b, x, dim, lambda p, q: b(ops.Maximum(), p, q), _limits(x)[0])
-    return found, Missing("the places of running maxima (only the maxima are captured)")
+def cummax(b: Builder, x: Value, dim: int) -> tuple[Value, Deferred]:
+    found = _scan(b, x, dim, lambda p, q: b(ops.Maximum(), p, q), limits(x.dtype)[0])
+    return found, Deferred(lambda: _places(b, x, found, dim))
 
 
 @handles("cummin")
-def cummin(b: Builder, x: Value, dim: int) -> tuple[Value, Missing]:
-    found = _scan(b, x, dim, lambda p, q: b(ops.Minimum(), p, q), _limits(x)[1])
-    return found, Missing("the places of running minima (only the minima are captured)")
+def cummin(b: Builder, x: Value, dim: int) -> tuple[Value, Deferred]:
+    found = _scan(b, x, dim, lambda p, q: b(ops.Minimum(), p, q), limits(x.dtype)[1])
+    return found, Deferred(lambda: _places(b, x, found, dim))
+
+
+def _places(b: Builder, x: Value, found: Value, dim: int) -> Value:
+    """Where the running extremes ``found`` of x are: the last place so far that holds the extreme itself."""
+    if not x.rank:
+        return b.full((), 0, "int64")
+    axis = dim % x.rank
+    every = np.arange(x.shape[axis], dtype=np.int32).reshape([-1 if a == axis else 1 for a in range(x.rank)])
+    here = b(ops.Where(), b(ops.Equal(), x, found), b.constant(every, "places"), b.scalar(0, "int32"))
+    return b.cast(_scan(b, here, dim, lambda p, q: b(ops.Maximum(), p, q), 0), "int64")
 
 
 @handles("logcumsumexp")
@@ -46,12 +56,12 @@ def logcumsumexp(b: Builder, x: Value, dim: int) -> Value:
         terms = [b(ops.Exp(), b(ops.Sub(), v, top)) for v in (p, q)]
         return b(ops.Add(), top, b(ops.Log(), b(ops.Add(), *terms)))
 
-    return _scan(b, x, dim, both, _limits(x)[0])
+    return _scan(b, x, dim, both, limits(x.dtype)[0])
 
 
-def _limits(x: Value) -> tuple[float, float]:
-    """(lowest, highest) finite number of x's dtype."""
-    known = np.finfo(x.dtype) if np.dtype(x.dtype).kind == "f" else np.iinfo(x.dtype)
+def limits(dtype: str) -> tuple[float, float]:
+    """(lowest, highest) finite number of a dtype."""
+    known = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
     return np.asarray(known.min).item(), np.asarray(known.max).item()
 
 

@@ -25,18 +25,42 @@ def expm1(b: Builder, x: Value) -> Value:
     return b(ops.Mul(), half, b(ops.Add(), b(ops.Exp(), x), b.scalar(1.0, x.dtype)))
 
 
+#: Up to this size log(1 + x) is a series: 1 + x would keep only what x has beyond the 1.
+SMALL = 0.2
+
+
 @handles("log1p", "special_log1p")
 def log1p(b: Builder, x: Value) -> Value:
-    return b(ops.Log(), b(ops.Add(), b.cast(x, b.dtype()), b.scalar(1.0, b.dtype())))
+    """log(1 + x), exact near zero too. Of an exponential it is a softplus, which has a form of its own."""
+    x = b.cast(x, b.dtype())
+    maker = b.graph.producers().get(x)
+    if maker is not None and isinstance(maker.op, ops.Exp):
+        return b(ops.Log(), b(ops.Add(), x, b.scalar(1.0, x.dtype)))
+    return _log1p(b, x)
+
+
+def _log1p(b: Builder, x: Value) -> Value:
+    """Near zero 2 atanh(s) = 2 (s + s³/3 + s⁵/5 + …) with s = x / (x + 2)."""
+
+    def number(value: float) -> Value:
+        return b.scalar(value, x.dtype)
+
+    near = b(ops.Clip(low=-SMALL, high=SMALL), x)
+    s = b(ops.Div(), near, b(ops.Add(), near, number(2.0)))
+    square, series = b(ops.Square(), s), number(2 / 9)
+    for power in (7, 5, 3, 1):
+        series = b(ops.Add(), b(ops.Mul(), series, square), number(2 / power))
+    far = b(ops.Log(), b(ops.Add(), x, number(1.0)))
+    return b(ops.Where(), b(ops.Less(), b(ops.Abs(), x), number(SMALL)), b(ops.Mul(), s, series), far)
 
 
 @handles("asinh", "arcsinh")
 def asinh(b: Builder, x: Value) -> Value:
-    """sign(x) · log(|x| + √(x² + 1)): an odd function, which loses no digits on the negative side."""
+    """sign(x) · log1p(|x| + x² / (√(x² + 1) + 1)): an odd function, which loses no digits on the negative side."""
     x = b.cast(x, b.dtype())
-    root = b(ops.Sqrt(), b(ops.Add(), b(ops.Mul(), x, x), b.scalar(1.0, x.dtype)))
-    size = b(ops.Log(), b(ops.Add(), b(ops.Abs(), x), root))
-    return b(ops.Mul(), b(ops.Sign(), x), size)
+    one, square = b.scalar(1.0, x.dtype), b(ops.Mul(), x, x)
+    beyond = b(ops.Div(), square, b(ops.Add(), b(ops.Sqrt(), b(ops.Add(), square, one)), one))
+    return b(ops.Mul(), b(ops.Sign(), x), _log1p(b, b(ops.Add(), b(ops.Abs(), x), beyond)))
 
 
 @handles("acosh", "arccosh")
@@ -49,11 +73,12 @@ def acosh(b: Builder, x: Value) -> Value:
 
 @handles("atanh", "arctanh")
 def atanh(b: Builder, x: Value) -> Value:
-    """½ log((1 + x) / (1 - x))."""
+    """½ log((1 + x) / (1 - x)) = sign(x) · ½ log1p(2|x| / (1 - |x|))."""
     x = b.cast(x, b.dtype())
-    one = b.scalar(1.0, x.dtype)
-    quotient = b(ops.Div(), b(ops.Add(), one, x), b(ops.Sub(), one, x))
-    return b(ops.Mul(), b(ops.Log(), quotient), b.scalar(0.5, x.dtype))
+    size = b(ops.Abs(), x)
+    beyond = b(ops.Div(), b(ops.Mul(), size, b.scalar(2.0, x.dtype)), b(ops.Sub(), b.scalar(1.0, x.dtype), size))
+    half = b(ops.Mul(), b(ops.Sign(), x), b.scalar(0.5, x.dtype))
+    return b(ops.Mul(), half, _log1p(b, beyond))
 
 
 def _log_base(base: float) -> Any:
