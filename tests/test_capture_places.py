@@ -142,3 +142,11 @@ def test_infinity_is_known_where_kernels_clamp_it(tmp_path: Path, name: str, eng
     assert not result.failed, result.message
     assert tflite_info(path).histogram
     np.testing.assert_array_equal(result.outputs[0], net(torch.from_numpy(x)).numpy())
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_a_recurrent_layer_reshapes_no_step(tmp_path: Path, kind: type[torch.nn.Module]) -> None:
+    path = tmp_path / "net.tflite"
+    converted = instep.convert(kind(6, 5), path, inputs=[(9, 2, 6)])
+    assert converted.ok
+    assert tflite_info(path).histogram.get("RESHAPE", 0) <= 2

@@ -248,6 +248,20 @@ def test_five_axes_that_broadcast_alternately_still_come_down_to_four():
     assert max(v.rank for v in result.values() if v not in result.inputs) <= 4
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_one_channel_of_a_volume_stays_the_axis_that_a_group_norm_scales(axis):
+    shape = [2, 3, 4, 5, 6]
+    shape[axis] = 1
+    add = Net(tuple(shape))
+    norm = add(ops.GroupNorm(1, axis=axis), add.inputs[0], np.array([1.5], np.float32), np.array([0.5], np.float32))
+    graph = add.out(norm)
+    result, before, after = run_both(graph, [lower_rank, canonicalise_views])
+    np.testing.assert_allclose(after[result.outputs[0]], before[graph.outputs[0].name])
+    (node,) = (n for n in result.nodes if isinstance(n.op, ops.GroupNorm))
+    assert node.inputs[0].rank <= 4
+    assert node.inputs[0].shape[node.op.axis] == 1
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 1, 3, 1), (2, 1, 3, 1, 2, 1), (2, 1, 2, 1, 3), (1, 3, 1, 2, 1, 2, 1)])
 def test_expansion_of_alternating_axes_comes_down_to_four(shape):
     add = Net(tuple(n for n in shape if n > 1))

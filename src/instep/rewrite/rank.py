@@ -94,7 +94,7 @@ def _labels(node: Node, rank: int) -> list[object] | None:
     if isinstance(op, (*ops.REDUCTIONS, ops.LayerNorm, ops.RmsNorm)):
         return [i in op.axes for i in range(rank)]  # type: ignore[attr-defined]
     if isinstance(op, ops.GroupNorm):
-        return [(i == 0, i == op.axis) for i in range(rank)]
+        return [i if i in (0, op.axis) else "free" for i in range(rank)]
     if isinstance(op, ops.TakeAlong):
         same = [a == b for a, b in zip(node.inputs[0].shape, node.inputs[1].shape, strict=True)]
         return [i if i == op.axis or not s else "free" for i, s in enumerate(same)]

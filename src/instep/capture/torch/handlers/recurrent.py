@@ -11,7 +11,7 @@ from instep.graph import Value, ops
 
 __all__: list[str] = []
 
-#: One step: (x [N, G·H] already multiplied by the input weights, state values, recurrent weight, its bias) → new state.
+#: One step: (x [..., G·H] already multiplied by the input weights, states, recurrent weight, its bias) → new states.
 Cell = Callable[[Builder, Value, Sequence[Value], Value, Value | None], tuple[Value, ...]]
 
 
@@ -53,7 +53,7 @@ def _plain_step(kind: Any) -> Cell:
 def _run(
     b: Builder, cell: Cell, x: Value, state: Sequence[Value], params: Sequence[Value | None], backwards: bool
 ) -> tuple[Value, list[Value]]:
-    """One direction of one layer over x [T, N, I]: (outputs [T, N, H], last state)."""
+    """One direction of one layer over x [T, N, I], from states [1, N, H]: (outputs [T, N, H], last states)."""
     w_in, w_hidden, b_in, b_hidden, w_out = params
     assert w_in is not None and w_hidden is not None
     length = x.shape[0]
@@ -61,11 +61,10 @@ def _run(
     outputs: list[Value] = []
     current = list(state)
     for t in reversed(range(length)) if backwards else range(length):
-        at = b.reshape(b.slice(moved, 0, t, t + 1), moved.shape[1:])
-        current = list(cell(b, at, current, w_hidden, b_hidden))
+        current = list(cell(b, b.slice(moved, 0, t, t + 1), current, w_hidden, b_hidden))
         if w_out is not None:
             current[0] = _linear(b, current[0], w_out, None)  # proj_size: what goes on is a projection of h
-        outputs.append(b.reshape(current[0], (1, *current[0].shape)))
+        outputs.append(current[0])
     return b.concat(outputs[::-1] if backwards else outputs, 0), current
 
 
@@ -100,11 +99,11 @@ def _network(
             k = layer * directions + direction
             mine: list[Value | None] = [*params[k * per : (k + 1) * per]]
             mine = [*mine[:full], *[None] * (4 - full), *(mine[full:] or [None])]
-            state = [b.reshape(b.slice(h, 0, k, k + 1), h.shape[1:]) for h in hx]
+            state = [b.slice(h, 0, k, k + 1) for h in hx]
             y, last = _run(b, cell, x, state, mine, direction == 1)
             sides.append(y)
             for group, value in zip(finals, last, strict=True):
-                group.append(b.reshape(value, (1, *value.shape)))
+                group.append(value)
         x = b.concat(sides, 2)
     states = [b.concat(group, 0) for group in finals]
     if not batched:
