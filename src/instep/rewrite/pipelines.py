@@ -23,6 +23,7 @@ from instep.rewrite.fold.order import (
 from instep.rewrite.fold.pads import fold_pads
 from instep.rewrite.fold.pixel_shuffles import fold_channel_gathers, fold_pixel_shuffle_order
 from instep.rewrite.fold.reductions import unstack_reductions
+from instep.rewrite.fold.reshapes import cross_reshapes
 from instep.rewrite.fold.scales import fold_scales, spell_scales
 from instep.rewrite.fold.sequences import linear_from_matmul, merge_sequences
 from instep.rewrite.fold.slices import simplify_joins
@@ -54,7 +55,7 @@ RECOGNISE: tuple[Rewrite, ...] = (
 )  # fmt: skip
 FOLD: tuple[Rewrite, ...] = (
     *TIDY, fold_scales, fold_norm_scales, merge_branches, merge_sequences, fold_pixel_shuffle_order,
-    fold_channel_gathers, fold_pads, simplify_joins, unstack_reductions, sum_windows,
+    fold_channel_gathers, fold_pads, cross_reshapes, simplify_joins, unstack_reductions, sum_windows,
 )  # fmt: skip
 ORDER: tuple[Rewrite, ...] = (
     shrink_before_elementwise, pool_before_pointwise, widen_after_pointwise, hoist_activations, mix_small_axes,
