@@ -13,6 +13,7 @@ from clean_code import assert_clean
 from instep.emit import jax as emit_jax
 from instep.emit import keras as emit_keras
 from instep.emit import torch as emit_torch
+from instep.emit.code.layout import fitted
 from instep.graph import Graph
 from instep.graph.text import parse
 
@@ -110,3 +111,17 @@ def test_what_is_no_attention_stays_as_it_is(body: str) -> None:
     x = np.random.default_rng(0).standard_normal((2, 4, 6), np.float32)
     assert "scaled_dot_product" not in emit_torch.source(graph)
     same(emit_torch.build(graph)(torch.from_numpy(x)).detach(), graph, x)
+
+
+MADE = "Block(in_channels=width, out_channels=width, kernel_size=3, padding=1, groups=width, stride=1, bias=True)"
+
+
+@pytest.mark.parametrize("before", ["", "First(), "])
+@pytest.mark.parametrize("made", [MADE, f"{MADE[:-1]}, dilation=1, init=0.5)"])
+def test_equal_blocks_in_a_row_are_broken_into_lines_before_their_for(tmp_path: Path, made: str, before: str) -> None:
+    """A comprehension that does not fit a line was broken in the brackets of its range."""
+    lines = fitted(f"self.blocks = nn.ModuleList([{before}*({made} for _ in range(12))])", "        ")
+    assert [line.strip() for line in lines].count("for _ in range(12)") == 1
+    place = tmp_path / "code.py"
+    place.write_text("\n".join(["class A:", "    def __init__(self, nn, Block, First, width):", *lines, ""]))
+    assert_clean(place)

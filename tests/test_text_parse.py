@@ -189,7 +189,7 @@ MISTAKES = [
     ("  - conv: {out: 8 // 0, kernel: 1}\n", "got '8 // 0' (in '8 // 0': integer division or modulo by zero)"),
     ("  - conv: {out: 0, kernel: 1}\n", ":3: conv 'conv_1': out must be a positive integer, got 0"),
     ("  - conv: {out: 4}\n", "conv 'conv_1' needs 'kernel', a positive integer or two"),
-    ("  - conv: {out: 4, kernel: 1, strides: 2}\n", "has no field 'strides'; it has"),
+    ("  - conv: {out: 4, kernel: 1, strides: 2}\n", "has no field 'strides'; did you mean 'stride'? It has act, bias"),
     ("  - convv: {out: 4, kernel: 1}\n", "there is no layer or struct 'convv'; did you mean 'conv'?"),
     ("  - add(x, z)\n", "reads 'z', which does not exist here"),
     ("  - conv: {out: 4, kernel: 9}\n", "a window of 9"),
@@ -222,6 +222,39 @@ MISTAKES = [
     ("  - require: m < 2\n", ":3: "),
     ("  - require: {n: 3}\n", ":3: 'require' needs a condition"),
     ("  - require: true\n", ":3: 'require' needs a condition"),
+    # what other frameworks call it
+    ("  - Conv2D: {filters: 8, kernel_size: 3}\n", ":3: there is no layer or struct 'Conv2D'; did you mean 'conv'?"),
+    ("  - conv: {out_channels: 8, kernel: 3}\n", "has no field 'out_channels'; did you mean 'out'? It has act"),
+    ("  - conv2d: {out_channels: 8}\n", "'conv' is the layer that has weights of its own"),
+    ("  - transpose: {perm: [0, 2, 3, 1]}\n", "there is no layer or struct 'transpose'; did you mean 'permute'?"),
+    ("  - dropout: {p: 0.1}\n", "has no field 'p'; did you mean 'rate'?"),
+    ("  - conv: {out: 8, kernel: 1, act: swish}\n", "got 'swish'; did you mean 'silu'?"),
+    ("  - conv: {out: 8, kernel: 1, padding: SAME}\n", "got 'SAME'; did you mean 'same'?"),
+    ("  - conv: {out: 8, kernel: 1, bias: no}\n", "bias must be true or false, got 'no'; did you mean 'false'?"),
+    ("  - conv: {out: 8, kernal: 1}\n", "has no field 'kernal'; did you mean 'kernel'?"),
+    # signs and spaces
+    ("  - conv: {out=8, kernel=1}\n", "has no field 'out=8'; write 'out: 8', with a space behind the colon"),
+    ("  - conv: {out:8, kernel:1}\n", "has no field 'out:8'; write 'out: 8', with a space behind the colon"),
+    ("  - conv:{out: 8, kernel: 1}\n", ":3: not YAML: mapping values are not allowed in this context; behind a colon"),
+    ("  - relu\n\t- relu\n", "; there is a tab here; steps are indented by spaces"),
+    ("  - conv: {out: 8, kernel: 1\n  - relu\n", "what begins on line 3 is not closed"),
+    ("  - y = conv(x, out=8)\n", "fields stand behind a colon: 'name = layer(a): {field: value}'"),
+    ("  - my conv = relu\n", "'my conv = relu' is no step; 'my conv' is no name"),
+    ("  - dropout: [0.5]\n", "fields are written {rate: …}"),
+    # names
+    ("  - let: {nf: 3}\n  - conv: {out: nff, kernel: 1}\n", "(there is no 'nff' here; did you mean 'nf'?)"),
+    ("  - let: {nf: 3}\n  - conv: {out: 2 * nff, kernel: 1}\n", "(in '2 * nff': there is no 'nff' here; did you mean"),
+    # loops and conditions
+    ("  - for i, (a, b) in [[1, [2, 3]]]:\n      - relu\n", "is no step; a loop is 'for i in range(n):'"),
+    ("  - for i in range(2)\n      - relu\n", "a loop ends in a colon"),
+    ("  - if 0:\n      - relu\n  - else if 1:\n      - relu\n", "is no step; write 'elif condition:' or 'else:'"),
+    ("  - if:\n      - relu\n", ":3: 'if' needs a condition"),
+    # axes
+    ("  - concat(x, x): {axis: 5}\n", "there is no axis 5; a value of shape [1, 3, 8, 8] has axes 0 to 3"),
+    ("  - softmax: {axis: -5}\n", "there is no axis -5"),
+    ("  - batch_norm: {axis: 4}\n", "there is no axis 4"),
+    ("  - dropout: {shared: [4]}\n", "there is no axis 4"),
+    ("  - select: {axis: 4, index: 0}\n", "there is no axis 4"),
 ]  # fmt: skip
 
 
@@ -307,3 +340,49 @@ def test_a_depth_that_vgg_does_not_have_is_refused() -> None:
         parse(path_of("vgg"), args={"depth": 17}, initial=False)
     with pytest.raises(TextError, match=r"scale is 2\.5"):
         parse(path_of("quicksrnet_s"), args={"scale": 2.5}, initial=False)
+
+
+WHOLE_MISTAKES = [
+    ("inputs: {x: [1, 3, 8, 8]}\nbody:\n  - relu\n", ":1: 'inputs' is no section; did you mean 'input'? Known: instep"),
+    ("defaults: {cnov: {kernel: 3}}\n" + HEAD + "body:\n  - relu\n", ":1: defaults: there is no layer or struct"),
+    (HEAD + "defaults: {conv: {kernal: 3}}\nbody:\n  - relu\n", ":2: defaults: conv has no field 'kernal'; did"),
+    (HEAD + "structs:\n  A:\n    arguments: {a: int}\nbody:\n  - A\n", "has no part 'arguments'; did you mean"),
+    (HEAD + "structs:\n  A:\n    args: {a: integer}\nbody:\n  - A\n", "got 'integer'; did you mean 'int'?"),
+    (HEAD + "structs:\n  A:\n    body: [B]\n  B:\n    body: [A]\nbody:\n  - A\n", "A is made of itself: A → B → A"),
+    (HEAD + "structs:\n  A:\n    in: [x, y]\n    body: [relu]\nbody:\n  - A\n", "reads 2 values (x, y), got 1"),
+    (HEAD + "args: {nf: int}\nbody:\n  - relu\n", "the network needs 'nf', an integer; give it: --arg nf=…"),
+    (HEAD + "args: {nf: int = 3}\nstructs:\n  A:\n    body:\n      - conv: {out: nf, kernel: 1}\nbody:\n  - A\n",
+     ":6: conv 'A_1.conv_1': out must be a positive integer, got 'nf' ('nf' is an argument of the network, which"),
+    ("input: {x: [1, 2, 8]}\nbody:\n  - conv: {out: 4, kernel: 1}\n", "a sequence is a picture of height 1"),
+    ("doc: a: b\n" + HEAD + "body:\n  - relu\n", ":1: not YAML: mapping values are not allowed in this context; a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WHOLE_MISTAKES)
+def test_mistakes_of_a_whole_text_are_said_with_what_to_do(text: str, message: str) -> None:
+    said = fails(text)
+    assert message in said and said.startswith("<text>:"), said
+
+
+def test_files_that_a_text_names_and_that_are_not_there_are_said_with_their_line(tmp_path: Path) -> None:
+    place = tmp_path / "net.yaml"
+    place.write_text(f"{HEAD}networks: {{N: unit.yaml}}\nbody:\n  - N\n")
+    with pytest.raises(TextError, match=r"net.yaml:2: 'unit.yaml' cannot be read: there is no such file beside"):
+        parse(place)
+    place.write_text(f"{HEAD}weights: net.safetensors\nbody:\n  - c = conv: {{out: 1, kernel: 1}}\n")
+    with pytest.raises(TextError, match=r"net.yaml:2: weights: there is no file 'net.safetensors' beside the text"):
+        parse(place)
+    place.write_bytes(HEAD.encode("utf-16"))
+    with pytest.raises(TextError, match="save it as UTF-8"):
+        parse(place)
+
+
+def test_axes_below_zero_count_from_the_last() -> None:
+    for step in (
+        "softmax: {axis: AXIS}",
+        "reduce_mean: {axes: [AXIS]}",
+        "concat(x, x): {axis: AXIS}",
+        "ArgMax: {axis: AXIS}",
+    ):
+        below, above = (net(f"  - {step.replace('AXIS', axis)}\n").nodes[0].op for axis in ("-3", "1"))
+        assert below == above

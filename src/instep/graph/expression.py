@@ -14,11 +14,19 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
-__all__ = ["FUNCTIONS", "Expression", "ExpressionError", "expressions_in", "fill"]
+__all__ = ["FUNCTIONS", "Expression", "ExpressionError", "MissingName", "expressions_in", "fill"]
 
 
 class ExpressionError(ValueError):
     """An expression that cannot be parsed, is not allowed, or fails on its values; the message quotes it."""
+
+
+class MissingName(ExpressionError):
+    """An expression reads a name that nothing has."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(f"in {text!r}: there is no {name!r} here")
+        self.text, self.name = text, name
 
 
 #: Longest source text, most syntax nodes, most evaluation steps, largest integer (bits), longest sequence or text.
@@ -170,7 +178,7 @@ class _Evaluation:
 
     def _Name(self, node: ast.Name) -> Any:
         if node.id not in self.scope:
-            self.expression._fail(f"there is no {node.id!r} here")
+            raise MissingName(self.expression.text, node.id)
         return self.scope[node.id]
 
     def _Attribute(self, node: ast.Attribute) -> Any:

@@ -17,6 +17,8 @@ def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
     indent, text = indent + " " * (len(text) - len(plain)), plain
     if len(indent) + len(text) <= width:
         return [indent + text]
+    if (where := _comprehension(text)) is not None:
+        return [*fitted(text[:where], indent, width), *fitted(text[where + 1 :], indent, width)]
     cut = _last_brackets(text, width - len(indent))
     if cut is None:
         return _parenthesised(text, indent, width)
@@ -29,12 +31,18 @@ def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
         return [indent + head, deeper + inside, indent + tail]
     lines = [indent + head]
     parts = _split(inside)
-    lone = len(parts) == 1 and (" for " in inside or inside.startswith("*"))
+    lone = len(parts) == 1 and (_comprehension(inside) is not None or inside.startswith("*"))
     for part in parts:
         made = fitted(part, deeper, width - 1)
         made[-1] += "" if lone else ","
         lines += made
     return [*lines, indent + tail]
+
+
+def _comprehension(text: str) -> int | None:
+    """Where, in what stands between a comprehension's brackets, the element ends and its ``for`` begins."""
+    depths = _scan(text)
+    return next((n for n in range(len(text)) if depths[n] == 0 and text.startswith(" for ", n)), None)
 
 
 def _parenthesised(text: str, indent: str, width: int) -> list[str]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from instep.graph.core import Graph, Value
 from instep.graph.expression import ExpressionError
-from instep.graph.text.errors import fail
+from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT, FLOAT, INT, PAIR, SIZE
 from instep.graph.text.frame import Frame, Lazy
 from instep.graph.text.given import FieldReader
+from instep.graph.text.hints import LAYERS_ELSEWHERE, meant, plain_word
 from instep.graph.text.place import LayerPlace, Weight, joined
 from instep.graph.text.steps import (
     CALL,
@@ -31,7 +32,7 @@ from instep.graph.text.steps import (
     read_chain,
 )
 from instep.graph.text.structs import Struct, Unit
-from instep.graph.text.table import LAYERS
+from instep.graph.text.table import LAYERS, Layer
 from instep.graph.text.tree import Pairs, Scalar, Tree
 
 __all__ = ["Builder"]
@@ -154,8 +155,7 @@ class Builder:
 
     def expression(self, text: str, frame: Frame, line: int) -> Any:
         try:
-            parsed = expression(text)
-            return parsed.evaluate(frame.names(parsed.names), self.spend_work)
+            return frame.evaluate(expression(text), self.spend_work)
         except ExpressionError as error:
             fail(frame.unit.file, line, str(error))
 
@@ -164,10 +164,13 @@ class Builder:
         """A layer or a struct: read its inputs and fields, build it, and name what it gives."""
         file = frame.unit.file
         call = read_call(step, Lazy(frame), file, self.spend_work)
+        if call.kind in ("if", "elif", "for") and not call.names:
+            fail(file, step.line, f"'{call.kind}' needs {'a list' if call.kind == 'for' else 'a condition'}: "
+                 f"'{'for i in range(3)' if call.kind == 'for' else f'{call.kind} deep'}:'")  # fmt: skip
         struct = frame.unit.structs.get(call.kind)
         layer = None if struct else LAYERS.get(call.kind)
         if struct is None and layer is None:
-            near = _near(call.kind, [*frame.unit.structs, *LAYERS])
+            near = meant(call.kind, [*frame.unit.structs, *LAYERS], LAYERS_ELSEWHERE)
             fail(file, step.line, f"there is no layer or struct '{call.kind}'{near}")
         named = call.names[0] if call.names else ""
         if not named and (struct or (layer and layer.weighted)):
@@ -183,7 +186,7 @@ class Builder:
         defaults = frame.unit.defaults.get(call.kind)
         if struct:
             if inner.depth > MAX_CALLS:
-                fail(file, step.line, f"{who}: structs within structs deeper than {MAX_CALLS}")
+                fail(file, step.line, f"{call.kind} '{scope[:60]}': {self._too_deep(call.kind)}")
             self.reader.fields(given, struct.args, frame, who, defaults, inner, step.line)
             self.blocks.setdefault(scope, call.kind)
             self.callers.append((call.kind, file, step.line))
@@ -192,9 +195,7 @@ class Builder:
             self.line, self.file = step.line, file
         else:
             assert layer is not None
-            found = self.reader.fields(
-                given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}), step.line
-            )
+            found = self._fields(given, layer, frame, who, defaults, step.line)
             trained = found.get("trained", True)
             place = LayerPlace(self, frame, scope, call, who, step.line, shared=inner.shared, trained=trained)
             made = layer.build(place, inputs, SimpleNamespace(**found))
@@ -213,6 +214,18 @@ class Builder:
             frame.values.update({f"{named}.{i}": v for i, v in enumerate(results)} | {named: results[0]})
         if call.kind != "param":
             frame.last = results
+
+    def _fields(
+        self, given: Tree | None, layer: Layer, frame: Frame, who: str, defaults: Pairs | None, line: int
+    ) -> dict[str, Any]:
+        """The fields of a layer; where an operator is not given its own, the layer with weights may have been meant."""
+        try:
+            return self.reader.fields(given, layer.fields, frame, who, defaults, Frame("", frame.unit, {}, {}), line)
+        except TextError as error:
+            other = LAYERS.get(LAYERS_ELSEWHERE.get(plain_word(layer.name), ""))
+            if layer.weighted or other is None or not other.weighted:
+                raise
+            raise TextError(f"{error}. '{other.name}' is the layer that has weights of its own") from None
 
     def _scope(self, explicit: Tree | None, frame: Frame, named: str, file: str) -> str:
         if explicit is None:
@@ -245,12 +258,13 @@ class Builder:
                     continue
                 value = frame.last[0] if name == "_" and frame.last else frame.values.get(name)
                 if value is None:
-                    why = _number(name, call.kind, struct) or _near(name, list(frame.values))
+                    why = _number(name, call.kind, struct) or meant(name, frame.values)
                     fail(file, line, f"{who} reads '{name}', which does not exist here{why}")
                 found.append(value)
         if not low <= len(found) <= high:
             many = f"{low}" if low == high else f"{low} or more" if high == math.inf else f"{low} to {high}"
-            fail(file, line, f"{who} reads {many} value{'s' * (many != '1')}, got {len(found)}")
+            which = f" ({', '.join(struct.inputs)})" if struct else ""
+            fail(file, line, f"{who} reads {many} value{'s' * (many != '1')}{which}, got {len(found)}")
         return found
 
     def _counted(self, name: str, frame: Frame, who: str, line: int) -> list[Value]:
@@ -277,9 +291,17 @@ class Builder:
             frame.values["_"] = frame.last[0]
         for name in struct.outputs:
             if name.value not in frame.values:
-                near = _near(name.value, list(frame.values))
+                near = meant(name.value, frame.values)
                 fail(struct.unit.file, name.line, f"{who} gives back '{name.value}', which does not exist in it{near}")
         return [frame.values[n.value] for n in struct.outputs]
+
+    def _too_deep(self, kind: str) -> str:
+        """Why a struct stands too deep: most often because it is made of itself."""
+        names = [n for n, _, _ in self.callers]
+        if kind not in names:
+            return f"structs within structs deeper than {MAX_CALLS}"
+        last = len(names) - names[::-1].index(kind) - 1
+        return f"{kind} is made of itself: {' → '.join([*names[last:], kind])}"
 
     def used(self) -> str:
         """Which structs the step that went wrong stands in, the innermost first; "" for the network's own body."""
@@ -303,10 +325,3 @@ def _number(word: str, kind: str, struct: Struct | None) -> str:
     first = next(iter(struct.args if struct else LAYERS[kind].fields), None)
     field = f"; fields are written '{kind}: {{{first.name}: {word}}}'" if first and first.kind in _NUMBERS else ""
     return f": in parentheses stand values by name{field}"
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known[:500], 1)
-    return f"; did you mean '{close[0]}'?" if close else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from instep.graph.core import Value
+from instep.graph.expression import Expression, ExpressionError, MissingName
+from instep.graph.text.hints import meant
 from instep.graph.text.structs import Unit
 
 __all__ = ["Frame", "Lazy"]
@@ -34,6 +36,22 @@ class Frame:
             if name not in found and name in self.values:
                 found[name] = record(self.values[name], self.unit.layout)
         return found
+
+    def evaluate(
+        self, parsed: Expression, spend: Callable[[int], None], values: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What an expression gives here. ``values``: all that it reads. Raises ExpressionError."""
+        try:
+            return parsed.evaluate(self.names(parsed.names) if values is None else values, spend)
+        except MissingName as error:
+            raise ExpressionError(f"in {error.text!r}: {self.missing(error.name)}") from None
+
+    def missing(self, name: str) -> str:
+        """Why nothing has ``name`` here, and what may have been meant."""
+        if any(a.name == name for a in self.unit.main.args) and self.depth:
+            return f"'{name}' is an argument of the network, which structs do not see; make it one of the struct's, " \
+                   f"and hand it on: {{{name}: {name}}}"  # fmt: skip
+        return f"there is no '{name}' here{meant(name, [*self.numbers, *self.values])}"
 
 
 def record(value: Value, layout: str) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from instep.graph.expression import ExpressionError
 from instep.graph.text.errors import fail
-from instep.graph.text.fields import REQUIRED, WORD, Field, Kind
+from instep.graph.text.fields import BOOL, REQUIRED, WORD, Field, Kind
 from instep.graph.text.frame import Frame
+from instep.graph.text.hints import FIELDS, WORDS, meant
 from instep.graph.text.steps import expression
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
-__all__ = ["FieldReader"]
+__all__ = ["FieldReader", "unknown_field"]
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Longest piece of a text that a message quotes.
@@ -47,7 +48,7 @@ class FieldReader:
             return tree.value  # a name that nothing has is a word; a field that takes none will say so
         if free and any(n not in found for n in parsed.names):
             return tree.value
-        return parsed.evaluate(found, self.spend)
+        return frame.evaluate(parsed, self.spend, found)
 
     def read(self, tree: Tree, kind: Kind, frame: Frame, what: str, file: str) -> Any:
         """The value of a field, checked. ``what`` names layer and field for the message."""
@@ -67,7 +68,17 @@ class FieldReader:
                     and _BARE.fullmatch(tree.value)
                 ):
                     return tree.value  # a value has the name of the word
+        near = meant(got, kind.words, WORDS) if isinstance(got, str) else ""
+        reason = reason or near or self._nothing(tree, kind, frame)
         fail(file, tree.line, f"{what} must be {kind.what}, got {_shown(tree, got)}{reason}")
+
+    def _nothing(self, tree: Tree, kind: Kind, frame: Frame) -> str:
+        """What to say of a name that stands for nothing where the field takes no words."""
+        if kind.free or kind.words or not isinstance(tree, Scalar) or not isinstance(tree.value, str):
+            return ""
+        if kind is BOOL and (near := meant(tree.value, ("true", "false"), WORDS)):
+            return near
+        return f" ({frame.missing(tree.value)})" if _BARE.fullmatch(tree.value) else ""
 
     def fields(
         self,
@@ -87,20 +98,21 @@ class FieldReader:
         elif given is not None and not (isinstance(given, Scalar) and given.value is None):
             required = [f for f in declared if f.default is REQUIRED]
             if len(required) != 1:
-                fail(file, given.line, f"{who}: fields are written {{name: value}}")
+                shown = f"{declared[0].name}: {_written(given)}" if declared else "name: value"
+                fail(file, given.line, f"{who}: fields are written {{{shown}}}")
             pairs = {required[0].name: given}
         names = {f.name for f in declared}
         for name, tree in pairs.items():
             if name not in names and name != "at":
-                known = f"; it has {', '.join(sorted(names))}" if names else "; it has none"
-                fail(file, tree.line, f"{who} has no field '{name}'{known}")
+                fail(file, tree.line, f"{who} has no field {unknown_field(name, declared)}")
         found: dict[str, Any] = {}
         for f in declared:
             tree = pairs.get(f.name) or (defaults.get(f.name) if defaults else None)
             if tree is not None:
                 found[f.name] = self._field(tree, f, frame, who, file)
             elif f.default is REQUIRED:
-                fail(file, line, f"{who} needs '{f.name}', {f.kind.what}")
+                how = "" if line else f"; give it: --arg {f.name}=…"
+                fail(file, line, f"{who} needs '{f.name}', {f.kind.what}{how}")
             elif isinstance(f.default, Scalar | Items | Pairs):
                 found[f.name] = self._field(f.default, f, inner, who, inner.unit.file)
             else:
@@ -112,6 +124,22 @@ class FieldReader:
         if f.default is None and isinstance(tree, Scalar) and tree.value is None:
             return None
         return self.read(tree, f.kind, frame, f"{who}: {f.name}", file)
+
+
+def unknown_field(name: str, declared: Sequence[Field]) -> str:
+    """A field that a layer has not, what it may have meant, and what there is."""
+    names = {f.name for f in declared}
+    for sign in "=:":
+        if sign in name and name.split(sign)[0].strip() in names:
+            field, value = (part.strip() for part in name.split(sign, 1))
+            return f"'{name}'; write '{field}: {value}', with a space behind the colon"
+    has = f"it has {', '.join(sorted(names))}" if names else "it has none"
+    near = meant(name, sorted(names), FIELDS)
+    return f"'{name}'{near} {has[0].upper()}{has[1:]}" if near else f"'{name}'; {has}"
+
+
+def _written(given: Tree) -> str:
+    return str(given.value)[:40] if isinstance(given, Scalar) else "…"
 
 
 def _shown(tree: Tree, got: Any) -> str:

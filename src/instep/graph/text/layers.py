@@ -11,7 +11,7 @@ from instep.graph.core import Value
 from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PADDING, PAIR, SHAPE, WORD, Field, choice
 from instep.graph.text.table import ACT, INIT, TRAINED, Place, layer
 
-__all__ = ["activated", "channel_axis", "pads"]
+__all__ = ["activated", "channel_axis", "given_axis", "pads"]
 
 LAYOUT = Field("layout", choice("NCHW", "NHWC"), None, "how the input is laid out; default: the text's layout")
 _ACT = Field("act", ACT, "none", "the activation behind it")
@@ -26,6 +26,13 @@ _SCALE = Field("scale", BOOL, True, "whether it has one, the weight")
 def channel_axis(at: Place, x: Value, layout: str | None = None) -> int:
     """The axis of the channels: 1, or the last where values are channel-last or tokens."""
     return 1 if (layout or at.layout) == "NCHW" and x.rank in (2, 4, 5) else x.rank - 1
+
+
+def given_axis(at: Place, x: Value, axis: int) -> int:
+    """An axis of ``x`` counted from the front; -1 is the last."""
+    if not -x.rank <= axis < x.rank:
+        at.fail(f"there is no axis {axis}; a value of shape {list(x.shape)} has axes 0 to {x.rank - 1}")
+    return axis % x.rank
 
 
 def pads(
@@ -51,7 +58,8 @@ def pads(
 def spatial(at: Place, x: Value, layout: str) -> tuple[int, tuple[int, int]]:
     """Channels and (height, width) of a picture."""
     if x.rank != 4:
-        at.fail(f"needs a picture of rank 4 in {layout}, got {list(x.shape)}")
+        row = "; a sequence is a picture of height 1, which 'reshape' makes of it" if x.rank == 3 else ""
+        at.fail(f"needs a picture of rank 4 in {layout}, got {list(x.shape)}{row}")
     _, a, b, c = x.shape
     return (a, (b, c)) if layout == "NCHW" else (c, (a, b))
 
@@ -194,7 +202,7 @@ def _affine(at: Place, f: SimpleNamespace, shape: tuple[int, ...]) -> list[Value
 def batch_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Batch normalisation with running statistics. Weights: weight, bias, running_mean, running_var."""
     (x,) = xs
-    axis = channel_axis(at, x) if f.axis is None else f.axis % x.rank
+    axis = channel_axis(at, x) if f.axis is None else given_axis(at, x, f.axis)
     shape = (x.shape[axis],)
     vectors = [*_affine(at, f, shape), at.weight("running_mean", shape, _ZEROS), at.weight("running_var", shape, _ONES)]
     return activated(at, at.node(ops.BatchNorm(f.eps, axis, f.momentum), x, *vectors), f.act)
@@ -210,7 +218,7 @@ def batch_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 def layer_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Layer normalisation over ``axes``. Weights: weight, bias, of the shape of the normalised axes."""
     (x,) = xs
-    axes = tuple(sorted(a % x.rank for a in (f.axes or (-1,))))
+    axes = tuple(sorted(given_axis(at, x, a) for a in (f.axes or (-1,))))
     shape = tuple(x.shape[a] for a in axes)
     return activated(at, at.node(ops.LayerNorm(axes, f.eps), x, *_affine(at, f, shape)), f.act)
 

@@ -18,10 +18,13 @@ from instep.graph.text.build import Builder
 from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT, WORD
 from instep.graph.text.frame import Frame
+from instep.graph.text.given import unknown_field
+from instep.graph.text.hints import LAYERS_ELSEWHERE, meant
 from instep.graph.text.initial import initialise
 from instep.graph.text.plain_layers import enter_operators
 from instep.graph.text.sidecar import known_values, load_weights, restore
 from instep.graph.text.structs import Unit, literal, read_unit
+from instep.graph.text.table import LAYERS
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree
 from instep.graph.validate import validate
 
@@ -54,6 +57,7 @@ def parse(
     text, file, folder = _read(source)
     enter_operators()
     unit = read_unit(text, file, folder)
+    _check_defaults(unit, set())
     builder = Builder(unit, _known(unit, weights))
     frame = Frame("", unit, {}, {})
     sizes = _given(unit, inputs)
@@ -78,6 +82,23 @@ def parse(
     return graph
 
 
+def _check_defaults(unit: Unit, seen: set[int]) -> None:
+    """What ``defaults`` names are layers, structs and fields of theirs; in files of sub-networks too."""
+    seen.add(id(unit))
+    for name, given in unit.defaults.items():
+        struct, layer = unit.structs.get(name), LAYERS.get(name)
+        if struct is None and layer is None:
+            near = meant(name, [*unit.structs, *LAYERS], LAYERS_ELSEWHERE)
+            fail(unit.file, given.line, f"defaults: there is no layer or struct '{name}'{near}")
+        fields = struct.args if struct else layer.fields if layer else ()
+        for key, _ in given.pairs:
+            if key.value not in {f.name for f in fields}:
+                fail(unit.file, key.line, f"defaults: {name} has no field {unknown_field(key.value, fields)}")
+    for struct in unit.structs.values():
+        if id(struct.unit) not in seen:
+            _check_defaults(struct.unit, seen)
+
+
 def _known(unit: Unit, weights: Any) -> int:
     """How many values the file of weights knows the names of, which lies beside the text or was given."""
     if isinstance(weights, str | os.PathLike):
@@ -99,7 +120,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[str, str, Path | None]:
             raise TextError(f"{path}: {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
         return path.read_text("utf-8"), str(source), path.parent
     except UnicodeDecodeError as error:
-        raise TextError(f"{path} is no UTF-8 text: {error}") from None
+        raise TextError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def _arguments(builder: Builder, frame: Frame, given: dict[str, Any], sizes: dict[str, tuple[int, ...]]) -> None:
@@ -226,8 +247,11 @@ def _weights(builder: Builder, weights: Any, seed: int, initial: bool) -> None:
     names: dict[str, Any] = {}
     if weights is None and unit.weights and initial:
         if unit.folder is None or Path(unit.weights).name != unit.weights:
-            fail(unit.file, 0, f"weights: '{unit.weights}' must be a file beside the text")
+            fail(unit.file, unit.weights_line, f"weights: '{unit.weights}' must be a file beside the text")
         weights = unit.folder / unit.weights
+        if not weights.is_file():
+            fail(unit.file, unit.weights_line, f"weights: there is no file '{unit.weights}' beside the text; without "
+                 "this line weights are drawn from a seed, --weights FILE gives others")  # fmt: skip
         graph.meta["loaded"] = True
     arrays = None
     if weights is not None:

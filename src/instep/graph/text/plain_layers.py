@@ -25,7 +25,7 @@ from instep.graph.text.fields import (
     choice,
     operator_fields,
 )  # fmt: skip
-from instep.graph.text.layers import LAYOUT, activated, channel_axis, pads, spatial
+from instep.graph.text.layers import LAYOUT, activated, channel_axis, given_axis, pads, spatial
 from instep.graph.text.table import ACT, ACTIVATIONS, LAYERS, MANY, Layer, Place, layer, snake
 
 __all__ = ["enter_operators", "operator_layer"]
@@ -48,7 +48,7 @@ def act(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 @layer("dropout", Field("rate", FLOAT, 0.5), Field("shared", INTS, (), "axes along which all is dropped or nothing"))
 def dropout(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Drops elements in training, whole channels with ``shared: [2, 3]`` of NCHW; nothing otherwise."""
-    return at.node(ops.Dropout(f.rate, tuple(a % max(xs[0].rank, 1) for a in f.shared)), xs[0])
+    return at.node(ops.Dropout(f.rate, tuple(given_axis(at, xs[0], a) for a in f.shared)), xs[0])
 
 
 @layer("relu6")
@@ -171,7 +171,7 @@ def channel_shuffle(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
 @layer("concat", Field("axis", INT, None, "default: the channels"), inputs=MANY)
 def concat(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """Join values along an axis."""
-    axis = channel_axis(at, xs[0]) if f.axis is None else f.axis % max(xs[0].rank, 1)
+    axis = channel_axis(at, xs[0]) if f.axis is None else given_axis(at, xs[0], f.axis)
     return at.node(ops.Concat(axis), *xs)
 
 
@@ -191,7 +191,7 @@ def _cut(at: Place, x: Value, axis: int, start: int, stop: int, step: int = 1) -
 def split(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
     """Cut a value into parts along an axis (the channels): a, b = split: {sizes: [16, 48]}."""
     (x,) = xs
-    axis = channel_axis(at, x) if f.axis is None else f.axis % x.rank
+    axis = channel_axis(at, x) if f.axis is None else given_axis(at, x, f.axis)
     total = x.shape[axis]
     sizes = f.sizes if f.sizes is not None else (total // at.wanted,) * at.wanted
     good = isinstance(sizes, tuple) and all(isinstance(n, int) and n > 0 for n in sizes)
@@ -209,7 +209,7 @@ def split(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
 def slice_(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """x[start:stop:step] along one axis, as in Python."""
     (x,) = xs
-    axis = channel_axis(at, x) if f.axis is None else f.axis % x.rank
+    axis = channel_axis(at, x) if f.axis is None else given_axis(at, x, f.axis)
     start, stop, step = slice(f.start, f.stop, f.step).indices(x.shape[axis])
     if stop <= start:
         at.fail(f"start {f.start}, stop {f.stop} leave nothing of the {x.shape[axis]} places")
@@ -225,9 +225,9 @@ def _picked(at: Place, x: Value, axis: int, index: int) -> Value:
 def select(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     """One place of an axis, without the axis: x[:, index] with ``axis: 1``."""
     (x,) = xs
-    if not x.rank or not -x.shape[f.axis % x.rank] <= f.index < x.shape[f.axis % x.rank]:
+    axis = given_axis(at, x, f.axis)
+    if not -x.shape[axis] <= f.index < x.shape[axis]:
         at.fail(f"there is no place {f.index} on axis {f.axis} of {list(x.shape)}")
-    axis = f.axis % x.rank
     return _picked(at, x, axis, f.index % x.shape[axis])
 
 
@@ -237,7 +237,7 @@ def unbind(at: Place, xs: list[Value], f: SimpleNamespace) -> list[Value]:
     (x,) = xs
     if not x.rank:
         at.fail("a value of rank 0 has no axis")
-    axis = f.axis % x.rank
+    axis = given_axis(at, x, f.axis)
     return [_picked(at, x, axis, i) for i in range(x.shape[axis])]
 
 
@@ -296,6 +296,10 @@ _folded("add", ops.Add, "The sum of all, from the left.")
 _folded("mul", ops.Mul, "The product of all, from the left.")
 
 
+#: Where Instep's own operators are defined.
+_OWN = "instep.graph."
+
+
 # -- every operator under its own name -----------------------------------------------------------------------------
 def operator_layer(name: str, kind: type[Operator]) -> Layer:
     """The layer that is one operator, weights given as inputs."""
@@ -307,9 +311,18 @@ def operator_layer(name: str, kind: type[Operator]) -> Layer:
         given = vars(f)
         if has_layout and given["layout"] is None:
             given = given | {"layout": at.layout}
+        if kind.__module__.startswith(_OWN) and xs:
+            given = {n: _from_front(at, xs[0], v) if n in ("axis", "axes") else v for n, v in given.items()}
         return at.nodes(kind(**given), *xs)
 
     return Layer(name, shown, build, MANY, (kind.__doc__ or "").strip())
+
+
+def _from_front(at: Place, x: Value, axes: Any) -> Any:
+    """Axes below zero, which Instep's own operators do not have, counted from the front."""
+    if isinstance(axes, tuple):
+        return tuple(_from_front(at, x, a) for a in axes)
+    return given_axis(at, x, axes) if isinstance(axes, int) and axes < 0 else axes
 
 
 def enter_operators() -> None:

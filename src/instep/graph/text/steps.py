@@ -23,6 +23,9 @@ _FOR = re.compile(
 )
 _IF = re.compile(r"(?P<word>if|elif)\s+(?P<test>.+)", re.S)
 
+#: Longest key of a step.
+MAX_KEY = 4000
+
 #: What a step can be besides a call; the schema knows these patterns too.
 FOR, IF, ELSE, LET, REQUIRE, CALL, CHAIN = "for", "if", "else", "let", "require", "call", "chain"
 
@@ -105,13 +108,32 @@ def read_call(step: Step, values: Mapping[str, Any], file: str, spend: Callable[
 
 
 def _no_call(file: str, line: int, text: str) -> NoReturn:
-    fail(file, line, f"'{text[:80]}' is no step; write 'layer', 'layer(a, b)' or 'name = layer(a, b)'")
+    fail(file, line, f"'{text[:80]}' is no step; {_instead(text[:MAX_KEY])}")
+
+
+def _instead(text: str) -> str:
+    """What to write instead of a key that is no step."""
+    word, _, rest = text.partition(" ")
+    if word == "for" and " - " in rest:
+        return "a loop ends in a colon, its steps stand below it"
+    if word == "for":
+        return "a loop is 'for i in range(n):' or 'for a, b in rows:'; what stands in parentheses is taken apart by a "\
+               "loop within it, or by an index"  # fmt: skip
+    if word == "else":
+        return "write 'elif condition:' or 'else:'"
+    if (inputs := re.search(r"\(([^()]*)\)", text)) and "=" in inputs[1]:
+        return "in parentheses stand values by name; fields stand behind a colon: 'name = layer(a): {field: value}'"
+    names = re.split(r":?=", text)[0].split(",") if "=" in text else []
+    for name in (n.strip() for n in names):
+        if _NAME.fullmatch(name) is None:
+            return f"'{name}' is no name: letters, digits, _ . and -"
+    return "write 'layer', 'layer(a, b)' or 'name = layer(a, b)'"
 
 
 @functools.lru_cache(maxsize=4096)
 def _call(text: str) -> Call | None:
     # runs of spaces are one: the pattern tries each place of them for the end of the names
-    match = _CALL.fullmatch(" ".join(text.split())) if len(text) < 4000 else None
+    match = _CALL.fullmatch(" ".join(text.split())) if len(text) < MAX_KEY else None
     if match is None:
         return None
     names = tuple(n.strip() for n in match["names"].split(",")) if match["names"] else ()

@@ -10,6 +10,7 @@ from typing import Any
 
 from instep.graph.text.errors import fail
 from instep.graph.text.fields import ANY, BOOL, COUNT, FLOAT, INT, PAIR, REQUIRED, WORD, Field, Kind
+from instep.graph.text.hints import FIELDS, WORDS, meant
 from instep.graph.text.steps import Step, read_body
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree, plain, read_tree
 
@@ -77,6 +78,8 @@ class Unit:
     outputs: dict[str, Scalar] = field(default_factory=dict)
     state: dict[str, Scalar] = field(default_factory=dict)
     weights: str = ""
+    #: the line of ``weights``
+    weights_line: int = 0
     main: Struct = None  # type: ignore[assignment]
 
 
@@ -91,7 +94,8 @@ def read_unit(
     unit = Unit(file, folder)
     for key, value in root.pairs:
         if key.value not in SECTIONS:
-            fail(file, key.line, f"'{key.value}' is no section; known: {', '.join(SECTIONS)}")
+            near = meant(key.value, SECTIONS, FIELDS, end="? Known") or "; known"
+            fail(file, key.line, f"'{key.value}' is no section{near}: {', '.join(SECTIONS)}")
         if key.value in FACTS:
             unit.facts[key.value] = plain(value)
     sections = {k.value: v for k, v in root.pairs}
@@ -148,7 +152,8 @@ def _struct(name: Scalar, tree: Tree, unit: Unit) -> Struct:
     known = ("doc", "args", "in", "body", "out")
     for key, _ in tree.pairs:
         if key.value not in known:
-            fail(file, key.line, f"struct '{name.value}' has no part '{key.value}'; known: {', '.join(known)}")
+            near = meant(key.value, known, FIELDS, end="? Known") or "; known"
+            fail(file, key.line, f"struct '{name.value}' has no part '{key.value}'{near}: {', '.join(known)}")
     outputs = tree.get("out")
     return Struct(
         name.value,
@@ -197,7 +202,12 @@ def _argument(name: Scalar, tree: Tree, file: str, what: str) -> Field:
         return Field(name.value, TYPES[types[type(tree.value)]], tree)
     match = _ARGUMENT.fullmatch(tree.value.strip()) if isinstance(tree.value, str) else None
     if match is None or match["type"] not in TYPES:
-        fail(file, tree.line, f"{what}: argument '{name.value}' needs a type ({', '.join(TYPES)}), got '{tree.value}'")
+        near = meant(match["type"], TYPES, WORDS) if match else ""
+        fail(
+            file,
+            tree.line,
+            f"{what}: argument '{name.value}' needs a type ({', '.join(TYPES)}), got '{tree.value}'{near}",
+        )
     default: Any = REQUIRED if match["default"] is None else Scalar(literal(match["default"]), tree.line)
     return Field(name.value, TYPES[match["type"]], default)
 
@@ -228,7 +238,8 @@ def _network(unit: Unit, tree: Tree, depth: int, known: dict[Path, Struct]) -> S
             fail(file, tree.line, f"'{tree.value}' has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        fail(file, tree.line, f"'{tree.value}' cannot be read: {error}")
+        why = f"there is no such file beside {file}" if isinstance(error, FileNotFoundError) else str(error)
+        fail(file, tree.line, f"'{tree.value}' cannot be read: {why}")
     known[path.resolve()] = read_unit(text, tree.value, path.parent, depth + 1, known).main
     return known[path.resolve()]
 
@@ -251,7 +262,7 @@ def _main(unit: Unit, sections: dict[str, Tree], line: int) -> None:
     if weights is not None:
         if not isinstance(weights, Scalar) or not isinstance(weights.value, str):
             fail(file, weights.line, "'weights' is the name of a .safetensors file")
-        unit.weights = weights.value
+        unit.weights, unit.weights_line = weights.value, weights.line
     unit.main = Struct(
         str(unit.facts.get("name") or "network"),
         read_args(sections.get("args"), file, "the network"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instep.graph.text.errors import fail
+from instep.graph.text.hints import syntax
 
 __all__ = ["MAX_BYTES", "Items", "Pairs", "Scalar", "Tree", "plain", "read_tree"]
 
@@ -81,7 +82,9 @@ def read_tree(text: str, file: str) -> Tree:
         return _build(yaml.parse(text, Loader=loader), file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        fail(file, mark.line + 1 if mark else 0, f"not YAML: {error.problem or error.context}")
+        line = mark.line + 1 if mark else 0
+        hint = syntax(text, line, error.context_mark.line + 1 if error.context_mark else None)
+        fail(file, line, f"not YAML: {error.problem or error.context}{f'; {hint}' if hint else ''}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if type(error).__module__.startswith("instep"):
             raise
