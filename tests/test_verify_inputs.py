@@ -89,6 +89,21 @@ def test_indices_stay_within_the_tables_that_they_index() -> None:
     assert index_bounds(graph) == {0: 11}
 
 
+def test_indices_that_come_as_floats_lie_in_their_table_and_survive_a_rounding() -> None:
+    """Keras 2's Embedding takes float32 by default; random reals were indices out of range."""
+    graph = Graph(inputs=[Value("x", (1, 50), "float32")], input_names=["x"])
+    table = graph.constant(np.zeros((11, 4), np.float32), "embedding")
+    index = graph.add(ops.Cast("int32"), [graph.inputs[0]]).output
+    graph.outputs = [graph.add(ops.Gather(0), [table, index]).output]
+    bounds = index_bounds(graph)
+    assert bounds == {0: 11}
+    for given in make_inputs([graph.inputs[0].spec], bounds=bounds):
+        (x,) = given.arrays
+        assert x.dtype == np.float32 and x.min() >= 0 and x.max() < 11
+        assert (np.nextafter(x, np.float32(-1)).astype(int) == x.astype(int)).all()
+        assert (np.round(x) == x.astype(int)).all()
+
+
 def test_a_mean_per_colour_leaves_features_of_other_widths_alone() -> None:
     colours = Picture(2.0, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
     features = np.random.default_rng(0).random((8, 6, 6))

@@ -1,4 +1,4 @@
-"""How far integer inputs may reach: the rows of the tables that they index, in a graph and in a file."""
+"""How far inputs that are indices may reach: the rows of the tables that they index, in a graph and in a file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ _TABLES = {("EMBEDDING_LOOKUP", 0), ("GATHER", 1), ("GATHER_ND", 1), ("ONE_HOT",
 
 
 def index_bounds(graph: Graph) -> dict[int, int]:
-    """For each integer input of ``graph`` that indexes a table: the smallest such table's length, by input number."""
+    """For each input of ``graph`` that indexes a table: the smallest such table's length, by input number.
+
+    Indices may come as floats that are cast, as those of Keras 2's embeddings do.
+    """
     users = graph.users()
-    starts = [None if v.dtype.startswith("float") else v for v in graph.inputs]
-    return _bounds(starts, lambda value: (_use(node, value) for node in users.get(value, ())))
+    return _bounds(graph.inputs, lambda value: (_use(node, value) for node in users.get(value, ())))
 
 
 def _use(node: Node, value: Value) -> Use[Value]:
@@ -45,9 +47,7 @@ def index_bounds_of_file(info: TFLiteInfo) -> dict[int, int]:
     for op in info.ops:
         for index in set(op.inputs):
             readers.setdefault(index, []).append(op)
-    integers = [info.tensors[i].dtype in ("int32", "int64") for i in info.inputs]
-    starts = [i if whole else None for i, whole in zip(info.inputs, integers, strict=True)]
-    return _bounds(starts, lambda index: (_use_in_file(info, op, index) for op in readers.get(index, ())))
+    return _bounds(info.inputs, lambda index: (_use_in_file(info, op, index) for op in readers.get(index, ())))
 
 
 def _use_in_file(info: TFLiteInfo, op: OpInfo, index: int) -> Use[int]:
@@ -73,12 +73,11 @@ def _rows(info: TFLiteInfo, op: OpInfo, position: int) -> int | None:
     return next(iter(sizes), None)
 
 
-def _bounds(starts: Sequence[T | None], uses: Callable[[T], Iterable[Use[T]]]) -> dict[int, int]:
+def _bounds(starts: Sequence[T], uses: Callable[[T], Iterable[Use[T]]]) -> dict[int, int]:
     """Follow each start through what hands its numbers on, to the tables; by the start's number."""
     bounds: dict[int, int] = {}
     for number, start in enumerate(starts):
-        stack = [] if start is None else [start]
-        seen = set(stack)
+        stack, seen = [start], {start}
         while stack:
             for rows, outputs in uses(stack.pop()):
                 if rows is not None:

@@ -107,7 +107,11 @@ def _spread(pixels: np.ndarray, spec: Spec, layout: str, seed: int) -> np.ndarra
     return np.ascontiguousarray(batch if layout == "NCHW" else batch.transpose(0, 2, 3, 1)).astype(np.float32)
 
 
-def _array(spec: Spec, kind: str, picture: Picture, bound: int, seed: int) -> np.ndarray:
+def _array(spec: Spec, kind: str, picture: Picture, bound: int | None, seed: int) -> np.ndarray:
+    if bound is not None and spec.dtype.startswith("float"):
+        # a quarter above: moved by a rounding, it is still the same index, whether it is cut or rounded
+        return (_array(Spec(spec.shape, "int64"), kind, picture, bound, seed) + 0.25).astype(spec.dtype)
+    bound = 2 if bound is None else bound
     rng = np.random.default_rng(seed)
     if spec.dtype == "bool":
         plain = {"zeros": np.zeros, "constant": np.ones}
@@ -221,11 +225,11 @@ def make_inputs(
             for i, spec in enumerate(specs):
                 frame = _frame(spec.shape) if spec.dtype.startswith("float") else None
                 if frame is None:
-                    arrays.append(_array(spec, "noise", picture, bounds.get(i, 2), seed + i))
+                    arrays.append(_array(spec, "noise", picture, bounds.get(i), seed + i))
                 else:
                     arrays.append(_spread(picture.apply(fit(pixels, *frame[:3])), spec, frame[3], seed))
             sets.append(InputSet(name, tuple(arrays)))
     for j, kind in enumerate(kinds):
-        arrays = [_array(s, kind, picture, bounds.get(i, 2), seed + 1000 * j + i) for i, s in enumerate(specs)]
+        arrays = [_array(s, kind, picture, bounds.get(i), seed + 1000 * j + i) for i, s in enumerate(specs)]
         sets.append(InputSet(kind, tuple(arrays), kind in ("zeros", "constant")))
     return sets
