@@ -253,3 +253,26 @@ def test_a_text_that_would_not_read_back_is_not_written(tmp_path: Path, monkeypa
     with pytest.raises(InstepError, match="would not read back as it is"):
         instep.export(nn.ReLU(), tmp_path / "net.yaml", inputs=[(1, 3)])
     assert not list(tmp_path.iterdir())
+
+
+class SelfAttention(nn.Module):
+    """An attention as it is written by hand: one product for queries, keys and values, cut into three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q @ k.transpose(-2, -1)) * 0.5
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, tokens, width))
+
+
+def test_what_an_attention_reads_is_called_query_key_and_value(tmp_path: Path) -> None:
+    text = round_trip(capture(SelfAttention(), inputs=[(1, 5, 8)]).graph, tmp_path)
+    assert "q, k, v := unbind" in text, text
+    assert "mat_mul(_, v)" in text or "mat_mul(softmax, v)" in text, text
+    # a product, a softmax and a product of other things are no attention
+    plain = "input: {x: [1, 4, 4]}\nbody:\n  - a, b = split: {axis: 1}\n  - softmax(a): {axis: 2}\n  - add(_, b)\n"
+    assert "q" not in dump(parse(plain)).partition("body:")[2]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from instep.graph.core import Graph, Value
 from instep.graph.text.outline import CARRIED, KEPT, Block, Leaf, Loop, begin
 from instep.graph.text.repeat import repeated
+from instep.graph.text.roles import roles
 from instep.graph.text.shape import PLAIN_ACTS, Item, Shape, key_of
 from instep.graph.text.table import snake
 
@@ -82,6 +83,8 @@ class _Body:
     previous: list[Value] = field(default_factory=list)
     #: names that values should have
     prefer: dict[Value, str] = field(default_factory=dict)
+    #: what values are to an attention
+    roles: dict[Value, str] = field(default_factory=dict)
     #: the first words of scopes, which have numbers behind them too
     prefixes: set[str] = field(default_factory=set)
     #: what the rounds of loops give, by its stem: how many there are
@@ -116,6 +119,7 @@ class _Namer:
         body = _Body(Shape(block.scope, names, [], None), dict(zip(inputs, names, strict=True)), set(names), shared)
         body.prefixes = {s.suffix.partition(".")[0] for s in steps}
         body.wanted = self.wanted(steps, inputs, outputs)
+        body.roles = roles(steps)
         body.previous = inputs[:1]
         for step in steps:
             if isinstance(step.source, Loop):
@@ -292,10 +296,11 @@ class _Namer:
         needed = step.weighted or count > 1 or bool(step.suffix) or any(v in wanted for v in step.gives)
         if not needed:
             return None, ()
-        stem = step.suffix or _STEMS.get(step.kind) or snake(step.kind) or "part"
+        usual = step.suffix or _STEMS.get(step.kind) or snake(step.kind) or "part"
+        stem, *others = (step.suffix or body.roles.get(v) or usual for v in step.gives or [Value("", ())])
         first = (body.prefer.get(step.gives[0]) if step.gives else None) or _word(stem, used)
         at = None if step.suffix and first == step.suffix and count <= 1 else _at(step.suffix)
-        return at, (first, *(_word(stem, used) for _ in range(count - 1)))
+        return at, (first, *(_word(other, used) for other in others))
 
     def param_name(self, step: _Step, body: _Body) -> tuple[str | None, tuple[str, ...]]:
         assert isinstance(step.source, Leaf)
