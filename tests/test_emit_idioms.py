@@ -125,3 +125,17 @@ def test_equal_blocks_in_a_row_are_broken_into_lines_before_their_for(tmp_path: 
     place = tmp_path / "code.py"
     place.write_text("\n".join(["class A:", "    def __init__(self, nn, Block, First, width):", *lines, ""]))
     assert_clean(place)
+
+
+@pytest.mark.parametrize("length", range(60, 110))
+def test_each_line_has_room_for_the_one_comma_behind_it(tmp_path: Path, length: int) -> None:
+    """However deep lists lie in lists: a column was given away at each depth."""
+    inner = f"nn.Sequential(nn.Conv2d({'w' * (length - 40)}, 64, bias=False), nn.BatchNorm2d(64))"
+    text = (
+        f"self.blocks = nn.ModuleList([nn.ModuleList([nn.ModuleList([{inner}, {inner}]), {inner}]), {inner}, {inner}])"
+    )
+    place = tmp_path / "code.py"
+    word = "w" * (length - 40)
+    lines = ["class A:", f"    def __init__(self, nn, {word}):", *fitted(text, "        "), ""]
+    place.write_text("\n".join(lines))
+    assert_clean(place)

@@ -8,18 +8,18 @@ WIDTH = 120
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
-def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
+def fitted(text: str, indent: str = "", width: int = WIDTH, behind: int = 0) -> list[str]:
     """``text``, one statement, as lines of no more than ``width`` characters where brackets allow it.
 
-    Blanks that it begins with are indentation.
+    Blanks that it begins with are indentation. ``behind``: how many characters follow its last line, such as a comma.
     """
     plain = text.lstrip(" ")
     indent, text = indent + " " * (len(text) - len(plain)), plain
-    if len(indent) + len(text) <= width:
+    if len(indent) + len(text) + behind <= width:
         return [indent + text]
     if (where := _comprehension(text)) is not None:
-        return [*fitted(text[:where], indent, width), *fitted(text[where + 1 :], indent, width)]
-    cut = _last_brackets(text, width - len(indent))
+        return [*fitted(text[:where], indent, width), *fitted(text[where + 1 :], indent, width, behind)]
+    cut = _last_brackets(text, width - len(indent) - behind)
     if cut is None:
         return _parenthesised(text, indent, width)
     start, stop = cut
@@ -33,7 +33,7 @@ def fitted(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
     parts = _split(inside)
     lone = len(parts) == 1 and (_comprehension(inside) is not None or inside.startswith("*"))
     for part in parts:
-        made = fitted(part, deeper, width - 1)
+        made = fitted(part, deeper, width, 0 if lone else 1)
         made[-1] += "" if lone else ","
         lines += made
     return [*lines, indent + tail]
