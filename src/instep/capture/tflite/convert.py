@@ -15,6 +15,7 @@ from instep.capture.tflite.builder import Builder
 from instep.capture.tflite.control import CONTROL, RESOURCE
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
 from instep.capture.tflite.registry import HANDLERS, Unsupported
+from instep.capture.tflite.scopes import MADE_UP, name_weights, scopes_of
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
 from instep.graph.operator import Spec
 
@@ -28,8 +29,23 @@ FOLD_LIMIT = 1 << 24
 _MAX_DEPTH, _MAX_OPERATORS = 8, 1 << 17
 _HELD = {"float32", "int8", "uint8", "int16", "int32", "int64", "bool"}
 _CONTROL = {"STABLEHLO_WHILE", "STABLEHLO_CASE"}
+#: Operators whose results have sizes that the numbers decide, and others that no graph operator is.
+_DECIDED = {
+    "WHERE": "how many elements it finds depends on the numbers",
+    "UNIQUE": "how many values it finds depends on the numbers",
+    "NON_MAX_SUPPRESSION_V4": "which boxes it keeps, and how many, depends on the numbers",
+    "NON_MAX_SUPPRESSION_V5": "which boxes it keeps, and how many, depends on the numbers",
+}
+_OWN = {
+    "BITCAST": "it reads the bits of one type as another's; export the network without it",
+    "RANDOM_STANDARD_NORMAL": "what it draws has no truth to compare with; export the network for inference",
+    "RANDOM_UNIFORM": "what it draws has no truth to compare with; export the network for inference",
+    "MULTINOMIAL": "what it draws has no truth to compare with; export the network for inference",
+    "HASHTABLE": "tables of words are no part of the computation; give the network their numbers as an input",
+    "BASIC_LSTM": "it is old, undocumented quantised TensorFlow 1; export it with UNIDIRECTIONAL_SEQUENCE_LSTM",
+}
 #: Operators that take complex tensors, as pairs.
-_COMPLEX = {"RESHAPE", "TRANSPOSE", "REAL", "IMAG", "COMPLEX_ABS"}
+_COMPLEX = {"RESHAPE", "TRANSPOSE", "REAL", "IMAG", "COMPLEX_ABS", "MUL"}
 #: What reading an untrusted file, or an operator whose fields contradict each other, may raise.
 _FAULTS = (
     GraphError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError,
@@ -69,6 +85,7 @@ class _Converter:
         self.folded = 0
         self.count = 0
         self.ours = bool(file.instep)
+        self.scopes = {} if self.ours else scopes_of(file)
 
     def run(self, specs: dict[int, Spec]) -> tuple[Graph, dict[str, int], list[str]]:
         main, graph = self.file.subgraphs[0], self.graph
@@ -88,6 +105,12 @@ class _Converter:
             graph.outputs.append(self.read(0, index, values, "the network's outputs"))
         if self.entered or self.written:
             graph.prune()
+        if not self.ours:
+            name_weights(graph, self.build.names)
+        # shapes, and kernels in the file's own order, have been read and are no part of the network
+        read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
+        for value in [v for v in graph.weights if v not in read]:
+            del graph.weights[value]
         graph.output_names = _distinct(self.file.output_names)
         self.remark(main)
         return graph, self.tensors, self.notes
@@ -155,7 +178,11 @@ class _Converter:
             raise CaptureError(f"{self.file.path}: constant '{tensor.name}': {error}") from None
         name = tensor.name or f"constant{tensor.index}"
         # a name with a "/" is no weight that is trained
-        return self.graph.constant(array, self.named(number, f"{name}/start" if tensor.variable else name))
+        if tensor.variable:
+            name = f"{name}/start"
+        elif MADE_UP.fullmatch(name):
+            name = f"constant/{name}"
+        return self.graph.constant(array, self.named(number, name))
 
     # -- translating ---------------------------------------------------------------------------------------------
     def walk(self, number: int, values: dict[int, Value]) -> None:
@@ -182,7 +209,7 @@ class _Converter:
         first = subgraph.tensors[operation.outputs[0]] if max(operation.outputs[:1], default=-1) >= 0 else None
         name = (first.name if first is not None else "") or f"{operation.name.lower()}{operation.index}"
         build.stem = name
-        build.scope = (name.rpartition("/")[0] if self.ours else name) or name
+        build.scope = (name.rpartition("/")[0] if self.ours else self.scopes.get((number, operation.index), "")) or name
         build.origin = f"{self.file.label}:{operation.index}"
         build.declared = [subgraph.tensors[i] for i in operation.outputs]
         inputs = [None if i < 0 else self.read(number, i, values, place) for i in operation.inputs]
@@ -359,6 +386,10 @@ def _why(name: str) -> str:
         return "it runs TensorFlow itself (a Flex operator); export the network with TFLite's own operators"
     if name.startswith("CUSTOM:"):
         return "a custom operator's meaning is not in the file"
+    if name in _DECIDED:
+        return f"{_DECIDED[name]}; end the network before it, or export it with a fixed number of results"
+    if name in _OWN:
+        return _OWN[name]
     if name in _CONTROL:
         return "control flow has no place in a static graph; export the network without it"
     return "say what it means with a handler (docs/architecture.md), or export the network without it"

@@ -283,6 +283,8 @@ class _Part(_Move):
         given = ("_",) if call.inputs is None else call.inputs
         if call.inputs is None and not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
             return
+        if call.inputs is not None and len(given) != len(names):
+            raise _NotHereError  # the call leaves out what the last step gives
         self.known |= {
             n: self.before() if g == "_" else g for n, g in zip(names, given, strict=call.inputs is not None)
         }

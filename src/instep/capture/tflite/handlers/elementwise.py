@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from instep.capture.bits import less_common
 from instep.capture.tflite.builder import Builder
+from instep.capture.tflite.handlers.fourier import times
 from instep.capture.tflite.registry import Unsupported, reads
 from instep.graph import Operator, Value, ops
 
@@ -67,7 +69,8 @@ def _unary(name: str, op: Operator) -> None:
 def _binary(name: str, op: Operator, options: str) -> None:
     @reads(name, options)
     def handler(b: Builder, x: Value, y: Value) -> Value:
-        result = b(op, x, y)
+        pairs = name == "MUL" and b.declared[0].complex
+        result = times(b, x, y) if pairs else b(op, x, y)
         return b.activated(result) if options else result
 
 
@@ -143,6 +146,23 @@ def fake_quant(b: Builder, x: Value) -> Value:
     if not low < high:
         raise Unsupported(f"its range is {low} to {high}")
     return b(ops.Clip(low, high), x)
+
+
+@reads("BITWISE_XOR")
+def bitwise_xor(b: Builder, x: Value, y: Value) -> Value:
+    if x.dtype == "bool":
+        return b(ops.NotEqual(), x, y)
+    x, mask = (y, x) if b.array(y) is None else (x, y)
+    wide = "int64" if x.dtype == "int64" else "int32"  # 8-bit numbers have no arithmetic in files
+    return b.cast(less_common(b, b.cast(x, wide), b.integer(mask, "mask"), 2), x.dtype)
+
+
+@reads("RIGHT_SHIFT")
+def right_shift(b: Builder, x: Value, count: Value) -> Value:
+    places = b.integer(count, "number of places")
+    if not 0 <= places < 8 * np.dtype(x.dtype).itemsize - 1:
+        raise Unsupported(f"it shifts {x.dtype} by {places}")
+    return b(ops.FloorDiv(), x, b.scalar(1 << places, x.dtype))
 
 
 @reads("ONE_HOT", "OneHotOptions")

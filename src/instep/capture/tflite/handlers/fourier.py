@@ -38,3 +38,12 @@ def imag(b: Builder, x: Value) -> Value:
 @reads("COMPLEX_ABS")
 def complex_abs(b: Builder, x: Value) -> Value:
     return b(ops.Sqrt(), b(ops.ReduceSum((x.rank - 1,)), b(ops.Square(), x)))
+
+
+def times(b: Builder, x: Value, y: Value) -> Value:
+    """(a + bi) (c + di) of pairs."""
+    (a, bi), (c, d) = ([b.slice(v, v.rank - 1, i, i + 1) for i in (0, 1)] for v in (x, y))
+    mul = ops.Mul()
+    first = b(ops.Sub(), b(mul, a, c), b(mul, bi, d))
+    second = b(ops.Add(), b(mul, a, d), b(mul, bi, c))
+    return b.concat([first, second], first.rank - 1)

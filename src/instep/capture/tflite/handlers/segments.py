@@ -13,6 +13,8 @@ from instep.graph import Value, ops
 
 __all__: list[str] = []
 
+#: Elements that places are compared with, or moved to.
+_MAX_MADE = 1 << 26
 _MOST = float(np.finfo(np.float32).max)
 #: Reduction, and what a segment without elements holds: of floats, of integers (None: the type's own bound).
 _SEGMENTS: dict[str, tuple[Any, float]] = {
@@ -51,6 +53,50 @@ for _name, (_kind, _empty) in _SEGMENTS.items():
 @reads("SEGMENT_SUM")
 def segment_sum(b: Builder, x: Value, ids: Value) -> Value:
     return _reduced(b, x, ids, max(b.ints(ids, "ids"), default=-1) + 1, ops.ReduceSum, 0.0)
+
+
+@reads("SCATTER_ND")
+def scatter_nd(b: Builder, indices: Value, updates: Value, shape: Value) -> Value:
+    """The sum of the updates at each place; places are counted in row-major order."""
+    wanted = b.ints(shape, "shape")
+    depth = indices.shape[-1] if indices.rank else 0
+    if not 1 <= depth <= len(wanted) or min(wanted) < 1 or math.prod(wanted) > _MAX_MADE:
+        raise Unsupported(f"its shape {wanted[:8]} does not fit indices of {list(indices.shape)}")
+    named, rest = wanted[:depth], wanted[depth:]
+    size, count = math.prod(named), indices.size // depth
+    updates = b.reshape(updates, (count, *rest))
+    found = b.array(indices)
+    if found is not None:
+        rows = found.reshape(-1, depth).astype(np.int64)
+        if (rows < 0).any() or (rows >= np.asarray(named)).any():
+            raise Unsupported(f"its places leave {named}")
+        return b.reshape(_placed(b, updates, np.ravel_multi_index(tuple(rows.T), tuple(named)), size), wanted)
+    if size * updates.size > _MAX_MADE:
+        raise Unsupported(f"its places are computed, of {size} for {count} updates: too many to compare")
+    steps = np.asarray([math.prod(named[i + 1 :]) for i in range(depth)], indices.dtype)
+    places = b(ops.ReduceSum((1,)), b(ops.Mul(), b.reshape(indices, (count, depth)), b.constant(steps, "steps")))
+    return b.reshape(_reduced(b, updates, places, size, ops.ReduceSum, 0.0), wanted)
+
+
+def _placed(b: Builder, updates: Value, places: np.ndarray, size: int) -> Value:
+    """Updates at constant places: gathered from them and one element of nothing, the n-th updates of all places with
+    each other, and added."""
+    count, rest = len(places), updates.shape[1:]
+    order = np.argsort(places, kind="stable")
+    nth = np.empty(count, np.int64)
+    nth[order] = np.arange(count) - np.searchsorted(places[order], places[order])
+    rounds = int(nth.max(initial=0)) + 1
+    if rounds * size > _MAX_MADE:
+        raise Unsupported(f"it adds {rounds} updates at one place")
+    parts = b.concat([updates, b.full((1, *rest), 0, updates.dtype)], 0)
+    total = None
+    for n in range(rounds):
+        source = np.full(size, count, np.int32)
+        source[places[nth == n]] = np.flatnonzero(nth == n)
+        part = b(ops.Gather(0), parts, b.constant(source, "places"))
+        total = part if total is None else b(ops.Add(), total, part)
+    assert total is not None
+    return total
 
 
 @reads("REVERSE_SEQUENCE", "ReverseSequenceOptions")

@@ -301,26 +301,6 @@ def gather_nd(b: Builder, x: Value, indices: Value) -> Value:
     return b(ops.Gather(0), b.reshape(x, (math.prod(named), *rest)), places)
 
 
-@reads("SCATTER_ND")
-def scatter_nd(b: Builder, indices: Value, updates: Value, shape: Value) -> Value:
-    """Constant places, each written once: a gather from the updates and one element of nothing."""
-    found, wanted = b.array(indices), b.ints(shape, "shape")
-    depth = indices.shape[-1] if indices.rank else 0
-    if found is None or not 1 <= depth <= len(wanted) or min(wanted) < 1 or math.prod(wanted) > _MAX_MADE << 6:
-        raise Unsupported("its places are computed, or do not fit its shape")
-    named, rest = wanted[:depth], wanted[depth:]
-    rows = found.reshape(-1, depth).astype(np.int64)
-    if (rows < 0).any() or (rows >= np.asarray(named)).any():
-        raise Unsupported(f"its places leave {named}")
-    flat = np.ravel_multi_index(tuple(rows.T), tuple(named))
-    if len(np.unique(flat)) != len(flat):
-        raise Unsupported("it adds several updates at one place")
-    source = np.full(math.prod(named), len(flat), np.int32)
-    source[flat] = np.arange(len(flat))
-    parts = [b.reshape(updates, (len(flat), *rest)), b.full((1, *rest), 0, updates.dtype)]
-    return b.reshape(b(ops.Gather(0), b.concat(parts, 0), b.constant(source, "places")), wanted)
-
-
 @reads("DYNAMIC_UPDATE_SLICE")
 def dynamic_update_slice(b: Builder, x: Value, update: Value, start: Value) -> Value:
     # the start is moved until the update fits, as XLA has it
@@ -335,6 +315,17 @@ def dynamic_update_slice(b: Builder, x: Value, update: Value, start: Value) -> V
 def matrix_diag(b: Builder, x: Value) -> Value:
     mask = b.constant(np.eye(x.shape[-1], dtype=np.bool_), "diagonal")
     return b(ops.Where(), mask, b.reshape(x, [*x.shape, 1]), b.scalar(0, x.dtype))
+
+
+@reads("MATRIX_SET_DIAG")
+def matrix_set_diag(b: Builder, x: Value, diagonal: Value) -> Value:
+    rows, columns = x.shape[-2:]
+    mask = b.constant(np.eye(rows, columns, dtype=np.bool_), "diagonal")
+    size = min(rows, columns)
+    # beside the square that the diagonal crosses there is nothing to set
+    wide = b.expand(b.reshape(diagonal, [*diagonal.shape, 1]), [*diagonal.shape, columns])
+    wide = b.pad(wide, [*[(0, 0)] * (x.rank - 2), (0, rows - size), (0, 0)])
+    return b(ops.Where(), mask, wide, x)
 
 
 @reads("SHAPE")
