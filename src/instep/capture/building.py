@@ -48,7 +48,7 @@ class Building:
     def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
         """A new constant that belongs to the operation at hand."""
         # not ascontiguousarray, which makes an array of one axis of a number
-        return self.graph.constant(np.asarray(array, order="C"), self.apart(hint))
+        return self.graph.constant(np.asarray(array, order="C"), self.unique(f"{self.stem}.{hint}"))
 
     def apart(self, hint: str) -> str:
         """A name for a constant that is no weight of the source: it has a "/", and is not trained."""

@@ -179,6 +179,9 @@ class Builder(Building):
             place.read[role] = self.graph.constant(array, self.unique(full))
         return place.read[role]
 
+    def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
+        return self.graph.constant(np.asarray(array, order="C"), self.apart(hint))
+
     def told(self, role: str, array: np.ndarray) -> Value:
         """Numbers that the layer has and does not train: of its config, or ones and zeros."""
         if role not in self.place.read:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from instep.capture.building import Building
 from instep.capture.tflite.file import MAX_ELEMENTS, MAX_RANK, Tensor
 from instep.capture.tflite.registry import Unsupported
@@ -64,6 +66,9 @@ class Builder(Building):
             if value.rank > MAX_RANK or math.prod(value.shape) > MAX_ELEMENTS:
                 raise Unsupported(f"it makes a tensor of shape {list(value.shape)[:MAX_RANK]}: beyond all bounds")
         return node
+
+    def constant(self, array: np.ndarray, hint: str = "constant") -> Value:
+        return self.graph.constant(np.asarray(array, order="C"), self.apart(hint))
 
     def activated(self, x: Value, accessor: str = "FusedActivationFunction") -> Value:
         """``x`` through the operator's fused activation, as an operator of its own."""
