@@ -309,6 +309,39 @@ def missing_subgraph(model: Any) -> None:
     model.subgraphs[0].operators[0].builtinOptionsType = schema.BuiltinOptions.WhileOptions
 
 
+def endless(model: Any) -> None:
+    """Loops in loops that hand on one constant, which is true: 4096 rounds each, none of which computes anything."""
+    flag = schema.BufferT()
+    flag.data = b"\1"
+    model.buffers.append(flag)
+
+    def subgraph(buffer: int, body: int) -> Any:
+        made, tensors = schema.SubGraphT(), []
+        for name in ("again", "still"):
+            tensor = schema.TensorT()
+            tensor.name, tensor.shape, tensor.type = name.encode(), [1], schema.TensorType.BOOL
+            tensor.buffer = buffer if name == "again" else 0
+            tensors.append(tensor)
+        made.name, made.tensors, made.inputs, made.outputs, made.operators = b"inner", tensors, [0], [0], []
+        if body:
+            made.outputs, made.operators = [1], [loop([0], [1], body)]
+        return made
+
+    def loop(inputs: list[int], outputs: list[int], body: int) -> Any:
+        made = schema.OperatorT()
+        made.opcodeIndex, made.inputs, made.outputs = 0, inputs, outputs
+        made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.WhileOptions, schema.WhileOptionsT()
+        made.builtinOptions.condSubgraphIndex, made.builtinOptions.bodySubgraphIndex = 4, body
+        return made
+
+    builtin("WHILE")(model)
+    main = model.subgraphs[0]
+    main.operators = [loop([len(main.tensors)], [len(main.tensors) + 1], 1)]
+    main.outputs = [len(main.tensors) + 1]
+    main.tensors += subgraph(len(model.buffers) - 1, 0).tensors
+    model.subgraphs += [subgraph(0, 2), subgraph(0, 3), subgraph(0, 0), subgraph(0, 0)]
+
+
 def shared_state(model: Any) -> None:
     """A recurrent layer's state that another operator reads behind it."""
     builtin("UNIDIRECTIONAL_SEQUENCE_RNN")(model)
@@ -334,6 +367,7 @@ REFUSED = [
     (custom(b"FlexErf"), "runs TensorFlow itself"),
     (builtin("WHILE"), "does not say which subgraph"),
     (missing_subgraph, "subgraph 1 of 1"),
+    (endless, "more than"),
     (builtin("UNIDIRECTIONAL_SEQUENCE_LSTM"), "its state is left out"),
     (builtin("SVDF"), "not an operator that Instep captures"),
     (backwards, "'middle', which nothing before them makes"),

@@ -14,6 +14,7 @@ from instep.capture.tflite import handlers
 from instep.capture.tflite.builder import Builder
 from instep.capture.tflite.control import CONTROL, RESOURCE
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
+from instep.capture.tflite.refusals import why_not
 from instep.capture.tflite.registry import HANDLERS, Unsupported
 from instep.capture.tflite.scopes import MADE_UP, name_weights, scopes_of
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
@@ -28,22 +29,6 @@ FOLD_LIMIT = 1 << 24
 #: Subgraphs inside subgraphs, and operators in all.
 _MAX_DEPTH, _MAX_OPERATORS = 8, 1 << 17
 _HELD = {"float32", "int8", "uint8", "int16", "int32", "int64", "bool"}
-_CONTROL = {"STABLEHLO_WHILE", "STABLEHLO_CASE"}
-#: Operators whose results have sizes that the numbers decide, and others that no graph operator is.
-_DECIDED = {
-    "WHERE": "how many elements it finds depends on the numbers",
-    "UNIQUE": "how many values it finds depends on the numbers",
-    "NON_MAX_SUPPRESSION_V4": "which boxes it keeps, and how many, depends on the numbers",
-    "NON_MAX_SUPPRESSION_V5": "which boxes it keeps, and how many, depends on the numbers",
-}
-_OWN = {
-    "BITCAST": "it reads the bits of one type as another's; export the network without it",
-    "RANDOM_STANDARD_NORMAL": "what it draws has no truth to compare with; export the network for inference",
-    "RANDOM_UNIFORM": "what it draws has no truth to compare with; export the network for inference",
-    "MULTINOMIAL": "what it draws has no truth to compare with; export the network for inference",
-    "HASHTABLE": "tables of words are no part of the computation; give the network their numbers as an input",
-    "BASIC_LSTM": "it is old, undocumented quantised TensorFlow 1; export it with UNIDIRECTIONAL_SEQUENCE_LSTM",
-}
 #: Operators that take complex tensors, as pairs.
 _COMPLEX = {"RESHAPE", "TRANSPOSE", "REAL", "IMAG", "COMPLEX_ABS", "MUL"}
 #: What reading an untrusted file, or an operator whose fields contradict each other, may raise.
@@ -189,9 +174,7 @@ class _Converter:
         """Capture every operator of subgraph ``number``; ``values`` holds its inputs and gains what is made."""
         subgraph = self.file.subgraphs[number]
         for operation in subgraph.operations:
-            self.count += 1
-            if self.count > _MAX_OPERATORS:
-                raise CaptureError(f"{self.file.path}: more than {_MAX_OPERATORS} operators")
+            self.step()
             results = self.translate(number, operation, values)
             for index, value in zip(operation.outputs, results, strict=False):
                 if index == -1:
@@ -201,11 +184,17 @@ class _Converter:
                     raise CaptureError(f"{self.place(subgraph, operation)} makes '{tensor.name}' a second time")
                 values[index] = self.settle(number, subgraph.tensors[index], value, operation)
 
+    def step(self) -> None:
+        """One more of what a file may have this many of, whatever it repeats. Raises CaptureError."""
+        self.count += 1
+        if self.count > _MAX_OPERATORS:
+            raise CaptureError(f"{self.file.path}: more than {_MAX_OPERATORS} operators")
+
     def translate(self, number: int, operation: Operation, values: dict[int, Value]) -> Sequence[Value]:
         subgraph, build = self.file.subgraphs[number], self.build
         place = self.place(subgraph, operation)
         if not operation.outputs and operation.name not in CONTROL:
-            raise CaptureError(f"{place} has no output: {_why(operation.name)}")
+            raise CaptureError(f"{place} has no output: {why_not(operation.name)}")
         first = subgraph.tensors[operation.outputs[0]] if max(operation.outputs[:1], default=-1) >= 0 else None
         name = (first.name if first is not None else "") or f"{operation.name.lower()}{operation.index}"
         build.stem = name
@@ -236,7 +225,7 @@ class _Converter:
             self.hold(tensor)
         handler = HANDLERS.get(operation.name)
         if handler is None:
-            raise CaptureError(f"{place} is not an operator that Instep captures: {_why(operation.name)}")
+            raise CaptureError(f"{place} is not an operator that Instep captures: {why_not(operation.name)}")
         if any(t.dtype == RESOURCE or (t.complex and operation.name not in _COMPLEX) for t in tensors):
             raise Unsupported("it computes with complex numbers, or with the handle of a variable")
         while inputs and inputs[-1] is None:
@@ -272,6 +261,7 @@ class _Converter:
         if len(inner.inputs) != len(inputs) or len(inner.outputs) != count:
             raise Unsupported(f"it does not fit the subgraph '{inner.name}' that it stands for")
         values = {index: value for index, value in zip(inner.inputs, inputs, strict=True) if value is not None}
+        self.step()  # a loop's body may have no operators
         self.entered, self.depth = True, self.depth + 1
         self.walk(number, values)
         self.depth -= 1
@@ -379,20 +369,6 @@ def _dequantized(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
         zero = zero.reshape(along) if zero.size > 1 else zero
     with np.errstate(all="ignore"):
         return ((stored.astype(np.float32) - zero) * scale).astype(np.float32).reshape(stored.shape)
-
-
-def _why(name: str) -> str:
-    if name.startswith("CUSTOM:Flex"):
-        return "it runs TensorFlow itself (a Flex operator); export the network with TFLite's own operators"
-    if name.startswith("CUSTOM:"):
-        return "a custom operator's meaning is not in the file"
-    if name in _DECIDED:
-        return f"{_DECIDED[name]}; end the network before it, or export it with a fixed number of results"
-    if name in _OWN:
-        return _OWN[name]
-    if name in _CONTROL:
-        return "control flow has no place in a static graph; export the network without it"
-    return "say what it means with a handler (docs/architecture.md), or export the network without it"
 
 
 def _said(error: BaseException) -> str:
