@@ -199,3 +199,13 @@ def test_what_keras_does_not_train_is_not_trained(tmp_path: Path) -> None:
         trained = {v.path.replace("/", ".") for v in again.trainable_variables}
         assert trained == {"head.kernel", "head.bias"}, name
         assert any("own statistics" in note for note in captured.notes), name
+
+
+def test_a_network_that_trains_nothing_is_one_in_use(tmp_path: Path) -> None:
+    captured = instep.capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).requires_grad_(False), inputs="1,3,8,8")
+    assert "trained" not in instep.dump(captured.graph)
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    model = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+    model.trainable = False
+    model.save(tmp_path / "net.keras")
+    assert "trained" not in instep.dump(instep.capture(tmp_path / "net.keras").graph)

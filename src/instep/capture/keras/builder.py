@@ -57,6 +57,9 @@ class Builder(Building):
         self.major = major
         self.enter = enter
         self.narrow: set[str] = set()
+        #: the weights of layers that are trained, and of those with trainable=False
+        self.trained: list[Value] = []
+        self.frozen: list[Value] = []
         self.notes: list[str] = []
 
     def remark(self, note: str) -> None:
@@ -153,8 +156,7 @@ class Builder(Building):
             array = arrange(array)
         full = f"{place.scope}.{name}" if place.scope else name
         place.read[role] = self.graph.constant(np.asarray(array, order="C"), self.unique(full))
-        if not place.trained:
-            self.kept(place.read[role])
+        (self.trained if place.trained else self.frozen).append(place.read[role])
         if decay := self._decay(role):
             self.graph.meta.setdefault("decay", {})[place.read[role].name] = decay
         return place.read[role]

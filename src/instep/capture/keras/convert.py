@@ -11,7 +11,7 @@ from instep.capture.keras.builder import Builder, Place
 from instep.capture.keras.hdf5 import Weights
 from instep.capture.keras.network import Call, Layer, Network, Ref, refs
 from instep.capture.keras.registry import FUNCTIONS, Unsupported
-from instep.graph import Graph, GraphError, SourceView, Spec, Value
+from instep.graph import Graph, GraphError, SourceView, Spec, Value, ops
 
 __all__ = ["convert"]
 
@@ -55,9 +55,22 @@ class _Converter:
         graph.outputs = self.walk(network, list(graph.inputs), root)
         graph.output_names = _distinct(network.output_names)
         graph.prune()
+        if self.build.trained:
+            self.keep(self.build.frozen)
         if self.build.narrow:
             self.notes.append(f"weights are stored as {', '.join(sorted(self.build.narrow))}; they are read as float32")
         return graph, self.notes
+
+    def keep(self, frozen: Sequence[Value]) -> None:
+        """What the network does not train while it trains other layers; one that trains none is in use, and says
+        nothing of what is to be trained."""
+        for value in frozen:
+            self.build.kept(value)
+        if any(isinstance(n.op, ops.BatchNorm) and not set(frozen).isdisjoint(n.inputs) for n in self.graph.nodes):
+            self.build.remark(
+                "batch norms with trainable=False normalise with their own statistics in Keras even while the rest is "
+                "trained; what is made of them does so only where it is told to (in PyTorch: eval() of that layer)"
+            )
 
     # -- walking -----------------------------------------------------------------------------------------------------
     def walk(self, network: Network, inputs: Sequence[Value], home: Place) -> list[Value]:

@@ -50,9 +50,10 @@ def capture_torch(
 def _buffers(exported: Any, graph: Graph) -> list[str]:
     """The arrays that the network keeps and does not train: parameters without a gradient, buffers, and constants of
     its own forward() (those of a scope say so by their names). A batch norm's statistics are so where its weights are.
+    A network that trains none of its parameters is in use, and says nothing of what is to be trained.
     """
     parameters = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "PARAMETER"}
-    trained = {name for name in parameters if exported.state_dict[name].requires_grad}
+    trained = {name for name in parameters if exported.state_dict[name].requires_grad} or parameters
     kept = parameters - trained
     norms = [n for n in graph.nodes if isinstance(n.op, ops.BatchNorm)]
     read = {v for n in graph.nodes if n not in norms for v in n.inputs} | set(graph.outputs)

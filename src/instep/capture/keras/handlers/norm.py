@@ -32,11 +32,6 @@ def batch_norm(b: Builder, x: Value) -> Value:
     shape = (x.shape[axes[0]],)
     vectors = [_scale(b, shape), _shift(b, shape)]
     vectors += [b.weight("moving_mean", shape, "running_mean"), b.weight("moving_variance", shape, "running_var")]
-    if not b.place.trained:
-        b.remark(
-            "batch norms with trainable=False normalise with their own statistics in Keras even while the rest is "
-            "trained; what is made of them does so only where it is told to (in PyTorch: eval() of that layer)"
-        )
     momentum = round(1 - b.number("momentum", 0.99), 12)
     return b(ops.BatchNorm(b.number("epsilon", 1e-3), axes[0], momentum), x, *vectors)
 
