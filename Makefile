@@ -16,8 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation --editable ".[torch,jax,keras,npu,dev]"
-	@# timm asks for torchvision, whose compiled operators do not fit every CPU build: both without dependencies.
-	@$(PIP) --no-deps timm torchvision
+	@# timm asks for torchvision, whose compiled operators do not fit every CPU build, and Keras 2 (which the tests make
+	@# files with) for TensorFlow's other build: all without dependencies.
+	@$(PIP) --no-deps timm torchvision tf_keras
 	@touch $@
 
 demo: $(STAMP)
