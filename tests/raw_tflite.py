@@ -12,9 +12,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 __all__ = ["Tensor", "raw_tflite", "schema"]
 
-_KINDS = {"float32": 0, "int32": 2, "int64": 4, "bool": 6, "int8": 9}
-#: name, shape, dtype, the values of a constant, and where it is quantised its scale
-Tensor = tuple[str, tuple[int, ...], str, Any] | tuple[str, tuple[int, ...], str, Any, float]
+_KINDS = {"float32": 0, "int32": 2, "int64": 4, "uint8": 3, "bool": 6, "int8": 9}
+#: name, shape, dtype, the values of a constant, and where it is quantised its scale and, if it is not 0, its zero point
+Tensor = (
+    tuple[str, tuple[int, ...], str, Any]
+    | tuple[str, tuple[int, ...], str, Any, float]
+    | tuple[str, tuple[int, ...], str, Any, float, int]
+)
 
 
 def raw_tflite(
@@ -28,7 +32,8 @@ def raw_tflite(
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.buffers, model.operatorCodes = 3, [schema.BufferT()], []
     graph.inputs, graph.outputs, graph.tensors, graph.operators = inputs, outputs, [], []
-    for name, shape, dtype, values, *scale in tensors:
+    quantised: list[Any]
+    for name, shape, dtype, values, *quantised in tensors:
         tensor: Any = schema.TensorT()
         tensor.name, tensor.shape, tensor.type, tensor.buffer = name, list(shape), _KINDS[dtype], 0
         if values is not None:
@@ -36,9 +41,9 @@ def raw_tflite(
             buffer.data = np.frombuffer(np.ascontiguousarray(values, dtype).tobytes(), np.uint8)
             tensor.buffer = len(model.buffers)
             model.buffers.append(buffer)
-        if scale:
+        if quantised:
             tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale, tensor.quantization.zeroPoint = scale, [0]
+            tensor.quantization.scale, tensor.quantization.zeroPoint = quantised[:1], quantised[1:] or [0]
         graph.tensors.append(tensor)
     for number, (name, given, made, options) in enumerate(ops):
         code: Any = schema.OperatorCodeT()

@@ -61,7 +61,9 @@ def verify_origin(
 
 def _rounds(info: TFLiteInfo) -> bool:
     """Does it compute with quantised values? TFLite's hybrid operators (dynamic-range quantisation: float values,
-    eight-bit weights) quantise the values that they read, too."""
+    eight-bit weights) quantise the values that they read, too, and fake quantisation rounds real ones."""
+    if any(op.name == "FAKE_QUANT" for op in info.ops):
+        return True
     made = {i for op in info.ops for i in op.outputs} | set(info.inputs)
     weights = {i for op in info.ops if op.name != "DEQUANTIZE" for i in op.inputs}
     return any(holds_integers(info.tensors[i]) for i in made | weights if i >= 0)

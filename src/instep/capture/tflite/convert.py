@@ -16,6 +16,7 @@ from instep.capture.tflite.control import CONTROL, RESOURCE
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
 from instep.capture.tflite.refusals import why_not
 from instep.capture.tflite.registry import HANDLERS, Unsupported
+from instep.capture.tflite.saturation import Saturation
 from instep.capture.tflite.scopes import MADE_UP, name_weights, scopes_of
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
 from instep.graph.operator import Spec
@@ -55,6 +56,7 @@ class _Converter:
         self.file = file
         self.graph = Graph()
         self.build = Builder(self.graph)
+        self.saturation = Saturation(self.build)
         self.tensors: dict[str, int] = {}
         self.notes: list[str] = []
         self.reshaped: list[str] = []
@@ -203,7 +205,10 @@ class _Converter:
         build.declared = [subgraph.tensors[i] for i in operation.outputs]
         inputs = [None if i < 0 else self.read(number, i, values, place) for i in operation.inputs]
         try:
-            result = self.meaning(operation, inputs, [subgraph.tensors[i] for i in operation.inputs if i >= 0], place)
+            tensors = [subgraph.tensors[i] for i in operation.inputs if i >= 0]
+            result = self.meaning(operation, inputs, tensors, place)
+            if operation.name not in CONTROL and len(result) == 1:
+                result = [self.saturation.of(number, operation, tensors, result[0])]
         except Unsupported as error:
             raise CaptureError(f"{place} is not supported here: {error}") from None
         except CaptureError:
@@ -327,7 +332,13 @@ class _Converter:
         if integers:
             self.notes.append(
                 f"{len(integers)} tensors are quantised ({integers[0].dtype} '{integers[0].name[:80]}' …): they are "
-                "read as the numbers they stand for; their rounding and saturation are not captured"
+                "read as the numbers they stand for; their rounding is not captured, their saturation only where it is "
+                "an activation or fake quantisation"
+            )
+        fakes = sum(o.name == "FAKE_QUANT" for o in main.operations)
+        if fakes:
+            self.notes.append(
+                f"{fakes} FAKE_QUANT are read as the ends of their ranges; their rounding is not captured"
             )
         narrow = [t for t in main.tensors if t.dtype in ("float16", "bfloat16") and t.span[1]]
         if narrow:
