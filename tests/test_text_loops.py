@@ -227,3 +227,31 @@ def test_blocks_with_and_without_an_activation_and_with_another(tmp_path: Path) 
 
     body = nn.Sequential(block(nn.ReLU()), block(), block(nn.SiLU()), block(nn.ReLU()), block())
     round_trip(captured(body, 1, 4, 16, 16), tmp_path)
+
+
+class Gathered(nn.Module):
+    """What every round gives, joined by a module of its own."""
+
+    class Join(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(32, 8)
+
+        def forward(self, *found: torch.Tensor) -> torch.Tensor:
+            return self.mix(torch.cat(found, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.join, self.head = nn.Linear(8, 8), Gathered.Join(), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = []
+        for _ in range(4):
+            x = torch.tanh(self.step(x))
+            found.append(torch.sigmoid(x))
+        return self.head(self.join(*found))
+
+
+def test_a_struct_that_is_given_all_of_a_loop_by_one_star_stays_a_struct(tmp_path: Path) -> None:
+    text = round_trip(captured(Gathered(), 1, 8), tmp_path)
+    assert "- join = Join(y.*)" in text and "in: [x1, x2, x3, x4]" in text

@@ -284,7 +284,7 @@ class _Part(_Move):
         if call.inputs is None and not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
             return
         if call.inputs is not None and len(given) != len(names):
-            raise _NotHereError  # the call leaves out what the last step gives
+            raise _NotHereError  # one y.* of the call stands for all that a loop gives; the struct has a name for each
         self.known |= {
             n: self.before() if g == "_" else g for n, g in zip(names, given, strict=call.inputs is not None)
         }
