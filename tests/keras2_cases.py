@@ -70,6 +70,19 @@ def functions() -> Any:
     return keras.Model(i, outs)
 
 
+def states() -> Any:
+    i = keras.Input((5, 4), name="x")
+    y, *last = L.Bidirectional(L.LSTM(3, return_sequences=True, return_state=True))(i)
+    both = L.Bidirectional(L.LSTM(3), merge_mode="sum")(i, initial_state=last)
+    word, h, c = L.LSTM(3, return_sequences=True, return_state=True)(y, initial_state=last[2:])
+    film = L.Reshape((2, 2, 5, 1))(i)
+    seen, *kept = L.ConvLSTM2D(2, 3, padding="same", return_state=True)(film)
+    again = L.ConvLSTM2D(2, 3, padding="same")(film, initial_state=kept)
+    cell = L.RNN([L.GRUCell(3), L.SimpleRNNCell(3)])(i, initial_state=[h, c])
+    heard = L.AdditiveAttention()([L.Dense(3)(i), word])
+    return keras.Model(i, [y, *last, both, word, seen, again, cell, heard])
+
+
 def randomise(model: Any) -> None:
     """Weights as training might leave them."""
     rng = np.random.default_rng(0)
@@ -84,7 +97,7 @@ def randomise(model: Any) -> None:
 
 
 def main(folder: Path) -> None:
-    for made in (layers, functions):
+    for made in (layers, functions, states):
         model = made()
         randomise(model)
         x = np.random.default_rng(1).standard_normal((2, *model.inputs[0].shape[1:])).astype(np.float32)

@@ -2,7 +2,7 @@
 
 CASES = (
     "convolutions", "depthwise", "lines", "transposed", "volumes", "pools", "norms", "activations", "shapes", "joins",
-    "attention", "recurrent", "cells", "nested", "sequential", "words", "functions", "products",
+    "attention", "recurrent", "states", "cells", "nested", "sequential", "words", "functions", "products",
 )  # fmt: skip
 
 #: Tensors within the config, which Keras cannot write into a .h5 file.

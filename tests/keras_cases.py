@@ -227,9 +227,11 @@ def attention() -> keras.Model:
     both = L.MultiHeadAttention(3, 4)(i, j)
     own = L.MultiHeadAttention(2, 4, output_shape=9, use_bias=False)(i, i, use_causal_mask=True)
     plain = L.Attention(use_scale=True)([i, L.Dense(8)(j)])
+    added = L.AdditiveAttention()([i, L.Dense(8)(j)])
+    keyed = L.AdditiveAttention(use_scale=False)([i, j, L.Dense(8)(j)])
     einsum = L.EinsumDense("abc,cde->abde", output_shape=(None, 2, 3), bias_axes="de", activation="relu")(i)
     back = L.EinsumDense("...de,def->...f", output_shape=(4,), bias_axes="f")(einsum)
-    return keras.Model([i, j], [both, own, plain, einsum, back])
+    return keras.Model([i, j], [both, own, plain, added, keyed, einsum, back])
 
 
 @case
@@ -245,6 +247,17 @@ def recurrent() -> keras.Model:
         L.Bidirectional(L.GRU(2), merge_mode="sum"),
         L.TimeDistributed(L.Dense(3, activation="tanh")),
     )
+
+
+@case
+def states() -> keras.Model:
+    """What one recurrent layer ends with is what the next begins with, in both directions."""
+    x = keras.Input((5, 4), name="x")
+    y, *last = L.Bidirectional(L.LSTM(3, return_sequences=True, return_state=True))(x)
+    z, h = L.Bidirectional(L.GRU(2, return_state=True), merge_mode="mul")(y)[:2]
+    both = L.Bidirectional(L.LSTM(3), merge_mode="sum")(x, initial_state=last)
+    word = L.LSTM(3, return_sequences=True)(y, initial_state=last[:2])
+    return keras.Model(x, [y, *last, z, h, both, word, L.GRU(2)(x, initial_state=h)])
 
 
 @case

@@ -76,7 +76,7 @@ def test_layers_compute_what_keras_computes(cases: Path, name: str, suffix: str)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("name", ["layers", "functions"])
+@pytest.mark.parametrize("name", ["layers", "functions", "states"])
 def test_keras_2_files_compute_what_keras_2_computes(old_cases: Path, name: str, suffix: str) -> None:
     compare(old_cases, name, suffix)
 

@@ -97,13 +97,32 @@ def _project(b: Builder, x: Value, name: str, kernel: Any, matrix: tuple[int, in
 @layer("Attention")
 def attention(b: Builder, parts: Any, **kwargs: Any) -> Value:
     """softmax(q kᵀ · scale) v of [query, value] or [query, value, key]."""
-    if any(v is not None and v is not False for v in kwargs.values()) or not isinstance(parts, list | tuple):
-        raise Unsupported("it is called with more than [query, value, key]")
-    query, value, *rest = parts
-    key = rest[0] if rest else value
+    query, value, key = _asked(parts, kwargs)
     if b.field("score_mode", "dot") != "dot":
         raise Unsupported(f"its score_mode is {b.field('score_mode')!r}")
     scores = b(ops.MatMul(transpose_b=True), query, key)
     if b.flag("use_scale"):
         scores = b(ops.Mul(), scores, b.weight("scale", (), "scale"))
     return b(ops.MatMul(), b(ops.Softmax(scores.rank - 1), scores), value)
+
+
+@layer("AdditiveAttention")
+def additive_attention(b: Builder, parts: Any, **kwargs: Any) -> Value:
+    """softmax(Σ scale · tanh(q + k)) v (Bahdanau et al., arXiv 1409.0473), of [query, value] or [query, value, key]."""
+    query, value, key = _asked(parts, kwargs)
+    if query.rank != 3 or key.rank != 3:
+        raise Unsupported("its inputs are not [batch, tokens, features]")
+    each, every = (query.shape[0], query.shape[1], 1, query.shape[2]), (key.shape[0], 1, key.shape[1], key.shape[2])
+    mixed = b(ops.Tanh(), b(ops.Add(), b.reshape(query, each), b.reshape(key, every)))
+    if b.flag("use_scale", True):
+        mixed = b(ops.Mul(), mixed, b.weight("scale", (query.shape[2],), "scale"))
+    scores = b(ops.ReduceSum((3,), False), mixed)
+    return b(ops.MatMul(), b(ops.Softmax(2), scores), value)
+
+
+def _asked(parts: Any, kwargs: dict[str, Any]) -> tuple[Value, Value, Value]:
+    """Query, value and key, which is the value where none is given."""
+    if any(v is not None and v is not False for v in kwargs.values()) or not isinstance(parts, list | tuple):
+        raise Unsupported("it is called with more than [query, value, key]")
+    query, value, *rest = parts
+    return query, value, rest[0] if rest else value

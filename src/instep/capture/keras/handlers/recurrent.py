@@ -121,22 +121,24 @@ _CELLS |= {f"{name}Cell": cell for name, cell in _CELLS.items()}
 
 
 @layer("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
-def recurrent(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def recurrent(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
     """[batch, time, features] unrolled; the whole sequence or the last step, and the states where asked for."""
+    x, given = _taken(x, initial_state)
     _check(b, x, 3, _, kwargs)
     if b.place.layer.kind not in _CELLS:
         raise Unsupported("it is of a kind that only a GPU had")
     backwards = b.flag("go_backwards")
     with b.inside(b.place.layer, "cell"):
-        outputs, state = _cell(b, x, backwards, _given(initial_state))
+        outputs, state = _cell(b, x, backwards, given)
     return _result(b, outputs, state)
 
 
 @layer("RNN")
-def cells(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def cells(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
     """One of Keras' cells, or several of which each reads what the one before it makes."""
+    x, given = _taken(x, initial_state)
     _check(b, x, 3, _, kwargs)
-    outer, given, backwards = _inner(b, "cell"), _given(initial_state), b.flag("go_backwards")
+    outer, backwards = _inner(b, "cell"), b.flag("go_backwards")
     names: dict[str, int] = {}
     states: list[Value] = []
     outputs: list[Value] = []
@@ -163,14 +165,15 @@ def _entries(b: Builder) -> list[Any]:
 
 
 @layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-def pictures(b: Builder, x: Value, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def pictures(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
     """[batch, time, …] unrolled as an LSTM is; the state lies as what the convolutions make of the input."""
+    x, state = _taken(x, initial_state)
     _check(b, x, int(b.place.layer.kind[-2]) + 3, _, kwargs)
     layout = b.layout()
     with b.inside(b.place.layer, "cell"):
         steps = _steps(b, x)
         count, enter, step = _pictures(b, steps[0].shape[-1 if layout == "NHWC" else 1])
-        state, outputs = _given(initial_state), []
+        outputs: list[Value] = []
         for at in steps:
             moved = enter(at)
             state = step(moved, state or [b.full(_quarter(moved, layout), 0.0, x.dtype)] * count)
@@ -189,6 +192,12 @@ def _check(b: Builder, x: Value, rank: int, rest: Any, kwargs: dict[str, Any]) -
         raise Unsupported("it is called with a mask or with constants")
     if x.rank != rank or b.flag("stateful") or x.shape[1] > MAX_STEPS:
         raise Unsupported(f"it is stateful, or unrolling {list(x.shape)} would take more than {MAX_STEPS} steps")
+
+
+def _taken(x: Any, state: Any) -> tuple[Value, list[Value]]:
+    """The sequence and the states that a layer is called with; Keras 2 gives it both in one list."""
+    first, *behind = x if isinstance(x, list | tuple) else [x]
+    return first, [*behind, *_given(state)]
 
 
 def _given(state: Any) -> list[Value]:
@@ -258,24 +267,30 @@ def time_distributed(b: Builder, x: Value) -> Value:
 
 
 @layer("Bidirectional")
-def bidirectional(b: Builder, x: Value, **kwargs: Any) -> Value:
+def bidirectional(b: Builder, x: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+    """A layer and one that reads backwards; the first half of the states is the former's, the second the latter's."""
     if any(v is not None for v in kwargs.values()):
-        raise Unsupported("it is called with states or a mask")
+        raise Unsupported("it is called with a mask or with constants")
+    x, given = _taken(x, initial_state)
+    half = len(given) // 2
     forward = _inner(b, "layer")
     backward = _inner(b, "backward_layer") if b.field("backward_layer") else None
     if backward is None:
         config = forward.config | {"go_backwards": not forward.config.get("go_backwards", False)}
         backward = Layer(forward.kind, forward.name, config)
     sides: list[Value] = []
-    for inner, attribute, name in ((forward, "forward_layer", "forward"), (backward, "backward_layer", "backward")):
+    states: list[Value] = []
+    for inner, attribute, name, own in (
+        (forward, "forward_layer", "forward", given[:half]), (backward, "backward_layer", "backward", given[half:]),
+    ):  # fmt: skip
         with b.inside(inner, attribute, name):
-            side = b.call(x)
-        if not isinstance(side, Value):
-            raise Unsupported("its layers give their states")
+            side, *last = _given(b.call(x, initial_state=own) if given else b.call(x))
         sides.append(side)
+        states += last
     if forward.config.get("return_sequences"):
         sides[1] = b(ops.Flip((1,)), sides[1])
-    return _merged(b, sides)
+    merged = _merged(b, sides)
+    return (merged, *states) if states else merged
 
 
 @layer("SpectralNormalization")
