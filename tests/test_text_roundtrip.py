@@ -129,6 +129,34 @@ def test_shared_modules_own_parameters_and_several_outputs(tmp_path: Path) -> No
     round_trip(graph, tmp_path)
 
 
+#: ``code`` is read and given back, and its steps are said in the place of their block.
+HALVES = """input: {x: [1, 1, 8, 8]}
+structs:
+  Encoder:
+    body:
+      - c1 = conv: {out: 4, kernel: 3, stride: 2}
+      - flatten
+      - fc = linear: {out: 2}
+  Decoder:
+    body:
+      - fc = linear: {out: 16, act: relu}
+      - reshape: {shape: [1, 1, 4, 4]}
+      - d1 = conv_transpose: {out: 1, kernel: 3}
+body:
+  - code = Encoder
+  - image = Decoder
+output: {image: image, code: code}
+"""
+
+
+def test_what_a_block_gives_back_has_its_name_where_the_block_is_said_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "halves.yaml").write_text(HALVES)
+    graph = parse(tmp_path / "halves.yaml")
+    text = round_trip(graph, tmp_path)
+    assert "code: code.fc" in text
+    assert parse(tmp_path / "halves.yaml").output_names == ["image", "code"]
+
+
 def test_a_graph_without_weights_needs_no_file_beside_it(tmp_path: Path) -> None:
     graph = instep.capture(nn.Sequential(nn.ReLU(), nn.PixelShuffle(2)), inputs=[(1, 4, 3, 3)]).graph
     assert save(graph, tmp_path / "net.yaml") == [tmp_path / "net.yaml"]

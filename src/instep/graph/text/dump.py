@@ -98,7 +98,8 @@ def _drafted(shape: Shape, titles: dict[str, str], apart: frozenset[Any] = froze
 
 
 def _text(graph: Graph, best: _Draft, weights: str) -> str:
-    shape, main, structs = best.shape, best.main, best.structs
+    main, structs = best.main, best.structs
+    shape = main.shape  # in its terms: what was said in place of calls has other names than they had
     lines = [f"instep: {VERSION}"]
     facts = {k: v for k, v in graph.meta.items() if k in FACTS and _said(v)}
     facts.setdefault("name", str(graph.meta.get("source") or "network"))
