@@ -137,3 +137,33 @@ def test_a_round_number_is_called_like_nothing_else(tmp_path: Path) -> None:
     assert "for t in range(8):" in code and "i = torch.sigmoid(" in code, code
     inputs = [np.random.default_rng(0).random(v.shape, dtype=np.float32) for v in graph.inputs]
     same(emit_torch.build(graph)(*map(torch.from_numpy, inputs)), graph, inputs, lambda y: y.detach().numpy())
+
+
+TWINS = """input: {a: [1, 3, 8, 8], b: [1, 3, 8, 8]}
+structs:
+  Trunk:
+    body:
+      - c1 = conv: {out: 4, kernel: 3, act: relu}
+      - max_pool: {kernel: 2}
+      - c2 = conv: {out: 8, kernel: 3, act: relu}
+      - global_avg_pool
+      - flatten
+      - embed = linear: {out: 6}
+body:
+  - left = Trunk(a): {at: trunk}
+  - right = Trunk(b): {at: trunk}
+  - sub(left, right)
+"""
+
+
+def test_a_block_that_gives_back_all_that_its_loop_made_gives_it_as_a_tuple() -> None:
+    graph = parse(TWINS)
+    text = emit_torch.source(graph)
+    assert "return tuple(ys)" in text, text
+    inputs = [np.random.default_rng(n).random(v.shape, dtype=np.float32) for n, v in enumerate(graph.inputs)]
+    same(emit_torch.build(graph)(*map(torch.from_numpy, inputs)), graph, inputs, lambda y: y.detach().numpy())
+    last = to_channels_last(graph)[0]
+    assert "return tuple(ys)" in emit_jax.source(last)
+    inputs = [np.random.default_rng(n).random(v.shape, dtype=np.float32) for n, v in enumerate(last.inputs)]
+    same(emit_jax.build(last)(*inputs), last, inputs)
+    ast.parse(emit_keras.source(last))

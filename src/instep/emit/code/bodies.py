@@ -127,8 +127,9 @@ def body(
     for value, name in zip(made.inputs, inputs, strict=True):
         state.give(value, name)
     statements = _statements(state)
-    results = ", ".join(state.texts[v].text for v in made.outputs)
-    statements.append(f"return {_starred(state, results)}")
+    results = _starred(state, ", ".join(state.texts[v].text for v in made.outputs))
+    whole = results.startswith("*") and "," not in results  # a star needs something beside it
+    statements.append(f"return {f'tuple({results[1:]})' if whole else results}")
     return statements, state.arguments
 
 
