@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -119,3 +120,9 @@ def test_torchvision_may_be_imported_anywhere_though_its_compiled_part_is_not_th
     code = "import instep; print(len(instep.capture('net.py:net', inputs='1,3').graph.nodes))"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.stdout.strip() == "1", run.stderr[-600:]
+
+
+def test_a_token_that_the_table_has_no_row_for_is_told_with_its_operator() -> None:
+    found = capture(nn.Embedding(10, 4).eval(), inputs=[np.array([[1, 2, 3]])])
+    with pytest.raises(CaptureError, match=r"aten\.embedding\.default reads an index that has nothing behind it"):
+        found.reference.run([np.array([[1, 2, 99]])])

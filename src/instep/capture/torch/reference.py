@@ -88,7 +88,7 @@ class TorchReference:
                 for i, step in enumerate(self._steps):
                     if step.depends == FREE:
                         continue
-                    value = call(step, map_steps(step.args, read), map_steps(step.kwargs, read), wide)
+                    value = _made(step, map_steps(step.args, read), map_steps(step.kwargs, read), wide)
                     table[step] = value
                     record(step, value)
                     for used in self._reads[i]:
@@ -101,6 +101,17 @@ class TorchReference:
             torch.set_default_dtype(default)
             torch.set_num_threads(threads)
         return results
+
+
+def _made(step: Step, args: object, kwargs: object, wide: torch.dtype | None) -> object:
+    """What PyTorch makes of the step. Raises CaptureError where an index, of the inputs say, has nothing behind it."""
+    try:
+        return call(step, args, kwargs, wide)
+    except IndexError as error:
+        raise CaptureError(
+            f"{step.place}: {step.target} reads an index that has nothing behind it on these inputs ({error}); "
+            "give token ids and indices that the network has rows for"
+        ) from error
 
 
 def _wide(value: object) -> object:
