@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
+from instep.capture.einsum import contracted, letters
 from instep.capture.keras.builder import Builder
 from instep.capture.keras.handlers.pool import pooled
 from instep.capture.keras.handlers.spatial import convolved
@@ -37,64 +36,19 @@ def _tensor(b: Builder, x: Any) -> Value:
 
 @function("Einsum")
 def einsum(b: Builder, *operands: Any, subscripts: str = "") -> Value:
-    """Products over the axes that letters name, two operands at a time."""
     given = [_tensor(b, x) for x in operands]
-    names, out = _letters(subscripts, [x.rank for x in given])
-    at, left = given[0], names[0]
-    for i, (right, name) in enumerate(zip(given[1:], names[1:], strict=True), 2):
-        later = {*out, *"".join(names[i:])}
-        at, left = _product(b, at, left, right, name, later)
-    at, left = _summed(b, at, left, set(out))
-    return b.permute(at, [left.index(c) for c in out])
-
-
-def _letters(subscripts: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The letters of each operand's axes and of the result's; an ellipsis becomes letters of its own."""
-    left, arrow, out = subscripts.replace(" ", "").partition("->")
-    names = left.split(",")
-    if len(names) != len(ranks):
+    ranks = [x.rank for x in given]
+    if len(subscripts.partition("->")[0].split(",")) != len(ranks):
         raise Unsupported(f"its subscripts {subscripts!r} are not those of {len(ranks)} tensors")
-    free = [chr(n) for n in range(192, 448) if chr(n).isalpha()]
-    most = ""
-    for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
-        if "..." in name:
-            own = "".join(free[: max(rank - len(name) + 3, 0)])[::-1]  # aligned at the last axis
-            names[i], most = name.replace("...", own), max(most, own, key=len)
-    out = (
-        out.replace("...", most)
-        if arrow
-        else most + "".join(sorted(c for c in left if left.count(c) == 1 and c.isalpha()))
-    )
+    names, out = letters(subscripts, ranks)
     wrong = any(len(n) != r or len(set(n)) != len(n) for n, r in zip(names, ranks, strict=True))
     if wrong or len(set(out)) != len(out) or set(out) - set("".join(names)):
-        raise Unsupported(
-            f"its subscripts {subscripts!r} do not fit tensors of the ranks {list(ranks)}, or take a diagonal"
-        )
-    return names, out
-
-
-def _summed(b: Builder, x: Value, name: str, kept: set[str]) -> tuple[Value, str]:
-    """``x`` without the axes that nothing reads."""
-    axes = tuple(i for i, c in enumerate(name) if c not in kept)
-    return (b(ops.ReduceSum(axes, False), x) if axes else x), "".join(c for c in name if c in kept)
-
-
-def _product(b: Builder, x: Value, left: str, y: Value, right: str, later: set[str]) -> tuple[Value, str]:
-    """One matrix product: axes of both that are read later are its batch, the others of both are summed."""
-    x, left = _summed(b, x, left, later | set(right))
-    y, right = _summed(b, y, right, later | set(left))
+        raise Unsupported(f"its subscripts {subscripts!r} do not fit tensors of the ranks {ranks}, or take a diagonal")
     sizes: dict[str, int] = {}
-    for c, n in (*zip(left, x.shape, strict=True), *zip(right, y.shape, strict=True)):
+    for c, n in ((c, n) for name, x in zip(names, given, strict=True) for c, n in zip(name, x.shape, strict=True)):
         if sizes.setdefault(c, n) != n:
             raise Unsupported(f"axis {c!r} has {sizes[c]} and {n} elements")
-    batch = [c for c in left if c in right and c in later]
-    inner = [c for c in left if c in right and c not in later]
-    rows, columns = ([c for c in side if c not in batch and c not in inner] for side in (left, right))
-    count, deep, high, wide = (math.prod(sizes[c] for c in part) for part in (batch, inner, rows, columns))
-    first = b.reshape(b.permute(x, [left.index(c) for c in (*batch, *rows, *inner)]), (count, high, deep))
-    second = b.reshape(b.permute(y, [right.index(c) for c in (*batch, *inner, *columns)]), (count, deep, wide))
-    made = [*batch, *rows, *columns]
-    return b.reshape(b(ops.MatMul(), first, second), [sizes[c] for c in made]), "".join(made)
+    return contracted(b, list(zip(names, given, strict=True)), out)
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from instep.capture.tflite.builder import Builder
 from instep.capture.tflite.registry import Unsupported, reads
 from instep.graph import Value, ops
 
-__all__: list[str] = []
+__all__ = ["times"]
 
 
 @reads("RFFT2D")

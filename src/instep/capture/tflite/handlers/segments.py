@@ -16,7 +16,7 @@ __all__: list[str] = []
 #: Elements that places are compared with, or moved to.
 _MAX_MADE = 1 << 26
 _MOST = float(np.finfo(np.float32).max)
-#: Reduction, and what a segment without elements holds: of floats, of integers (None: the type's own bound).
+#: Reduction, and what a segment without elements holds: of integers no more than their type has.
 _SEGMENTS: dict[str, tuple[Any, float]] = {
     "UNSORTED_SEGMENT_SUM": (ops.ReduceSum, 0.0),
     "UNSORTED_SEGMENT_PROD": (ops.ReduceProd, 1.0),

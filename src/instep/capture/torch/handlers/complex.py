@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from instep.capture.einsum import letters
 from instep.capture.torch.builder import Builder
-from instep.capture.torch.handlers.linear import einsum, letters
+from instep.capture.torch.handlers.linear import einsum
 from instep.capture.torch.registry import HANDLERS, Complex, find, handles
 from instep.graph import Value, ops
 
