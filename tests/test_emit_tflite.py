@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,9 @@ from instep.emit.tflite import EmitError, emit, write
 from instep.emit.tflite import writer as writer_module
 from instep.emit.tflite.metadata import unpack_views
 from instep.graph import Graph, Operator, SourceView, Value, ops
+from instep.report.table import table_of_file
 from instep.runtime import run, tflite_info
+from instep.tflite_tables import origins_within, written_facts
 
 
 def image_graph(*shape: int) -> tuple[Graph, Value]:
@@ -185,3 +190,44 @@ def test_outputs_that_are_constants_are_in_the_file_and_known(tmp_path: Path) ->
     done = instep.convert(network, tmp_path / "net.tflite", inputs=[(1, 3, 6, 5)])
     assert done.ok and not done.verdict.notes
     assert {"number", "picture"} <= set(instep.capture(network, inputs=[(1, 3, 6, 5)]).graph.meta["buffers"])
+
+
+class Lined(nn.Module):
+    """A convolution, and a product that some targets refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y * torch.floor(y)
+
+
+def _line_of(text: str) -> str:
+    lines = inspect.getsource(Lined).splitlines()
+    start = inspect.getsourcelines(Lined)[1]
+    return f"test_emit_tflite.py:{start + next(i for i, line in enumerate(lines) if text in line)}"
+
+
+def test_a_file_knows_the_source_line_of_its_operators(tmp_path: Path) -> None:
+    file = Path(instep.convert(Lined(), tmp_path / "net.tflite", inputs=[(1, 3, 6, 5)], verify=False).file)
+    info = tflite_info(file)
+    lines = {op.name: info.origin(op) for op in info.ops}
+    assert lines["CONV_2D"].endswith(_line_of("self.conv(x)")) and lines["FLOOR"].endswith(_line_of("torch.floor"))
+    # a file as a source hands them on, and a check and a table of the file show them
+    again = instep.capture(file).graph
+    assert {type(n.op).__name__: n.origin for n in again.nodes}["Floor"] == lines["FLOOR"]
+    found = [
+        v for v in instep.check(file, ["portable-4d"], run=False).judgements[0].violations if v.operator == "FLOOR"
+    ]
+    assert found and found[0].origin == lines["FLOOR"] and found[0].to_json()["origin"] == lines["FLOOR"]
+    assert lines["FLOOR"] in json.dumps(table_of_file(info).to_json())
+
+
+@pytest.mark.parametrize(
+    "origins", [["a"], {"conv": 3}, {"conv": "x" * 300}, {"conv": "a\u001b[31m"}, {"conv": ""}, "x"]
+)
+def test_source_lines_that_are_none_are_not_believed(origins: Any) -> None:
+    assert origins_within({"origins": origins}) == {}
+    assert written_facts({"instep": b"[" * 100_000}) == {}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 from instep.flatbuffer import Flatbuffer, FlatbufferError
 
-__all__ = ["MODEL", "ModelTables", "operator_names", "type_names"]
+__all__ = ["MODEL", "ModelTables", "operator_names", "origins_within", "type_names", "written_facts"]
 
 #: Fields of the table Model by their vtable slot.
 MODEL = {"codes": 1, "subgraphs": 2, "description": 3, "buffers": 4, "metadata": 6, "signatures": 7}
 _MAX_OPERANDS = 1 << 14
+#: A source line's name in a file is not longer than this.
+_MAX_ORIGIN = 256
 _T = TypeVar("_T")
 
 
@@ -101,3 +104,27 @@ def type_names() -> dict[int, str]:
     from ai_edge_litert.schema_py_generated import TensorType
 
     return {v: k.lower() for k, v in vars(TensorType).items() if isinstance(v, int)}
+
+
+def written_facts(metadata: Mapping[str, bytes]) -> dict[str, Any]:
+    """What Instep wrote into a file ({} for another tool's file): the JSON of its metadata entry "instep"."""
+    try:
+        facts = json.loads(metadata.get("instep", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def origins_within(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Tensor → source line (``model.py:41``) of the operator that makes it, where a file of Instep tells.
+
+    Nobody vouches for a file: entries that are no short line of text are left out.
+    """
+    entries = facts.get("origins")
+    if not isinstance(entries, dict):
+        return {}
+    return {
+        tensor: line
+        for tensor, line in entries.items()
+        if isinstance(line, str) and 0 < len(line) <= _MAX_ORIGIN and line.isprintable()
+    }

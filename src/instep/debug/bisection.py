@@ -62,6 +62,14 @@ class Bisection:
         return [info.tensors[info.ops[n].outputs[0]].name for n in self.found.outcome.part.ops]
 
     @property
+    def origins(self) -> list[str]:
+        """The source lines that these operators come from, where the file tells."""
+        info = self.cutter.info
+        if self.found is None:
+            return []
+        return [line for line in dict.fromkeys(info.origin(info.ops[n]) for n in self.found.outcome.part.ops) if line]
+
+    @property
     def said(self) -> str:
         """The engine's words, where it fails."""
         failed = (self.proof or self.whole).failed
@@ -81,6 +89,7 @@ class Bisection:
             "noise_ratio": number(self.whole.ratio) if whole is not None else None,
             "operators": self.operators,
             "tensors": self.scopes,
+            "origins": self.origins,
             "numbers": list(part.ops) if part is not None else [],
             "inputs": [info.tensors[i].name for i in part.inputs] if part is not None else [],
             "outputs": [info.tensors[i].name for i in part.outputs] if part is not None else [],

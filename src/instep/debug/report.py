@@ -231,6 +231,8 @@ def _origin(result: Bisection, label: str) -> list[str]:
     sources = [result.trusted.shows[i] for i in part.outputs if i in result.trusted.shows]
     if sources:
         lines.append(f"- in the source: {', '.join(f'`{s}`' for s in sources)}")
+    if result.origins:
+        lines.append(f"- source line: {', '.join(f'`{line}`' for line in result.origins)}")
     worst = result.whole.worst
     if worst is not None and result.whole.failed is None:
         lines.append(f"- the whole file is {result.verdict}: {worst.ratio:.3g} times its rounding noise")

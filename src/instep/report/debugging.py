@@ -48,6 +48,8 @@ def bisection(result: Any) -> RenderableType:
     sources = [result.trusted.shows[i] for i in part.outputs if i in result.trusted.shows]
     if sources:
         facts.append(("in the source", _listed(sources)))
+    if result.origins:
+        facts.append(("written at", _listed(result.origins)))
     shapes = [f"{info.tensors[i].name} {list(info.tensors[i].shape)}" for i in part.inputs]
     facts.append(("reads", _listed(shapes)))
     worst = result.proof.worst if result.proof is not None else None

@@ -42,6 +42,11 @@ class Finding:
         return _first(list(dict.fromkeys(v["scope"].partition(";")[0] for v in self.violations)))
 
     @property
+    def origin(self) -> str:
+        """The first few source lines that they come from; "" where none is known."""
+        return _first(list(dict.fromkeys(v["origin"] for v in self.violations if v.get("origin"))))
+
+    @property
     def message(self) -> str:
         """Why: what is said of the first, and how many others are told something else."""
         others = len({v["message"] for v in self.violations}) - 1

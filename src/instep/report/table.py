@@ -194,9 +194,11 @@ def table_of_file(info: TFLiteInfo) -> Table:
         name, shape = (first.name, first.shape) if first is not None else ("", ())
         # our tensors are called scope/operation; other tools' names are taken whole
         scope = name.rpartition("/")[0] if info.instep else name.replace("/", ".")
-        items.append(_Item(_path(scope), op.name, shape, parameters, _macs(info, op), _arithmetic(info, op), ""))
+        items.append(
+            _Item(_path(scope), op.name, shape, parameters, _macs(info, op), _arithmetic(info, op), info.origin(op))
+        )
     made = [tensors[i] for op in info.ops for i in op.outputs if i >= 0]
-    facts = {k: v for k, v in info.instep.items() if k not in ("views", "blocks")}  # for programs
+    facts = {k: v for k, v in info.instep.items() if k not in ("views", "blocks", "origins")}  # for programs
     return Table(
         info.path,
         "tflite",

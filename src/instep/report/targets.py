@@ -91,7 +91,10 @@ def judgement(one: Any, every: bool = False) -> RenderableType:
     order = [v.to_json() for v in sorted(one.violations, key=lambda v: list(_STYLES).index(v.level))]
     for found in single(order) if every else findings(order):
         code = Text(found.first["code"], style=_STYLES[found.first["level"]])
-        grid.add_row(code, found.operator, Text(found.scope), Text(found.message), Text(found.cleared_by))
+        place = Text(found.scope)
+        if found.origin:
+            place.append(f"\n{found.origin}", style="dim")
+        grid.add_row(code, found.operator, place, Text(found.message), Text(found.cleared_by))
     return Group(head, grid)
 
 

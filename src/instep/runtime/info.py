@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from instep.flatbuffer import FlatbufferError
-from instep.tflite_tables import MODEL, ModelTables, type_names
+from instep.tflite_tables import MODEL, ModelTables, origins_within, type_names, written_facts
 
 __all__ = ["OpInfo", "TFLiteError", "TFLiteInfo", "TensorInfo", "tflite_info"]
 
@@ -99,11 +99,17 @@ class TFLiteInfo:
     @property
     def instep(self) -> dict[str, Any]:
         """What Instep wrote into the file ({} for another tool's)."""
-        try:
-            facts = json.loads(self.metadata.get("instep", b"{}"))
-        except ValueError:
-            return {}
-        return facts if isinstance(facts, dict) else {}
+        return written_facts(self.metadata)
+
+    @functools.cached_property
+    def origins(self) -> dict[str, str]:
+        """Tensor → source line of the operator that makes it, as a file of Instep tells."""
+        return origins_within(self.instep)
+
+    def origin(self, op: OpInfo) -> str:
+        """The source line (``model.py:41``) that an operator comes from; "" where the file does not tell."""
+        made = self.made(op)
+        return self.origins.get(made.name, "") if made is not None else ""
 
 
 def tflite_info(path: str | Path) -> TFLiteInfo:

@@ -23,7 +23,7 @@ class Violation:
     ``level``: "error" (the file does not run there, or runs wrongly), "warning" (that part runs on the processor, or
     may come out wrong) or "note" (it costs more than it needs to). ``index`` is the operator's number in the file
     (-1: the file as a whole), ``tensor`` the tensor's name where one is meant. ``tried`` says why a rewrite that
-    was tried here was taken back.
+    was tried here was taken back. ``origin`` is the source line that the operator comes from, where that is known.
     """
 
     target: str
@@ -39,6 +39,7 @@ class Violation:
     source: str
     node: Node | None = None
     tried: str = ""
+    origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in ``instep check --json``."""
@@ -48,6 +49,7 @@ class Violation:
             "severity": self.severity,
             "level": self.level,
             "scope": self.scope,
+            "origin": self.origin or None,
             "operator": self.operator,
             "index": self.index,
             "tensor": self.tensor or None,
@@ -145,6 +147,7 @@ class _Judge:
             clears,
             rule.source,
             op.node if op is not None else None,
+            origin=op.origin if op is not None else "",
         )
 
     def why(self, rule: Rule, kind: Hashable, shown: Callable[[], Mapping[str, Any]]) -> str | None:

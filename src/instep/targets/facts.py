@@ -130,7 +130,8 @@ class Tensor:
 
 @dataclass(eq=False)
 class Operation:
-    """One operator of the file; ``node`` is the graph's node that became it, where there is one."""
+    """One operator of the file; ``node`` is the graph's node that became it, where there is one, ``line`` what the file
+    itself says of its source."""
 
     index: int
     code: str
@@ -139,6 +140,12 @@ class Operation:
     outputs: list[Tensor]
     options: Mapping[str, Any]
     node: Node | None = None
+    line: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The source line that it comes from; "" where nothing tells."""
+        return self.node.origin if self.node is not None else self.line
 
     @property
     def scope(self) -> str:
@@ -225,6 +232,7 @@ def facts_of_file(info: TFLiteInfo) -> Facts:
             [tensors[t] if t >= 0 else None for t in op.inputs],
             [tensors[t] for t in op.outputs if t >= 0],
             _options(op.name, op.options),
+            line=info.origin(op),
         )
         for i, op in enumerate(info.ops)
     ]

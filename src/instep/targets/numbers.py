@@ -217,6 +217,7 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
         return Violation(
             profile.name, limits.code, limits.severity, level_of(limits.severity, profile.fallback), op.scope, op.code,
             op.index, tensor, message, clears, limits.source, op.node,
+            origin=op.origin,
         )  # fmt: skip
 
     on = f"on {', '.join(numbers.inputs)}"

@@ -20,6 +20,7 @@ from instep.capture.tflite.saturation import Saturation
 from instep.capture.tflite.scopes import MADE_UP, name_weights, scopes_of
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
 from instep.graph.operator import Spec
+from instep.tflite_tables import origins_within
 
 __all__ = ["convert"]
 
@@ -73,6 +74,7 @@ class _Converter:
         self.count = 0
         self.ours = bool(file.instep)
         self.scopes = {} if self.ours else scopes_of(file)
+        self.origins = origins_within(file.instep)
 
     def run(self, specs: dict[int, Spec]) -> tuple[Graph, dict[str, int], list[str]]:
         main, graph = self.file.subgraphs[0], self.graph
@@ -201,7 +203,7 @@ class _Converter:
         name = (first.name if first is not None else "") or f"{operation.name.lower()}{operation.index}"
         build.stem = name
         build.scope = (name.rpartition("/")[0] if self.ours else self.scopes.get((number, operation.index), "")) or name
-        build.origin = f"{self.file.label}:{operation.index}"
+        build.origin = self.origins.get(name) or f"{self.file.label}:{operation.index}"
         build.declared = [subgraph.tensors[i] for i in operation.outputs]
         inputs = [None if i < 0 else self.read(number, i, values, place) for i in operation.inputs]
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
@@ -14,7 +13,7 @@ import numpy as np
 
 from instep.capture.base import CaptureError
 from instep.flatbuffer import FlatbufferError
-from instep.tflite_tables import MODEL, ModelTables, type_names
+from instep.tflite_tables import MODEL, ModelTables, type_names, written_facts
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK", "Operation", "Subgraph", "Tensor", "TfliteFile", "read_file"]
 
@@ -114,11 +113,7 @@ class TfliteFile:
     @property
     def instep(self) -> dict[str, Any]:
         """What Instep wrote into the file ({} for another tool's)."""
-        try:
-            facts = json.loads(self.metadata.get("instep", b"{}"))
-        except (ValueError, RecursionError):
-            return {}
-        return facts if isinstance(facts, dict) else {}
+        return written_facts(self.metadata)
 
     def raw(self, tensor: Tensor) -> np.ndarray:
         """The numbers a constant holds, as stored (4- and 2-bit integers widened). Raises ValueError."""

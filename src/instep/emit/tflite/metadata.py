@@ -17,8 +17,9 @@ MIN_RUNTIME = "2.15.0"
 def pack(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
     """The file's metadata entries: "min_runtime_version" and "instep" (JSON).
 
-    The JSON holds ``version``, the graph's ``meta``, what the caller adds, and ``views``: tensor → source value, as
-    its name alone where it is the source value itself, else ``[name, perm, shape]`` (see SourceView).
+    The JSON holds ``version``, the graph's ``meta``, what the caller adds, ``origins``: tensor → the source line that
+    its operator comes from, and ``views``: tensor → source value, as its name alone where it is the source value
+    itself, else ``[name, perm, shape]`` (see SourceView).
     """
     from instep import __version__
 
@@ -31,7 +32,8 @@ def pack(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
         views[value.name] = view.name if plain and len(view.perm) == len(view.shape) else [
             view.name, list(view.perm), list(view.shape)
         ]  # fmt: skip
-    facts = {"version": __version__, **_plain(graph.meta), **(extra or {}), "views": views}
+    origins = {value.name: node.origin for node in graph.nodes if node.origin for value in node.outputs}
+    facts = {"version": __version__, **_plain(graph.meta), **(extra or {}), "origins": origins, "views": views}
     text = json.dumps(facts, separators=(",", ":"), default=str)
     return {"min_runtime_version": MIN_RUNTIME.encode().ljust(16, b"\0"), "instep": text.encode()}
 
