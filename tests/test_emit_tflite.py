@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import instep
 from instep.emit.tflite import EmitError, emit, write
 from instep.emit.tflite import writer as writer_module
 from instep.emit.tflite.metadata import unpack_views
+from instep.emit.tflite.standard import standard_within
+from instep.flatbuffer import Flatbuffer
 from instep.graph import Graph, Operator, SourceView, Value, ops
 from instep.report.table import table_of_file
 from instep.runtime import run, tflite_info
@@ -231,3 +234,50 @@ def test_a_file_knows_the_source_line_of_its_operators(tmp_path: Path) -> None:
 def test_source_lines_that_are_none_are_not_believed(origins: Any) -> None:
     assert origins_within({"origins": origins}) == {}
     assert written_facts({"instep": b"[" * 100_000}) == {}
+
+
+def _normalisation(file: Path) -> tuple[str, str, int, list[float], list[float]]:
+    """Names of input and output, colours, mean and deviation from the standard metadata, slot by slot of its schema."""
+    entry = Flatbuffer(memoryview(tflite_info(file).metadata["TFLITE_METADATA"]))
+    assert bytes(entry.data[4:8]) == b"M001"
+    [main] = entry.tables(entry.number(0, "I"), 3)
+    [source], [made] = entry.tables(main, 2), entry.tables(main, 3)
+    content = entry.child(source, 3)
+    assert entry.scalar(content, 0, "B") == 2 and not entry.tables(made, 4)
+    [unit] = entry.tables(source, 4)
+    assert entry.scalar(unit, 0, "B") == 1
+    options = entry.child(unit, 1)
+    mean, std = (
+        np.frombuffer(entry.data, np.float32, count, start).tolist()
+        for start, count in (entry.span(options, slot, 4) for slot in (0, 1))
+    )
+    return entry.text(source, 0), entry.text(made, 0), entry.scalar(entry.child(content, 1), 0, "B"), mean, std
+
+
+def test_how_pictures_become_inputs_is_in_the_file_for_other_tools(tmp_path: Path) -> None:
+    file, shape = tmp_path / "net.tflite", [(1, 3, 6, 5)]
+    picture = instep.Picture(mean=(0.5, 0.25, 0.5), std=(0.5, 0.5, 0.25))
+    instep.convert(Lined(), file, inputs=shape, picture=picture, verify=False)
+    said = _normalisation(file)
+    assert said[2:] == (1, [127.5, 63.75, 127.5], [127.5, 127.5, 63.75])
+    assert said[:2] == (tflite_info(file).input_names[0], tflite_info(file).output_names[0])
+    grey = instep.Picture(scale=255.0, mean=(127.0,), std=(2.0,))
+    instep.convert(nn.Conv2d(1, 2, 3), file, inputs=[(1, 1, 6, 5)], picture=grey, verify=False)
+    assert _normalisation(file)[2:] == (2, [127.0], [2.0])
+    # of features nothing can be said, nor where the user says nothing
+    for given in (picture, None):
+        instep.convert(nn.Conv2d(5, 2, 3), file, inputs=[(1, 5, 6, 5)], picture=given, verify=False)
+        assert "TFLITE_METADATA" not in tflite_info(file).metadata
+
+
+def test_labels_behind_a_file_are_taken_along(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs.tflite", tmp_path / "ours.tflite"
+    instep.convert(Lined(), theirs, inputs=[(1, 3, 6, 5)], picture=instep.Picture(mean=(0.5,)), verify=False)
+    with zipfile.ZipFile(theirs, "a") as archive:
+        archive.writestr("labels.txt", "cat\ndog\n")
+    result = instep.legalize(theirs, "litert-gpu", ours)
+    assert result.ok and result.bytes == ours.stat().st_size
+    assert zipfile.ZipFile(ours).read("labels.txt") == b"cat\ndog\n"
+    assert _normalisation(ours) == _normalisation(theirs)
+    theirs.write_bytes(theirs.read_bytes()[:-30])
+    assert standard_within(theirs, {}).files == {}

@@ -37,11 +37,13 @@ _DECLARES = {
     "handles": "capture.torch.registry",
     "operator": "graph.operator",
 }
-_PLACES = {verb: f"verbs.{file}" for verb, file in _VERBS.items()} | _DECLARES
+#: how pixels become a network's inputs, for `convert(…, picture=…)` and others
+_VALUES = {"Picture": "verify.inputs"}
+_PLACES = {verb: f"verbs.{file}" for verb, file in _VERBS.items()} | _DECLARES | _VALUES
 
 __all__ = [
-    "Operator", "Spec", "bench", "bisect", "build", "capture", "check", "convert", "cut", "decomposes", "dump",
-    "export", "handles", "legalize", "operator", "parse", "port", "probe", "show", "stages", "verify",
+    "Operator", "Picture", "Spec", "bench", "bisect", "build", "capture", "check", "convert", "cut", "decomposes",
+    "dump", "export", "handles", "legalize", "operator", "parse", "port", "probe", "show", "stages", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from instep.capture.torch.registry import handles
     from instep.graph.operator import Operator, Spec, operator
     from instep.rewrite.lower import decomposes
+    from instep.verify.inputs import Picture
 
 
 class _Package(ModuleType):

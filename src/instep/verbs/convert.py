@@ -20,6 +20,8 @@ from instep.whole import write_text
 
 if TYPE_CHECKING:
     from instep.capture import Captured
+    from instep.emit.tflite.standard import Standard
+    from instep.graph import Graph
     from instep.rewrite.driver import PassReport
     from instep.verify import Verdict
     from instep.verify.inputs import Picture
@@ -52,9 +54,10 @@ def convert(
     """Convert a network to the TFLite file ``out``, and prove the file value by value.
 
     ``source``, ``weights``, ``inputs``, ``args`` and ``seed`` as in ``capture``. ``images``: a picture or a folder of
-    them that the proof runs on too; ``picture`` says how pixels become inputs (range, mean, std). ``io``: "nhwc" gives
-    channel-last inputs and outputs, "nchw" the source's; a ``.tflite`` source keeps its own. ``tune="avx512"`` lays
-    convolutions out for servers' wide vectors; without it the file suits every processor.
+    them that the proof runs on too; ``picture`` says how pixels become inputs (range, mean, std), and the file says so
+    to other tools. ``io``: "nhwc" gives channel-last inputs and outputs, "nchw" the source's; a ``.tflite`` source
+    keeps its own. ``tune="avx512"`` lays convolutions out for servers' wide vectors; without it the file suits every
+    processor.
     ``target`` (a shipped profile or a ``.yaml`` file) makes the file acceptable to a device: what its profile objects
     to is rewritten, under the same proof. What cannot be cleared is a TargetError, and nothing is written unless
     ``force`` is set.
@@ -101,6 +104,7 @@ def convert(
     facts: dict[str, Any] = {"source": captured.source, "io": io, "half": half}
     if aim is not None:
         facts["target"] = aim.profile.name
+    standard = _standard(source, captured, graph, picture)
     verdict: Verdict | None = None
     asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
@@ -108,12 +112,12 @@ def convert(
             draft = Path(folder) / path.name
             tell("emit", path.name)
             with clock("emit"):
-                write(graph, draft, half=half, metadata=facts)
+                write(graph, draft, half=half, metadata=facts, standard=standard)
             verdict = _judged(captured, draft, pipeline, asked, thresholds, half, clock, tell)
             # the proof's summary travels in the file's metadata: the same graph is written once more, with it
             facts["proof"] = _summary(verdict)
         with clock("emit"):
-            size = write(graph, path, half=half, metadata=facts)
+            size = write(graph, path, half=half, metadata=facts, standard=standard)
 
     result = _result(captured, path, size, io, half, verdict, passes, clock)
     result.imported = imported
@@ -124,6 +128,22 @@ def convert(
         with clock("report"):
             _report(page, result, captured, images, picture, shown=verify)
     return result
+
+
+def _standard(source: Any, captured: Captured, graph: Graph, picture: Picture | None) -> Standard:
+    """What the file tells other tools: what a TFLite source told, else what the user says of pictures."""
+    from instep.emit.tflite.standard import Normalisation, Standard, standard_metadata, standard_within
+
+    if is_tflite(source):
+        from instep.runtime import tflite_info
+
+        said = standard_within(source, tflite_info(source).metadata)
+        if said.entry or picture is None:
+            return said
+    if picture is None:
+        return Standard()
+    mean, std = (tuple(255 / picture.scale * x for x in numbers) for numbers in (picture.mean, picture.std))
+    return Standard(standard_metadata(graph, Normalisation(mean, std), captured.source))
 
 
 def plain_file(captured: Captured, path: Path, tell: Progress = silent) -> None:

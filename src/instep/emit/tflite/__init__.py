@@ -7,6 +7,7 @@ from typing import Any
 
 from instep.emit.tflite import elementwise, linear, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.tflite.metadata import pack
+from instep.emit.tflite.standard import ENTRY, Standard
 from instep.emit.tflite.table import LOWERINGS, EmitError, lowers
 from instep.emit.tflite.writer import Writer
 from instep.graph import Graph
@@ -37,19 +38,23 @@ def emit(graph: Graph, *, half: bool = False, metadata: dict[str, Any] | None = 
     "instep" entry. Raises EmitError when a node has no TFLite form.
     """
     writer = _fill(graph, half)
-    return b"".join(writer.parts(_facts(graph, metadata)))
+    return b"".join(writer.parts(pack(graph, metadata)))
 
 
-def write(graph: Graph, path: str | Path, *, half: bool = False, metadata: dict[str, Any] | None = None) -> int:
+def write(
+    graph: Graph,
+    path: str | Path,
+    *,
+    half: bool = False,
+    metadata: dict[str, Any] | None = None,
+    standard: Standard | None = None,
+) -> int:
     """As ``emit``, into the file ``path``, which appears whole or not at all. Returns the number of bytes.
 
-    Weights go from their arrays to the file without a copy in between.
+    ``standard`` is what the file tells other tools. Weights go from their arrays to the file without a copy in between.
     """
-    writer = _fill(graph, half)
-    parts = writer.parts(_facts(graph, metadata))
+    standard = standard or Standard()
+    entries = pack(graph, metadata) | ({ENTRY: standard.entry} if standard.entry else {})
+    parts = _fill(graph, half).parts(entries)
     with written(path) as file:
-        return sum(file.write(part) for part in parts)
-
-
-def _facts(graph: Graph, extra: dict[str, Any] | None) -> dict[str, bytes]:
-    return pack(graph, extra)
+        return sum(file.write(part) for part in parts) + standard.append(file)
