@@ -43,8 +43,9 @@ class Finding:
 
     @property
     def origin(self) -> str:
-        """The first few source lines that they come from; "" where none is known."""
-        return _first(list(dict.fromkeys(v["origin"] for v in self.violations if v.get("origin"))))
+        """The first few source lines that they come from, files without folders; "" where none is known."""
+        lines = (v["origin"].rpartition("/")[2] for v in self.violations if v.get("origin"))
+        return _first(list(dict.fromkeys(lines)))
 
     @property
     def message(self) -> str:
