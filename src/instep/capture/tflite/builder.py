@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,10 @@ class Builder(Building):
 
     # -- reading -------------------------------------------------------------------------------------------------
     def option(self, name: str, default: Any = 0) -> Any:
-        """A field of the operator's options by the schema's accessor ("StrideH"); ``default`` when it has none."""
+        """A field of the operator's options by the schema's accessor ("StrideH"), of a custom one's by its name;
+        ``default`` when it has none."""
+        if isinstance(self.options, Mapping):
+            return self.options.get(name, default)
         return getattr(self.options, name)() if self.options is not None else default
 
     def ints(self, value: Value | None, what: str) -> list[int]:

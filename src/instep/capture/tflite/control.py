@@ -31,8 +31,6 @@ class Walker(Protocol):
 
     def options(self, name: str, operation: Operation) -> Any: ...
 
-    def options2(self, name: str, operation: Operation) -> Any: ...
-
 
 #: Operator's name → function(walker, operation, inputs), which returns the Values of its outputs.
 CONTROL: dict[str, Callable[[Walker, Operation, list[Value | None]], Sequence[Value]]] = {}
@@ -61,7 +59,7 @@ def _all(inputs: Sequence[Value | None]) -> list[Value]:
 
 @_controls("STABLEHLO_COMPOSITE")
 def composite(walker: Walker, operation: Operation, inputs: list[Value | None]) -> list[Value]:
-    options = _given(walker.options2("StableHLOCompositeOptions", operation))
+    options = _given(walker.options("StableHLOCompositeOptions", operation))
     return walker.enter(options.DecompositionSubgraphIndex(), inputs, len(operation.outputs))
 
 

@@ -13,6 +13,7 @@ from instep.capture.base import CaptureError
 from instep.capture.tflite import handlers
 from instep.capture.tflite.builder import Builder
 from instep.capture.tflite.control import CONTROL, RESOURCE
+from instep.capture.tflite.custom import Decode
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
 from instep.capture.tflite.refusals import why_not
 from instep.capture.tflite.registry import HANDLERS, Unsupported
@@ -238,20 +239,24 @@ class _Converter:
         while inputs and inputs[-1] is None:
             inputs.pop()
         count = len(self.graph.nodes)
+        if not handler.takes(self.build, *inputs):
+            raise Unsupported(f"its {len(inputs)} inputs are not those that it needs")
         self.build.options = self.options(handler.options, operation)
-        result = handler.function(self.build, *inputs)
+        with np.errstate(all="ignore"):  # options may be any numbers
+            result = handler.function(self.build, *inputs)
         self.fold(count)
         return result if isinstance(result, tuple) else (result,)
 
-    def options(self, name: str, operation: Operation) -> Any:
-        """The schema's reader of the operator's options, on a table that is known to lie inside the file."""
-        return self._options(schema.BuiltinOptions, name, *operation.options)
-
-    def options2(self, name: str, operation: Operation) -> Any:
-        """The same of the options that the schema got when the first union was full."""
-        return self._options(schema.BuiltinOptions2, name, *operation.options2)
-
-    def _options(self, kinds: Any, name: str, kind: int, at: int) -> Any:
+    def options(self, name: str | Decode, operation: Operation) -> Any:
+        """The schema's reader of the operator's options, on a table that is known to lie inside the file, or what a
+        custom operator's bytes say."""
+        if not isinstance(name, str):
+            start, count = operation.custom
+            return name(bytes(self.file.data[start : start + count]))
+        # the second union is from when the first was full
+        first = hasattr(schema.BuiltinOptions, name)
+        kinds = schema.BuiltinOptions if first else schema.BuiltinOptions2
+        kind, at = operation.options if first else operation.options2
         if not name or not at:
             return None
         if kind != getattr(kinds, name):

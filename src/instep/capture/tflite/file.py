@@ -79,11 +79,13 @@ class Operation:
     #: type and table of ``builtin_options`` and of ``builtin_options_2``; 0 where left out
     options: tuple[int, int]
     options2: tuple[int, int]
+    #: where a custom operator's bytes lie
+    custom: tuple[int, int]
 
     @property
     def keeps_state(self) -> bool:
         """Whether it writes to the variable tensors that it reads."""
-        return "_SEQUENCE_" in self.name
+        return "_SEQUENCE_" in self.name or self.name in ("LSTM", "RNN", "SVDF")
 
 
 @dataclass
@@ -235,4 +237,4 @@ class _Tables(ModelTables):
             (self.scalar(table, kind, "B"), self.checked(at) if (at := self.child(table, slot)) else 0)
             for kind, slot in ((3, 4), (11, 12))
         )
-        return Operation(index, code, inputs, outputs, options, options2)
+        return Operation(index, code, inputs, outputs, options, options2, self.span(table, 5, 1))

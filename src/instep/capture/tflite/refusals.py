@@ -9,8 +9,6 @@ _CONTROL = {"STABLEHLO_WHILE", "STABLEHLO_CASE"}
 _DECIDED = {
     "WHERE": "how many elements it finds depends on the numbers",
     "UNIQUE": "how many values it finds depends on the numbers",
-    "NON_MAX_SUPPRESSION_V4": "which boxes it keeps, and how many, depends on the numbers",
-    "NON_MAX_SUPPRESSION_V5": "which boxes it keeps, and how many, depends on the numbers",
 }
 _OWN = {
     "BITCAST": "it reads the bits of one type as another's; export the network without it",

@@ -1,4 +1,4 @@
-"""Handlers of TFLite's builtin operators, one file per family as in graph/ops; ``load`` fills the registry."""
+"""Handlers of TFLite's operators, one file per family as in graph/ops; ``load`` fills the registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib
 
 __all__ = ["FAMILIES", "load"]
 
-FAMILIES = ("elementwise", "fourier", "linear", "recurrent", "reduce", "segments", "shape", "spatial")
+FAMILIES = (
+    "boxes", "elementwise", "fourier", "linear", "mediapipe", "recurrent", "reduce", "segments", "shape", "spatial",
+)  # fmt: skip
 
 
 def load() -> None:
