@@ -14,6 +14,8 @@ from instep.api import convert, verify
 from instep.capture import CaptureError, capture
 from instep.capture.tflite import builder, handlers
 from instep.capture.tflite.builder import same_pads
+from instep.capture.tflite.control import CONTROL
+from instep.capture.tflite.refusals import why_not
 from instep.capture.tflite.registry import HANDLERS
 from instep.emit.tflite import write
 from instep.emit.tflite.metadata import pack
@@ -25,6 +27,7 @@ from instep.rewrite.lower import lower
 from instep.runtime import run
 from instep.verify.origin import verify_origin
 from lowering_cases import CASES
+from raw_tflite import raw_tflite
 from test_lower_conformance import draw_cases
 
 RNG = np.random.default_rng(7)
@@ -36,6 +39,14 @@ def test_every_operator_that_the_emitter_writes_can_be_read() -> None:
     handlers.load()
     assert len(names) > 70
     assert set(names) <= set(HANDLERS)
+
+
+def test_every_operator_of_the_schema_is_read_or_refused_for_a_reason_of_its_own() -> None:
+    names = [n for n in vars(schema.BuiltinOperator) if n.isupper()]
+    handlers.load()
+    refused = {n for n in names if n not in HANDLERS and n not in CONTROL}
+    assert len(names) > 200 and len(refused) < 25
+    assert not [n for n in refused if "docs/architecture.md" in why_not(n)]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -207,6 +218,10 @@ FOREIGN = [
     one("UNSORTED_SEGMENT_MAX", (3, 4), reals(5, 4), ints(2, 0, 2, 0, 0), constants=[np.asarray(3, np.int32)]),
     one("UNSORTED_SEGMENT_MIN", (2, 4), reals(5, 4), ints(1, 0, 1, 0, 0), constants=[np.asarray(2, np.int32)]),
     one("UNSORTED_SEGMENT_PROD", (3, 4), reals(5, 4), ints(2, 0, 2, 0, 0), constants=[np.asarray(3, np.int32)]),
+    one("UNIQUE", [(3, "int32"), (5, "int32")], constants=[ints(7, 2, 7, -1, 2)],
+        opts=options("UniqueOptions", idxOutType=schema.TensorType.INT32)),
+    one("SPARSE_TO_DENSE", (3, 4), reals(3), front=2, constants=[np.asarray([[0, 3], [2, 1], [2, 2]], np.int32), [3, 4],
+        np.float32(-1)]),
     one("BUCKETIZE", (3, 4, "int32"), reals(3, 4), opts=options("BucketizeOptions", boundaries=[-0.5, 0.0, 0.75])),
     one("DYNAMIC_UPDATE_SLICE", (4, 5), reals(4, 5), reals(2, 3), constants=[[1, 4]]),
     one("MATRIX_DIAG", (2, 3, 3), reals(2, 3)),
@@ -227,6 +242,14 @@ def test_an_operator_of_another_tool_is_read_as_litert_runs_it(
     table = captured.reference.run(inputs, dtype="float64")
     for value, array in zip(captured.graph.outputs, result.outputs, strict=True):
         close(array, table[value.name], 1e-5, str(captured.graph.nodes))
+
+
+def test_the_places_in_a_constant_are_known(tmp_path: Path) -> None:
+    given = np.asarray([[True, False], [True, True]])
+    tensors = [("given", (2, 2), "bool", given), ("places", (3, 2), "int64", None)]
+    file = raw_tflite(tmp_path / "net.tflite", tensors, [("WHERE", [0], [1], None)], [], [1])
+    graph = capture(str(file)).graph
+    assert np.array_equal(graph.weights[graph.outputs[0]], run(file, [], engine="builtin").outputs[0])
 
 
 # -- what is not taken at its word -----------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_damaged_options_of_a_custom_operator_are_one_sentence(tmp_path: Path) -
             assert "\n" not in str(error)
 
 
-# -- MediaPipe: no interpreter runs these ------------------------------------------------------------------------------
+# -- MediaPipe: of LiteRT XNNPACK alone runs these, and keeps the places of maxima to itself ---------------------------
 SAME, VALID = 1, 2
 
 
@@ -175,6 +175,10 @@ def test_a_transposed_convolution_with_a_bias_adds_kernels(
     data = struct.pack("<3i", padding, stride, stride)
     captured = mediapipe(tmp_path / "net.tflite", "Convolution2DTransposeBias", data, tensors, 3, [0])
     np.testing.assert_allclose(captured.reference.run([x])[captured.graph.outputs[0].name], wanted, atol=1e-5)
+    if stride <= kernel:  # XNNPACK takes no larger one
+        result = run(tmp_path / "net.tflite", [x], engine="xnnpack")
+        assert not result.failed, result.message
+        np.testing.assert_allclose(result.outputs[0], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [SAME, VALID])
@@ -209,3 +213,18 @@ def test_an_unpooling_undoes_a_pooling(tmp_path: Path) -> None:
         row, column = divmod(int(at[n, y, c, k]), 2)
         wanted[n, 2 * y + row, 2 * c + column, k] = x[n, y, c, k]
     np.testing.assert_array_equal(captured.reference.run([x, at])[captured.graph.outputs[0].name], wanted)
+
+
+def test_the_way_there_and_back_is_what_xnnpack_computes(tmp_path: Path) -> None:
+    tensors: list[Tensor] = [
+        ("x", (1, 4, 6, 3), "float32", None), ("y", (1, 2, 3, 3), "float32", None),
+        ("at", (1, 2, 3, 3), "float32", None), ("back", (1, 4, 6, 3), "float32", None),
+    ]  # fmt: skip
+    data = struct.pack("<6i", VALID, 2, 2, 2, 2, 0)
+    chain = [("CUSTOM:MaxPoolingWithArgmax2D", [0], [1, 2], data), ("CUSTOM:MaxUnpooling2D", [1, 2], [3], data)]
+    file, x = raw_tflite(tmp_path / "net.tflite", tensors, chain, [0], [3]), RNG.standard_normal((1, 4, 6, 3))
+    x = x.astype(np.float32)
+    captured, result = capture(str(file)), run(file, [x], engine="xnnpack")
+    assert not result.failed, result.message
+    np.testing.assert_array_equal(captured.reference.run([x])[captured.graph.outputs[0].name], result.outputs[0])
+    assert convert(str(file), tmp_path / "out.tflite").ok

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-__all__ = ["Refusal", "meaningful", "placement", "refusals", "without_driver"]
+__all__ = ["Refusal", "meaningful", "placement", "refusals", "without_driver", "without_operator"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ _NOISE = re.compile(
     r"[\w./]+\.(cc|h|cpp):\d+$|at operator\(\) |WARNING: Logging before InitGoogle"
 )
 _PREFIX = re.compile(r"^(?:└ )?(?:(?:ERROR|[EF]\d{4})\b:? ?(?:[\d:. ]+\s+\d+ )?(?:\[?[\w./]+:\d+\])?\s*)")
+_WITHOUT_OPERATOR = ("Didn't find op for builtin opcode", "Encountered unresolved custom op")
 _WITHOUT_DRIVER = ("No adapters found", "Failed to initialize WebGPU environment", "Couldn't load Vulkan")
 
 
@@ -82,3 +83,8 @@ def placement(log: str) -> tuple[int, int] | None:
 def without_driver(log: str) -> bool:
     """Whether the engine found no Vulkan device: nothing that the file could help."""
     return any(words in log for words in _WITHOUT_DRIVER)
+
+
+def without_operator(log: str) -> bool:
+    """Whether the runtime has an operator of the file not at all, or not in its version."""
+    return any(words in log for words in _WITHOUT_OPERATOR)

@@ -22,13 +22,15 @@ def anchored(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
 
     ``asked``: images, picture and seed, as ``instep.verify`` takes them. Raises EngineError.
     """
-    from instep.verify.origin import anchor, verify_origin
+    from instep.verify.origin import anchor, unanchored, verify_tflite_origin
 
     if captured.origin is None:
         return verdict
     if not is_tflite(captured.origin):
         return _anchored_keras(captured, verdict, **asked)
-    origin = verify_origin(captured.reference, captured.origin, captured.graph, **asked)
+    origin = verify_tflite_origin(captured.reference, captured.origin, captured.graph, **asked)
+    if isinstance(origin, str):
+        return unanchored(verdict, origin, captured.source)
     return anchor(verdict, origin, captured.source)
 
 
@@ -59,12 +61,12 @@ def two_files(
     from instep.capture import CaptureError, capture
     from instep.runtime import tflite_info
     from instep.verify.files import verify_files
-    from instep.verify.origin import anchor, apart, verify_origin
+    from instep.verify.origin import anchor, apart, unanchored, verify_tflite_origin
     from instep.verify.verify import verify
 
     try:
         captured = capture(first, inputs=inputs)
-        origin = verify_origin(captured.reference, first, captured.graph, **asked)
+        origin = verify_tflite_origin(captured.reference, first, captured.graph, **asked)
         why = "it is quantised" if origin is None else ""
     except CaptureError as error:
         captured, origin, why = None, None, str(error)
@@ -76,4 +78,6 @@ def two_files(
     if tflite_info(second).instep.get("source") != captured.source:
         graph, reference = apart(graph)
     verdict = verify(reference, second, graph=graph, figures=figures, **bounds, **asked)
+    if isinstance(origin, str):
+        return captured, unanchored(verdict, origin, captured.source)
     return captured, anchor(verdict, origin, captured.source)

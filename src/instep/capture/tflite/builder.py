@@ -31,6 +31,8 @@ class Builder(Building):
         super().__init__(graph)
         self.options: Any = None
         self.declared: list[Tensor] = []
+        #: the operators of each subgraph
+        self.subgraphs: list[list[str]] = []
 
     # -- reading -------------------------------------------------------------------------------------------------
     def option(self, name: str, default: Any = 0) -> Any:
@@ -55,6 +57,12 @@ class Builder(Building):
         if len(found) != 1:
             raise Unsupported(f"its {what} holds {len(found)} numbers, one is needed")
         return found[0]
+
+    def operators_of(self, number: int) -> list[str]:
+        """The names of the operators of another subgraph, which says how an operator joins two elements."""
+        if not 0 < number < len(self.subgraphs):
+            raise Unsupported(f"it stands for subgraph {number} of {len(self.subgraphs)}")
+        return self.subgraphs[number]
 
     def axis(self, number: int, rank: int) -> int:
         """A non-negative axis; TFLite counts from the end where it is negative."""

@@ -16,6 +16,7 @@ __all__ = ["CONTROL", "RESOURCE", "Walker"]
 #: The dtype of a Value that is the handle of a variable: its name is the variable's; it never enters a graph.
 RESOURCE = "resource"
 _MAX_ROUNDS = 4096
+_MAX_BRANCHES = 64
 
 
 class Walker(Protocol):
@@ -76,8 +77,16 @@ def call_once(walker: Walker, operation: Operation, inputs: list[Value | None]) 
 
 @_controls("WHILE")
 def loop(walker: Walker, operation: Operation, inputs: list[Value | None]) -> list[Value]:
+    return _rounds(walker, _given(walker.options("WhileOptions", operation)), inputs)
+
+
+@_controls("STABLEHLO_WHILE")
+def stablehlo_while(walker: Walker, operation: Operation, inputs: list[Value | None]) -> list[Value]:
+    return _rounds(walker, _given(walker.options("StablehloWhileOptions", operation)), inputs)
+
+
+def _rounds(walker: Walker, options: Any, inputs: list[Value | None]) -> list[Value]:
     """Round after round written down, as long as the condition follows from constants."""
-    options = _given(walker.options("WhileOptions", operation))
     graph, first = walker.graph, len(walker.graph.nodes)
     state = _all(inputs)
     for _ in range(_MAX_ROUNDS):
@@ -102,11 +111,38 @@ def branch(walker: Walker, operation: Operation, inputs: list[Value | None]) -> 
     decided = walker.graph.weights.get(condition)
     if decided is not None and decided.size == 1:
         return walker.enter(numbers[0 if decided.item() else 1], rest, count)
+    taken, other = _branches(walker, numbers, rest, count)
+    return _chosen(walker, walker.build.reshape(condition, ()), taken, other)
+
+
+@_controls("STABLEHLO_CASE")
+def case(walker: Walker, operation: Operation, inputs: list[Value | None]) -> list[Value]:
+    """The branch of a number; the last one of a number that no branch has (stablehlo_case.cc)."""
+    given = _given(walker.options("StablehloCaseOptions", operation)).BranchSubgraphIndicesAsNumpy()
+    numbers = [] if isinstance(given, int) else [int(n) for n in given]
+    index, *rest = _all(inputs)
+    if not 0 < len(numbers) <= _MAX_BRANCHES:
+        raise Unsupported(f"it has {len(numbers)} branches")
+    decided, count = walker.graph.weights.get(index), len(operation.outputs)
+    if decided is not None and decided.size == 1:
+        at = decided.item()
+        return walker.enter(numbers[at if 0 <= at < len(numbers) else -1], rest, count)
+    *others, result = _branches(walker, numbers, rest, count)
+    build, index = walker.build, walker.build.reshape(index, ())
+    for at, other in enumerate(others):
+        result = _chosen(walker, build(ops.Equal(), index, build.scalar(at, index.dtype)), other, result)
+    return result
+
+
+def _branches(walker: Walker, numbers: Sequence[int], inputs: Sequence[Value], count: int) -> list[list[Value]]:
     before = dict(walker.variables)
-    taken, other = (walker.enter(number, rest, count) for number in numbers)
-    if walker.variables != before or any(a.spec != b.spec for a, b in zip(taken, other, strict=True)):
+    found = [walker.enter(number, inputs, count) for number in numbers]
+    if walker.variables != before or any(a.spec != b.spec for one in found for a, b in zip(one, found[0], strict=True)):
         raise Unsupported("its branches set variables, or make tensors of different shapes")
-    condition = walker.build.reshape(condition, ())
+    return found
+
+
+def _chosen(walker: Walker, condition: Value, taken: Sequence[Value], other: Sequence[Value]) -> list[Value]:
     return [a if a is b else walker.build(ops.Where(), condition, a, b) for a, b in zip(taken, other, strict=True)]
 
 

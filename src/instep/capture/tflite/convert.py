@@ -58,6 +58,7 @@ class _Converter:
         self.file = file
         self.graph = Graph()
         self.build = Builder(self.graph)
+        self.build.subgraphs = [[o.name for o in s.operations] for s in file.subgraphs]
         self.saturation = Saturation(self.build)
         self.tensors: dict[str, int] = {}
         self.notes: list[str] = []

@@ -8,6 +8,7 @@ __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
     "boxes", "elementwise", "fourier", "linear", "mediapipe", "recurrent", "reduce", "segments", "shape", "spatial",
+    "stablehlo",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Handlers of MediaPipe's custom operators: a pooling that tells where its maxima were, and the ways back.
 
-No interpreter of LiteRT runs them; their meaning is that of mediapipe/util/tflite/operations.
+Their meaning is that of mediapipe/util/tflite/operations. Of LiteRT's engines XNNPACK alone runs them, and keeps the
+places of maxima to itself.
 """
 
 from __future__ import annotations

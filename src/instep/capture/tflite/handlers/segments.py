@@ -128,3 +128,46 @@ def bucketize(b: Builder, x: Value) -> Value:
         return b.expand(b.scalar(0, "int32"), x.shape)
     reached = b(ops.GreaterEqual(), b.reshape(x, (*x.shape, 1)), b.constant(bounds.astype(x.dtype), "boundaries"))
     return b(ops.ReduceSum((x.rank,), False), b.cast(reached, "int32"))
+
+
+#: What to do where the numbers decide how many elements a result has.
+_DECIDED = "depends on the numbers; end the network before it, or export it with a fixed number of results"
+
+
+@reads("WHERE")
+def where(b: Builder, condition: Value) -> Value:
+    """The places of what is not zero, row by row: of a constant, their number is known."""
+    found = b.array(condition)
+    if found is None:
+        raise Unsupported(f"how many elements it finds {_DECIDED}")
+    return b.constant(np.argwhere(found).astype(b.declared[0].meaning), "places")
+
+
+@reads("UNIQUE", "UniqueOptions")
+def unique(b: Builder, x: Value) -> tuple[Value, Value]:
+    """The values in the order they first occur, and where each element's is among them."""
+    found = b.array(x)
+    if found is None or found.ndim != 1:
+        raise Unsupported(f"how many values it finds {_DECIDED}")
+    values, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    places = np.argsort(order)[inverse.reshape(-1)].astype(b.declared[1].meaning)
+    return b.constant(values[order], "values"), b.constant(places, "places")
+
+
+@reads("SPARSE_TO_DENSE", "SparseToDenseOptions")
+def sparse_to_dense(b: Builder, indices: Value, shape: Value, values: Value, default: Value) -> Value:
+    """The values at their constant places, the default elsewhere; the last of those at one place stays."""
+    wanted, found = b.ints(shape, "shape"), b.array(indices)
+    if found is None:
+        raise Unsupported("its places are computed while the network runs")
+    if min(wanted, default=1) < 1 or math.prod(wanted) > _MAX_MADE:
+        raise Unsupported(f"its shape is {wanted[:8]}")
+    rows = found.reshape(-1, len(wanted)).astype(np.int64)
+    if (rows < 0).any() or (rows >= np.asarray(wanted)).any():
+        raise Unsupported(f"its places leave {wanted[:8]}")
+    flat = b.expand(values, (len(rows),)) if values.size == 1 else b.reshape(values, (len(rows),))
+    source = np.full(math.prod(wanted), len(rows), np.int32)
+    source[np.ravel_multi_index(tuple(rows.T), tuple(wanted))] = np.arange(len(rows))
+    parts = b.concat([flat, b.reshape(default, (1,))], 0)
+    return b.reshape(b(ops.Gather(0), parts, b.constant(source, "places")), wanted)
