@@ -453,6 +453,27 @@ def test_float16_weights_are_read_as_the_numbers_they_hold(tmp_path: Path) -> No
     assert any("float16" in note for note in captured.notes)
 
 
+def test_a_cast_to_float16_rounds(tmp_path: Path) -> None:
+    """Numbers of every size, halfway between two, below the smallest and beyond the largest."""
+    spread = np.exp(RNG.uniform(-22, 12, 4000)) * RNG.choice([-1, 1], 4000)
+    near = np.ldexp(np.asarray([[1, 1 - 2**-24, 1 + 2**-23, 1 + 2**-11, 1 + 3 * 2**-11]]), np.arange(-27, 17)[:, None])
+    x = np.concatenate([spread, near.ravel(), [0, -0.0, 65504, 65519.9, 65520, -1e30, 2.0**-25]]).astype(np.float32)
+    tensors = [("x", x.shape, "float32", None), ("half", x.shape, "float16", None), ("y", x.shape, "float32", None)]
+    back = [("CAST", [0], [1], options("CastOptions")), ("CAST", [1], [2], options("CastOptions"))]
+    file = raw_tflite(tmp_path / "net.tflite", tensors, back, [0], [2])
+    with np.errstate(over="ignore"):
+        rounded = x.astype(np.float16).astype(np.float32)
+    result = run(file, [x], engine="builtin")
+    assert not result.failed and np.array_equal(result.outputs[0], rounded)
+    captured = capture(str(file))
+    for dtype in ("float64", "float32"):
+        assert np.array_equal(captured.reference.run([x], dtype=dtype)[captured.graph.outputs[0].name], rounded)
+    out = tmp_path / "out.tflite"
+    assert convert(str(file), out).ok
+    for engine in ("builtin", "xnnpack"):
+        assert np.array_equal(run(out, [x], engine=engine).outputs[0], rounded)
+
+
 def test_int8_weights_are_read_channel_by_channel(tmp_path: Path) -> None:
     stored, scale = RNG.integers(-127, 128, (4, 6)).astype(np.int8), np.asarray([0.1, 0.2, 0.05, 1.0], np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from instep.capture.bits import less_common
@@ -104,7 +106,30 @@ def prelu(b: Builder, x: Value, slope: Value) -> Value:
 
 @reads("CAST")
 def cast(b: Builder, x: Value) -> Value:
-    return b(ops.Cast(b.declared[0].meaning), x)
+    wide = b.cast(x, b.declared[0].meaning)
+    return _halved(b, wide) if b.declared[0].dtype == "float16" and x.dtype != "bool" else wide
+
+
+def _halved(b: Builder, x: Value) -> Value:
+    """``x`` rounded to the numbers that float16 has, as arithmetic that is exact in float32 and in float64: the graph
+    has casts between floats that round nothing in the truth.
+
+    Numbers from 2^e on stand 2^(e - 10) apart, those below 2^-14 as far as those there. Where the logarithm misses the
+    power of two that a number is next to, either distance rounds it to that power.
+    """
+
+    def number(value: float) -> Value:
+        return b.scalar(value, x.dtype)
+
+    size = b(ops.Abs(), x)
+    power = b(ops.Mul(), b(ops.Log(), b(ops.Clip(2.0**-14, 2.0**16), size)), number(1 / math.log(2)))
+    steps = b(ops.Pow(), number(2.0), b(ops.Sub(), number(10.0), b(ops.Floor(), power)))
+    rounded = b(ops.Div(), b(ops.Round(), b(ops.Mul(), x, steps)), steps)
+    # from halfway between the largest, 65504, and the next there would be; files have no constant infinity, products
+    # of LiteRT end at the largest float32: it is e^65520 here
+    infinite = b(ops.Exp(), size)
+    rounded = b(ops.Where(), b(ops.GreaterEqual(), x, number(65520.0)), infinite, rounded)
+    return b(ops.Where(), b(ops.LessEqual(), x, number(-65520.0)), b(ops.Neg(), infinite), rounded)
 
 
 @reads("SELECT")
