@@ -17,6 +17,7 @@ from instep.capture.tflite.custom import Decode
 from instep.capture.tflite.file import Operation, Subgraph, Tensor, TfliteFile
 from instep.capture.tflite.refusals import why_not
 from instep.capture.tflite.registry import HANDLERS, Unsupported
+from instep.capture.tflite.remarks import remarks
 from instep.capture.tflite.saturation import Saturation
 from instep.capture.tflite.scopes import MADE_UP, name_weights, scopes_of
 from instep.graph import Graph, GraphError, Node, SourceView, Value, ops
@@ -103,7 +104,8 @@ class _Converter:
         for value in [v for v in graph.weights if v not in read]:
             del graph.weights[value]
         graph.output_names = _distinct(self.file.output_names)
-        self.remark(main)
+        state = len(self.variables) or len(self.written)
+        self.notes += remarks(self.file, self.reshaped, state)
         return graph, self.tensors, self.notes
 
     def input(self, tensor: Tensor, spec: Spec | None, name: str) -> Value:
@@ -332,40 +334,6 @@ class _Converter:
     def place(self, subgraph: Subgraph, operation: Operation) -> str:
         name = next((subgraph.tensors[i].name for i in operation.outputs if i >= 0), "")
         return f"{operation.name} '{name[:120]}' ({self.file.label}:{operation.index})"
-
-    def remark(self, main: Subgraph) -> None:
-        """What the user should know about how the file was read."""
-        made = [main.tensors[i] for o in main.operations for i in o.outputs if i >= 0]
-        integers = [t for t in (*made, *(main.tensors[i] for i in main.inputs)) if t.quantized]
-        if integers:
-            self.notes.append(
-                f"{len(integers)} tensors are quantised ({integers[0].dtype} '{integers[0].name[:80]}' …): they are "
-                "read as the numbers they stand for; their rounding is not captured, their saturation only where it is "
-                "an activation or fake quantisation"
-            )
-        fakes = sum(o.name == "FAKE_QUANT" for o in main.operations)
-        if fakes:
-            self.notes.append(
-                f"{fakes} FAKE_QUANT are read as the ends of their ranges; their rounding is not captured"
-            )
-        narrow = [t for t in main.tensors if t.dtype in ("float16", "bfloat16") and t.span[1]]
-        if narrow:
-            self.notes.append(f"{len(narrow)} weights are stored as {narrow[0].dtype}; they are read as float32")
-        packed = [t for t in main.tensors if t.quantized and t.span[1] and t.dtype != "int32"]
-        if packed:
-            self.notes.append(f"{len(packed)} weights are stored as {packed[0].dtype} with scales; read as float32")
-        if len(self.reshaped) > 0:
-            self.notes.append(
-                f"{len(self.reshaped)} tensors have other shapes than the file declares ('{self.reshaped[0][:80]}' …); "
-                "the operators' own count"
-            )
-        if self.variables or self.written:
-            self.notes.append(
-                f"the file keeps state between runs ({len(self.variables) or len(self.written)} tensors): what a fresh "
-                "run computes is captured, from the state that it starts with"
-            )
-        if self.file.signatures > 1:
-            self.notes.append(f"the file has {self.file.signatures} signatures; the first subgraph is captured")
 
 
 def _exact(node: Node) -> bool:
