@@ -165,7 +165,7 @@ class Own(keras.Model):
 net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()])
 found = capture(net)
 said = []
-for bad in (Own(), keras.layers.Dense(3), keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2)])):
+for bad in (Own(), keras.layers.Dense(3)):
     try:
         capture(bad)
     except CaptureError as error:
@@ -185,7 +185,7 @@ def test_live_models(cases: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     shapes, said, verdict, notes = json.loads(done.stdout.splitlines()[-1])
     assert shapes == [[1, 144]] and verdict == "in step"
-    assert len(said) == 3 and "call() of its own" in said[0] and "Sequential" in said[1] and "Lambda" in said[2]
+    assert len(said) == 2 and "call() of its own" in said[0] and "Sequential" in said[1]
     assert any("itself computes what was captured" in n for n in notes)
 
 

@@ -37,14 +37,18 @@ def anchored(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
 def _anchored_keras(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
     """As ``anchored``; a live model is saved for it, and weights from another file leave nothing to run."""
     from instep.capture.keras.file import save_model
-    from instep.verify.origin import anchor, unanchored, verify_keras_origin
+    from instep.capture.keras.tracing import Live
+    from instep.verify.origin import anchor, unanchored, verify_keras_origin, verify_live_origin
 
     if captured.graph.meta.get("weights"):
         return unanchored(verdict, "its weights come from another file", captured.source)
     live = captured.origin
-    with tempfile.TemporaryDirectory(prefix="instep-") as folder:
-        file = live if isinstance(live, str | os.PathLike) else save_model(live, Path(folder))
-        origin = verify_keras_origin(captured.reference, os.fspath(file), captured.graph, **asked)
+    if isinstance(live, Live):
+        origin = verify_live_origin(captured.reference, live, captured.graph, **asked)
+    else:
+        with tempfile.TemporaryDirectory(prefix="instep-") as folder:
+            file = live if isinstance(live, str | os.PathLike) else save_model(live, Path(folder))
+            origin = verify_keras_origin(captured.reference, os.fspath(file), captured.graph, **asked)
     if isinstance(origin, str):
         return unanchored(verdict, origin, captured.source)
     return anchor(verdict, origin, captured.source)

@@ -4,9 +4,11 @@ truth are anchored in the runtime that the file was made for."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from instep.graph import Graph, SourceView
 from instep.graph.reference import GraphReference
@@ -20,11 +22,20 @@ from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
 from instep.verify.quantised import holds_integers
 from instep.verify.reference import Reference
+from instep.verify.subject import Run
 from instep.verify.tflite import EngineError, TfliteSubject
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
 
-__all__ = ["anchor", "apart", "unanchored", "verify_keras_origin", "verify_origin", "verify_tflite_origin"]
+__all__ = [
+    "anchor",
+    "apart",
+    "unanchored",
+    "verify_keras_origin",
+    "verify_live_origin",
+    "verify_origin",
+    "verify_tflite_origin",
+]
 
 #: The proof of the result runs on every kind of input; two show whether an operator was misread.
 SETS = 2
@@ -119,6 +130,48 @@ def verify_keras_origin(
         return (str(error).strip().splitlines() or [""])[0]
     verdict.engine = engine
     return verdict
+
+
+class _LiveSubject:
+    """A live model on trial, in this very process; of its layers nothing is shown."""
+
+    def __init__(self, live: Runs, graph: Graph) -> None:
+        self.live = live
+        inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
+        self.mapping = Mapping({}, [*inputs], [*outputs])
+        self.output_tensors = [v.name for v in graph.outputs]
+
+    def runs(self, sets: Sequence[Sequence[np.ndarray]]) -> Iterator[Run]:
+        for arrays in sets:
+            yield Run({}, {"keras": self.live.run(arrays)})
+
+
+class Runs(Protocol):
+    """What runs a live model."""
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+
+def verify_live_origin(
+    reference: Reference,
+    live: Runs,
+    graph: Graph,
+    *,
+    images: str | Path | Sequence[str | Path] | None = None,
+    seed: int = 0,
+    picture: Picture | None = None,
+    limits: Limits = LIMITS,
+) -> Verdict | str:
+    """Judge a live model, run where it lives, by the ``graph`` that was captured of it; a sentence where it fails."""
+    sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
+    unit = NARROW.get(graph.meta.get("computes", ""), SINGLE)
+    try:
+        return judge(
+            reference, _LiveSubject(live, graph), sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits,
+            explain=False, unit=unit,
+        )  # fmt: skip
+    except Exception as error:  # whatever the user's own code raises
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
 
 
 def unanchored(verdict: Verdict, why: str, label: str) -> Verdict:

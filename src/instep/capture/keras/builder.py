@@ -154,7 +154,7 @@ class Builder(Building):
             array = array.astype(np.float32)
         if arrange is not None:
             array = arrange(array)
-        full = f"{place.scope}.{name}" if place.scope else name
+        full = ".".join(part for part in (place.scope, name) if part)
         place.read[role] = self.graph.constant(np.asarray(array, order="C"), self.unique(full))
         (self.trained if place.trained else self.frozen).append(place.read[role])
         if decay := self._decay(role):

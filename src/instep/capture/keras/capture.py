@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instep.capture.base import Captured, CaptureError, Found
 from instep.capture.keras.convert import convert
-from instep.capture.keras.file import SUFFIXES, Saved, open_model, open_saved, open_weights
+from instep.capture.keras.file import SUFFIXES, Saved, is_model, label_of, open_model, open_saved, open_weights
 from instep.capture.keras.hdf5 import closing
 from instep.capture.keras.network import Network, is_network, read_network
 from instep.graph import Spec
 from instep.graph.reference import GraphReference
+
+if TYPE_CHECKING:
+    from instep.capture.keras.tracing import Live
 
 __all__ = ["capture_keras"]
 
@@ -39,7 +42,8 @@ def capture_keras(
     found = source if isinstance(source, Found) else None
     source = source if found is None else found.network
     with closing():
-        saved = open_saved(source) if isinstance(source, str | os.PathLike) else open_model(source)
+        saved, live = _opened(source, inputs)
+        inputs = inputs if live is None else None
         if not is_network(saved.config):
             raise CaptureError(_no_network(saved))
         try:
@@ -54,6 +58,7 @@ def capture_keras(
         graph, notes = convert(network, store, specs, saved.label, saved.major)
     if found is not None:
         saved.label, notes, source = found.text, [*found.notes, *notes], found.file or source
+    source = live or source
     if weights is not None:
         notes.append(f"weights from {os.path.basename(weights)}")
         graph.meta["weights"] = os.path.basename(weights)
@@ -62,11 +67,23 @@ def capture_keras(
     return Captured(graph, GraphReference(graph), notes, saved.label, seconds, source)
 
 
+def _opened(source: Any, inputs: Any) -> tuple[Saved, Live | None]:
+    """The model as data; what runs it, where it is a live one whose call() had to be followed."""
+    if isinstance(source, str | os.PathLike):
+        return open_saved(source), None
+    from instep.capture.keras.tracing import followed, needs_following
+
+    if not is_model(source) or not needs_following(source):
+        return open_model(source), None
+    with followed(source, inputs, label_of(source)) as (functional, live):
+        return open_model(functional), live
+
+
 def _no_network(saved: Saved) -> str:
     kind = saved.config.get("registered_name") or saved.config["class_name"]
     return (
-        f"{saved.label} is a {kind}, a model with a call() of its own; its config does not say what it computes and "
-        "Instep runs no code. Save it as a functional model: keras.Model(inputs, model.call(inputs)) of its layers"
+        f"{saved.label} is a {kind}, a model with a call() of its own, which is not in the file. Give the code that "
+        "makes it, file.py:factory, or from Python the live model: its call() is followed"
     )
 
 

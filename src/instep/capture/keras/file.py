@@ -13,7 +13,17 @@ from typing import Any
 from instep.capture.base import CaptureError
 from instep.capture.keras.hdf5 import ArchiveWeights, LegacyWeights, Weights, config_of, open_hdf5, text_attribute
 
-__all__ = ["SUFFIXES", "Saved", "is_keras_source", "open_model", "open_saved", "open_weights", "save_model"]
+__all__ = [
+    "SUFFIXES",
+    "Saved",
+    "is_keras_source",
+    "is_model",
+    "label_of",
+    "open_model",
+    "open_saved",
+    "open_weights",
+    "save_model",
+]
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _CONFIG, _WEIGHTS, _FACTS = "config.json", "model.weights.h5", "metadata.json"
@@ -78,18 +88,24 @@ def _check_hdf5(file: Path) -> None:
     )
 
 
+def label_of(model: Any) -> str:
+    """What a live model is called."""
+    return str(getattr(model, "name", "") or type(model).__name__)
+
+
+def is_model(thing: Any) -> bool:
+    """Whether a live layer of Keras is a model."""
+    return "Model" in [c.__name__ for c in type(thing).__mro__]
+
+
 def open_model(model: Any) -> Saved:
     """A live model, saved to an archive and read from it: one way in. Raises CaptureError."""
-    label = type(model).__name__ if not getattr(model, "name", "") else str(model.name)
-    kinds = [c.__name__ for c in type(model).__mro__]
-    if "Model" not in kinds:
+    if not is_model(model):
         raise CaptureError(
             f"a {type(model).__name__} is a layer of Keras; put it into a keras.Sequential with an Input"
         )
-    if not {"Functional", "Sequential"} & set(kinds):
-        raise CaptureError(_subclassed(label, type(model).__name__))
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
-        return _archive(save_model(model, Path(folder)), label)
+        return _archive(save_model(model, Path(folder)), label_of(model))
 
 
 def save_model(model: Any, folder: Path) -> Path:
@@ -115,14 +131,6 @@ def open_weights(path: str) -> Weights:
     opened = open_hdf5(file, file.name)
     made = LegacyWeights if "model_weights" in opened or "layer_names" in opened.attrs else ArchiveWeights
     return _bounded(lambda: made.of(opened, file.name), file.name)
-
-
-def _subclassed(label: str, kind: str) -> str:
-    return (
-        f"{label} is a {kind}, a subclass of keras.Model with a call() of its own; its config does not say what it "
-        "computes and Instep runs no code of it. Build it as a functional model: "
-        "keras.Model(inputs, model.call(inputs)) of its layers"
-    )
 
 
 # -- archives ----------------------------------------------------------------------------------------------------------

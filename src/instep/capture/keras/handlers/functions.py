@@ -400,6 +400,6 @@ def variance(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> 
     return b(ops.Sqrt(), spread) if b.place.layer.kind == "Std" else spread
 
 
-@function("Identity", "StopGradient", "tf.identity", "tf.stop_gradient", "Copy")
+@function("Identity", "ConvertToTensor", "StopGradient", "tf.identity", "tf.stop_gradient", "Copy")
 def identity(b: Builder, x: Value, **_: Any) -> Value:
     return x

@@ -25,12 +25,13 @@ def _settings(b: Builder, *names: str) -> list[Any]:
     return [_tuples(plain(b.field(name))) for name in names]
 
 
-@layer("instep>Parameter")
+@layer("instep>Parameter", "instep.capture>Parameter")
 def parameter(b: Builder, x: Value) -> Value:
     shape, kind = _settings(b, "shape", "kind")
     if not isinstance(shape, tuple) or any(not isinstance(n, int) or n < 0 for n in shape) or not isinstance(kind, str):
         raise Unsupported(f"its shape is {shape}")
-    return b.weight("value", shape, "value")
+    followed = b.place.layer.registered.startswith("instep.capture>")  # its name is the array's
+    return b.weight("value", shape, "" if followed else "value")
 
 
 @layer("instep>PaddedAveragePooling2D")
