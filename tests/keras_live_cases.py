@@ -1,6 +1,6 @@
 """Runs in a child process: live models with a call() of their own, captured, held against what they compute.
 
-``python keras_live_cases.py FOLDER KIND``: KIND is a backend of Keras 3, or keras2; FOLDER/found.json is what was found.
+``python keras_live_cases.py FOLDER KIND``: KIND is a backend of Keras 3 or keras2. FOLDER/found.json is the result.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -209,14 +210,18 @@ class Builder(Building):
         finally:
             self.place, self.stem, self.scope = outer, stem, scope
 
-    def call(self, x: Value, *rest: Any, **kwargs: Any) -> Any:
-        """What the layer at hand makes of ``x``."""
+    def call(self, x: Value, *rest: Any, mask: Value | None = None, **kwargs: Any) -> Any:
+        """What the layer at hand makes of ``x``; ``mask`` is for those that take one."""
         layer = self.place.layer
         if layer.network is not None:
-            place, found = self.place, self.enter(layer.network, [x, *rest], self.place)
+            masks = None if rest else [mask]
+            place, found = self.place, self.enter(layer.network, [x, *rest], self.place, masks)
             self.place, self.stem, self.scope = place, place.scope, place.scope
             return found[0] if len(found) == 1 else found
-        return self.handler(layer)(self, x, *rest, **kwargs)
+        handler = self.handler(layer)
+        if mask is not None and "mask" in inspect.signature(handler).parameters:
+            kwargs["mask"] = mask
+        return handler(self, x, *rest, **kwargs)
 
     def handler(self, layer: Layer) -> Callable[..., Any]:
         """The handler of a layer. Raises Unsupported with what to do."""

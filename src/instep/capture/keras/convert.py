@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from instep.capture.base import CaptureError
 from instep.capture.keras import handlers
 from instep.capture.keras.builder import Builder, Place
 from instep.capture.keras.hdf5 import Weights
+from instep.capture.keras.masks import TAKING_OFF, behind, given, leaves
 from instep.capture.keras.network import Call, Layer, Network, Ref, refs
 from instep.capture.keras.registry import FUNCTIONS, Unsupported
 from instep.graph import Graph, GraphError, SourceView, Spec, Value, ops
@@ -23,7 +25,7 @@ _FAULTS = (
     AssertionError, MemoryError, RecursionError,
 )  # fmt: skip
 #: Arguments of calls that say nothing about a network at rest.
-_SILENT = ("mask", "training")
+_SILENT = ("training",)
 
 
 def convert(
@@ -73,19 +75,32 @@ class _Converter:
             )
 
     # -- walking -----------------------------------------------------------------------------------------------------
-    def walk(self, network: Network, inputs: Sequence[Value], home: Place) -> list[Value]:
+    def walk(
+        self, network: Network, inputs: Sequence[Value], home: Place, masks: Sequence[Value | None] | None = None
+    ) -> list[Value]:
         """What ``network`` makes of ``inputs``; its layers lie below the scope of ``home``."""
+        return self.masked(network, inputs, home, masks)[0]
+
+    def masked(
+        self, network: Network, inputs: Sequence[Value], home: Place, masks: Sequence[Value | None] | None = None
+    ) -> tuple[list[Value], list[Value | None]]:
+        """As ``walk``, with the masks of the inputs and of what becomes of them."""
         if len(inputs) != len(network.inputs):
             raise CaptureError(
                 f"{self.label}: the model '{home.scope or network.name}' has {len(network.inputs)} inputs, "
                 f"{len(inputs)} are given"
             )
         table: dict[tuple[str, int], tuple[Value, ...]] = {}
-        for ref, value in zip(network.inputs, inputs, strict=True):
-            table[ref.layer, ref.call] = (value,)
+        hidden: dict[tuple[str, int], tuple[Value | None, ...]] = {}
+        for ref, value, mask in zip(network.inputs, inputs, masks or [None] * len(inputs), strict=True):
+            table[ref.layer, ref.call], hidden[ref.layer, ref.call] = (value,), (mask,)
         for call in self.ordered(network, table):
-            table[call.layer.name, call.number] = self.translate(call, table, home)
-        return [self.find(ref, table) for ref in network.outputs]
+            key = call.layer.name, call.number
+            table[key], hidden[key] = self.translate(call, table, hidden, home)
+            if self.build.major >= 3 and call.layer.kind in TAKING_OFF:
+                for ref in refs([call.args, call.kwargs]):
+                    hidden[ref.layer, ref.call] = (None,) * len(hidden[ref.layer, ref.call])
+        return [self.find(r, table) for r in network.outputs], [self.find(r, hidden) for r in network.outputs]
 
     def ordered(self, network: Network, table: Mapping[tuple[str, int], Any]) -> list[Call]:
         """The calls that the outputs need, each behind what it reads."""
@@ -123,7 +138,7 @@ class _Converter:
             seen.add((call.layer.name, call.number))
         return sorted_
 
-    def find(self, ref: Ref, table: Mapping[tuple[str, int], tuple[Value, ...]]) -> Value:
+    def find(self, ref: Ref, table: Mapping[tuple[str, int], tuple[Any, ...]]) -> Any:
         made = table.get((ref.layer, ref.call))
         if made is None or not 0 <= ref.output < len(made):
             raise CaptureError(f"{self.label}: output {ref.output} of layer '{ref.layer}' is read, but never made")
@@ -131,8 +146,13 @@ class _Converter:
 
     # -- layers ------------------------------------------------------------------------------------------------------
     def translate(
-        self, call: Call, table: Mapping[tuple[str, int], tuple[Value, ...]], home: Place
-    ) -> tuple[Value, ...]:
+        self,
+        call: Call,
+        table: Mapping[tuple[str, int], tuple[Value, ...]],
+        hidden: Mapping[tuple[str, int], tuple[Value | None, ...]],
+        home: Place,
+    ) -> tuple[tuple[Value, ...], tuple[Value | None, ...]]:
+        """What a layer gives, and the masks of that."""
         layer = call.layer
         where = f"{layer.kind} '{_joined(home.scope, layer.name)}' ({self.label})"
         place = self.place(layer, home)
@@ -142,7 +162,9 @@ class _Converter:
         try:
             args = self.resolved(call.args, table)
             kwargs = self.resolved(call.kwargs, table)
-            result = self.apply(layer, args, kwargs)
+            masks = [self.hidden(a, hidden) for a in call.args]
+            named = {k: self.hidden(v, hidden) for k, v in call.kwargs.items()}
+            result, masks = self.apply(layer, args, kwargs, masks, named)
         except Unsupported as error:
             raise CaptureError(f"{where} is not supported here: {error}") from None
         except CaptureError as error:
@@ -150,12 +172,12 @@ class _Converter:
         except _FAULTS as error:
             text = (str(error).splitlines() or [type(error).__name__])[0][:300]
             raise CaptureError(f"{where} could not be captured: {text}") from error
-        values = tuple(result) if isinstance(result, tuple | list) else (result,)
+        values = tuple(result)
         if any(not isinstance(v, Value) for v in values):
             raise CaptureError(f"{where} could not be captured: it gives no tensor")
         if layer.network is None:
             self.named(values, place.scope, count)
-        return values
+        return values, tuple(masks)
 
     def place(self, layer: Layer, home: Place) -> Place:
         key = (id(layer), home.scope)
@@ -195,29 +217,52 @@ class _Converter:
             return {k: self.resolved(v, table) for k, v in tree.items()}
         return tree
 
-    def apply(self, layer: Layer, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def hidden(self, tree: Any, table: Mapping[tuple[str, int], tuple[Any, ...]]) -> Any:
+        """The masks of the tensors in ``tree``, which lie as these do."""
+        if isinstance(tree, Ref):
+            return self.find(tree, table)
+        return [self.hidden(t, table) for t in tree] if isinstance(tree, list) else None
+
+    def apply(
+        self, layer: Layer, args: list[Any], kwargs: dict[str, Any], masks: list[Any], named: dict[str, Any]
+    ) -> tuple[Sequence[Value], Sequence[Value | None]]:
         build = self.build
         # Keras 3 lets the run say whether it is training, whatever the call said
         if kwargs.get("training") is True and build.major < 3:
             raise Unsupported("it is called with training=True: it is random or follows its input at every run")
-        if isinstance(kwargs.get("mask"), Value):
-            raise Unsupported("it is called with a mask, which a static graph cannot say")
         kwargs = {k: v for k, v in kwargs.items() if k not in _SILENT}
         self.remark(layer)
         if layer.network is not None:
-            inputs = _flat([*args, *kwargs.values()])
-            if layer.kind not in ("Functional", "Sequential", "Model"):
-                self.notes.append(
-                    f"'{layer.name}' is of the class {layer.registered or layer.kind}; its layers were captured as its "
-                    "config has them, what a call() of its own adds is not in the file"
-                )
-            return tuple(self.walk(layer.network, inputs, build.place))
-        if layer.operation:
-            own = {k: v for k, v in layer.config.items() if k not in ("name", "dtype", "trainable")}
-            return self.function(layer.kind, "keras.ops", args, _only(own, kwargs))
-        if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
-            return self.function(f"tf.{layer.config.get('function', '')}", "TensorFlow", args, kwargs)
-        return build.handler(layer)(build, *args, **kwargs)
+            return self.nested(layer, args, kwargs, masks)
+        if layer.operation or layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+            if layer.operation:
+                own = {k: v for k, v in layer.config.items() if k != "name"}
+                made = self.function(layer.kind, "keras.ops", args, _only(own, kwargs))
+            else:
+                made = self.function(f"tf.{layer.config.get('function', '')}", "TensorFlow", args, kwargs)
+            values = made if isinstance(made, tuple | list) else [made]
+            return values, [None] * len(values)
+        explicit = kwargs.get("mask")
+        handler = build.handler(layer)
+        made = handler(build, *args, **given(build, layer, handler, args, masks, kwargs, named))
+        values = made if isinstance(made, tuple | list) else [made]
+        return values, behind(build, layer, args, masks, values, explicit)
+
+    def nested(
+        self, layer: Layer, args: list[Any], kwargs: dict[str, Any], masks: list[Any]
+    ) -> tuple[Sequence[Value], Sequence[Value | None]]:
+        """What a model within the model gives."""
+        explicit = kwargs.pop("mask", None)
+        inputs = _flat([*args, *kwargs.values()])
+        if layer.kind not in ("Functional", "Sequential", "Model"):
+            self.notes.append(
+                f"'{layer.name}' is of the class {layer.registered or layer.kind}; its layers were captured as its "
+                "config has them, what a call() of its own adds is not in the file"
+            )
+        assert layer.network is not None
+        known = leaves(masks if explicit is None else explicit)
+        own = known if len(known) == len(inputs) else None
+        return self.masked(layer.network, inputs, self.build.place, own)
 
     def function(self, name: str, home: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         handler = FUNCTIONS.get(name) or FUNCTIONS.get(name.replace("tf.compat.v1.", "tf.", 1))
@@ -243,6 +288,9 @@ class _Converter:
                 args = [kwargs.pop(first)]
         # what a function calls b (TensorFlow's second matrix) is b_ to handlers, whose b builds
         named = {"b_" if k == "b" else k: v for k, v in kwargs.items() if k != "name"}
+        takes = inspect.signature(handler).parameters
+        if "dtype" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+            named.pop("dtype", None)
         return handler(self.build, *args, **named)
 
     def remark(self, layer: Layer) -> None:

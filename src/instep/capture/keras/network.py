@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instep.capture.base import CaptureError
+from instep.capture.keras.registry import FUNCTIONS, LAYERS
 
 __all__ = ["Call", "Layer", "Network", "Ref", "is_network", "numbered", "plain", "read_network", "refs", "snake"]
 
@@ -121,8 +122,9 @@ def _layer(entry: Any, where: str, depth: int, used: dict[str, int]) -> Layer:
         raise CaptureError(f"{where}: the layer '{entry.get('name', kind)}' has no config")
     module, registered = str(entry.get("module") or ""), str(entry.get("registered_name") or "")
     operation = bool(re.match(r"keras\.(src\.)?ops\b", module))
-    if not module and not {"trainable", "dtype"} & set(config) and network is None:
-        operation = kind != "InputLayer"  # Keras 3 writes no modules into .h5 files; every layer has these two
+    if not module and "trainable" not in config and network is None:
+        # Keras 3 writes no modules into .h5 files; every layer has one of these two, and few operations have a dtype
+        operation = kind != "InputLayer" and ("dtype" not in config or (kind in FUNCTIONS and kind not in LAYERS))
     build = entry.get("build_config")
     own = not module or module.split(".")[0] in ("keras", "builtins", "tf_keras")
     name = str(entry.get("name") or config.get("name") or kind.lower())

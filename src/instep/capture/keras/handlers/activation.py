@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from instep.capture.keras.builder import Builder
 from instep.capture.keras.registry import Unsupported, activation, function, layer
 from instep.graph import Operator, Value, ops
 
-__all__ = ["relu_of"]
+__all__ = ["HIDDEN", "relu_of"]
+
+#: What a softmax reads in the place of what it must not see, as Keras has it.
+HIDDEN = -1e9
 
 
 def _plain(operator: Callable[[], Operator], *names: str) -> None:
@@ -213,9 +216,19 @@ def thresholded_relu(b: Builder, x: Value) -> Value:
 
 @layer("Softmax")
 def softmax_layer(b: Builder, x: Value, mask: Any = None) -> Value:
+    """What is masked has no part in it, and is 0 in Keras 3 even where nothing else is left."""
     if mask is not None:
-        raise Unsupported("it is called with a mask")
-    axes = b.axes("axis", x.rank)
+        if mask.rank > x.rank or any(n not in (1, m) for n, m in zip(mask.shape[::-1], x.shape[::-1], strict=False)):
+            raise Unsupported(f"a mask of {list(mask.shape)} reaches its input of {list(x.shape)}")
+        if mask.dtype != "bool":
+            mask = b(ops.Greater(), b.cast(mask, "float32"), b.scalar(0.5, "float32"))
+        x = b(ops.Where(), mask, x, b.scalar(HIDDEN, x.dtype))
+    y = _over(b, x, b.axes("axis", x.rank))
+    return y if mask is None or b.major < 3 else b(ops.Where(), mask, y, b.scalar(0.0, x.dtype))
+
+
+def _over(b: Builder, x: Value, axes: Sequence[int]) -> Value:
+    """Softmax over one axis or several."""
     if len(axes) == 1:
         return b(ops.Softmax(axes[0]), x)
     # over several axes: they become one, behind all others

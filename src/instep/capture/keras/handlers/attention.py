@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from instep.capture.keras.builder import Builder
+from instep.capture.keras.handlers.activation import HIDDEN
 from instep.capture.keras.handlers.shape import repeated
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
@@ -19,62 +20,100 @@ _MASKED = -1e30
 
 @layer("MultiHeadAttention")
 def multi_head_attention(
-    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, use_causal_mask: bool = False,
-    **kwargs: Any,
-) -> Value:  # fmt: skip
+    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, query_mask: Value | None = None,
+    value_mask: Value | None = None, key_mask: Value | None = None, attention_mask: Value | None = None,
+    return_attention_scores: bool = False, use_causal_mask: bool = False, **kwargs: Any,
+) -> Any:  # fmt: skip
     """Projections to heads, softmax(q kᵀ / √key_dim) v, and one projection back (Vaswani et al., arXiv 1706.03762)."""
-    given = [k for k, v in kwargs.items() if v is not None and v is not False]
-    if given or value is None:
-        raise Unsupported(f"it is called with {given[0]}" if given else "it is called without a value")
-    key = value if key is None else key
-    if any(v.rank != 3 for v in (query, key, value)) or b.field("use_gate") or b.field("sliding_window"):
-        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
+    key, value = _checked(b, query, value, key, kwargs)
     heads, width = b.whole("num_heads"), b.whole("key_dim")
     deep = width if b.field("value_dim") is None else b.whole("value_dim")
     q, k, v = (
         _heads(b, x, name, heads, size)
         for x, name, size in ((query, "query", width), (key, "key", width), (value, "value", deep))
     )
-    flat = _mixed(b, q, k, v, use_causal_mask)
+    seen = _seen(b, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask, (q.shape[2], k.shape[2]))
+    flat, weights = _mixed(b, q, k, v, use_causal_mask, seen, return_attention_scores)
     out = b.field("output_shape")
     out = out[0] if isinstance(out, list) and len(out) == 1 else out
     out = query.shape[2] if out is None else out
     if not isinstance(out, int) or out < 1:
         raise Unsupported(f"its output_shape is {out}")
-    return _project(b, flat, "output", (heads, deep, out), (heads * deep, out), (out,))
+    made = _project(b, flat, "output", (heads, deep, out), (heads * deep, out), (out,))
+    return (made, weights) if return_attention_scores else made
 
 
-def _mixed(b: Builder, q: Value, k: Value, v: Value, causal: bool) -> Value:
-    """softmax(q kᵀ / √width) v of heads [batch, heads, tokens, width], as [batch, tokens, heads · width]."""
+def _checked(b: Builder, query: Value, value: Value | None, key: Value | None, kwargs: Any) -> tuple[Value, Value]:
+    """Key and value of a layer that is called as the graph can say it."""
+    told = [k for k, v in kwargs.items() if v is not None and v is not False]
+    if told or value is None:
+        raise Unsupported(f"it is called with {told[0]}" if told else "it is called without a value")
+    key = value if key is None else key
+    if any(v.rank != 3 for v in (query, key, value)) or b.field("use_gate") or b.field("sliding_window"):
+        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
+    return key, value
+
+
+def _seen(
+    b: Builder, masks: Any, attention: Value | None, causal: bool, sizes: tuple[int, int]
+) -> Value | None:  # fmt: skip
+    """What tokens see of each other, [batch, 1 or heads, query, key], where masks say; None where they do not."""
+    query, *others = masks
+    parts: list[Value] = []
+    if query is not None:
+        parts.append(b.reshape(query, (query.shape[0], 1, query.shape[1], 1)))
+    parts += [b.reshape(m, (m.shape[0], 1, 1, m.shape[1])) for m in others if m is not None]
+    if attention is not None:
+        wide = b.cast(attention, "bool")
+        parts.append(wide if wide.rank == 4 else b.reshape(wide, (wide.shape[0], 1, *wide.shape[-2:])))
+    if not parts:
+        return None
+    if causal:
+        parts.append(b.constant(np.tril(np.ones((1, 1, *sizes), bool)), "causal"))
+    seen = parts[0]
+    for part in parts[1:]:
+        seen = b(ops.LogicalAnd(), seen, part)
+    return seen
+
+
+def _mixed(
+    b: Builder, q: Value, k: Value, v: Value, causal: bool, seen: Value | None = None, told: bool = False
+) -> tuple[Value, Value]:
+    """softmax(q kᵀ / √width) v of heads [batch, heads, tokens, width], as [batch, tokens, heads · width], and the
+    softmax. Keras 3 leaves nothing of a row of which nothing is seen where it computes the softmax by itself, which it
+    does to hand it out and to drop some of it."""
     scaled = b(ops.Mul(), q, b.scalar(q.shape[3] ** -0.5, q.dtype))
     scores = b(ops.MatMul(transpose_b=True), scaled, k)
-    if causal:
-        seen = np.tril(np.ones(scores.shape[-2:], bool))
-        scores = b(ops.Add(), scores, b.constant(np.where(seen, 0.0, _MASKED).astype(scores.dtype), "causal"))
-    tokens = b.permute(b(ops.MatMul(), b(ops.Softmax(3), scores), v), (0, 2, 1, 3))
-    return b.reshape(tokens, (*tokens.shape[:2], tokens.shape[2] * tokens.shape[3]))
+    if seen is not None:
+        scores = b(ops.Where(), seen, scores, b.scalar(HIDDEN, scores.dtype))
+    elif causal:
+        shown = np.tril(np.ones(scores.shape[-2:], bool))
+        scores = b(ops.Add(), scores, b.constant(np.where(shown, 0.0, _MASKED).astype(scores.dtype), "causal"))
+    weights = b(ops.Softmax(3), scores)
+    if seen is not None and b.major >= 3 and (told or b.number("dropout", 0.0)):
+        weights = b(ops.Where(), seen, weights, b.scalar(0.0, weights.dtype))
+    tokens = b.permute(b(ops.MatMul(), weights, v), (0, 2, 1, 3))
+    return b.reshape(tokens, (*tokens.shape[:2], tokens.shape[2] * tokens.shape[3])), weights
 
 
 @layer("GroupedQueryAttention", "GroupQueryAttention")
 def grouped_query_attention(
-    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, use_causal_mask: bool = False,
-    **kwargs: Any,
+    b: Builder, query: Value, value: Value | None = None, key: Value | None = None, query_mask: Value | None = None,
+    value_mask: Value | None = None, key_mask: Value | None = None, attention_mask: Value | None = None,
+    use_causal_mask: bool = False, **kwargs: Any,
 ) -> Value:  # fmt: skip
     """As several heads, of which groups share one key and one value (Ainslie et al., arXiv 2305.13245)."""
-    given = [k for k, v in kwargs.items() if v is not None and v is not False]
-    if given or value is None:
-        raise Unsupported(f"it is called with {given[0]}" if given else "it is called without a value")
-    if any(v.rank != 3 for v in (query, value)) or b.field("use_gate") or b.field("sliding_window"):
-        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
+    key, value = _checked(b, query, value, key, kwargs)
     heads, shared, width = b.whole("num_query_heads"), b.whole("num_key_value_heads"), b.whole("head_dim")
     if heads % shared:
         raise Unsupported(f"{heads} heads do not share {shared} keys")
     q = _heads(b, query, "query", heads, width)
     k, v = (
         repeated(b, _heads(b, x, name, shared, width), 1, heads // shared)
-        for x, name in ((value if key is None else key, "key"), (value, "value"))
+        for x, name in ((key, "key"), (value, "value"))
     )
-    flat, out = _mixed(b, q, k, v, use_causal_mask), query.shape[2]
+    seen = _seen(b, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask, (q.shape[2], k.shape[2]))
+    flat, out = _mixed(b, q, k, v, use_causal_mask, seen)[0], query.shape[2]
     return _project(b, flat, "output", (heads, width, out), (heads * width, out), (out,))
 
 
@@ -95,34 +134,67 @@ def _project(b: Builder, x: Value, name: str, kernel: Any, matrix: tuple[int, in
 
 
 @layer("Attention")
-def attention(b: Builder, parts: Any, **kwargs: Any) -> Value:
-    """softmax(q kᵀ · scale) v of [query, value] or [query, value, key]."""
-    query, value, key = _asked(parts, kwargs)
-    if b.field("score_mode", "dot") != "dot":
-        raise Unsupported(f"its score_mode is {b.field('score_mode')!r}")
-    scores = b(ops.MatMul(transpose_b=True), query, key)
-    if b.flag("use_scale"):
-        scores = b(ops.Mul(), scores, b.weight("scale", (), "scale"))
-    return b(ops.MatMul(), b(ops.Softmax(scores.rank - 1), scores), value)
+def attention(b: Builder, parts: Any, mask: Any = None, **kwargs: Any) -> Any:
+    """softmax(q kᵀ · scale) v of [query, value] or [query, value, key]; ``concat``: w · Σ tanh(scale · (q + k))."""
+    query, value, key = _asked(parts)
+    mode = b.field("score_mode", "dot")
+    if mode not in ("dot", "concat"):
+        raise Unsupported(f"its score_mode is {mode!r}")
+    scale = b.weight("scale", (), "scale") if b.flag("use_scale") else None
+    if mode == "concat":
+        mixed = _pairs(b, query, key)
+        mixed = mixed if scale is None else b(ops.Mul(), mixed, scale)
+        scores = b(ops.ReduceSum((3,), False), b(ops.Tanh(), mixed))
+        scores = b(ops.Mul(), scores, b.weight("concat_score_weight", (), "concat_score_weight"))
+    else:
+        scores = b(ops.MatMul(transpose_b=True), query, key)
+        scores = scores if scale is None else b(ops.Mul(), scores, scale)
+    return _applied(b, scores, value, mask, **kwargs)
 
 
 @layer("AdditiveAttention")
-def additive_attention(b: Builder, parts: Any, **kwargs: Any) -> Value:
+def additive_attention(b: Builder, parts: Any, mask: Any = None, **kwargs: Any) -> Any:
     """softmax(Σ scale · tanh(q + k)) v (Bahdanau et al., arXiv 1409.0473), of [query, value] or [query, value, key]."""
-    query, value, key = _asked(parts, kwargs)
+    query, value, key = _asked(parts)
+    mixed = b(ops.Tanh(), _pairs(b, query, key))
+    if b.flag("use_scale", True):
+        mixed = b(ops.Mul(), mixed, b.weight("scale", (query.shape[2],), "scale"))
+    return _applied(b, b(ops.ReduceSum((3,), False), mixed), value, mask, **kwargs)
+
+
+def _pairs(b: Builder, query: Value, key: Value) -> Value:
+    """q + k of every two tokens."""
     if query.rank != 3 or key.rank != 3:
         raise Unsupported("its inputs are not [batch, tokens, features]")
     each, every = (query.shape[0], query.shape[1], 1, query.shape[2]), (key.shape[0], 1, key.shape[1], key.shape[2])
-    mixed = b(ops.Tanh(), b(ops.Add(), b.reshape(query, each), b.reshape(key, every)))
-    if b.flag("use_scale", True):
-        mixed = b(ops.Mul(), mixed, b.weight("scale", (query.shape[2],), "scale"))
-    scores = b(ops.ReduceSum((3,), False), mixed)
-    return b(ops.MatMul(), b(ops.Softmax(2), scores), value)
+    return b(ops.Add(), b.reshape(query, each), b.reshape(key, every))
 
 
-def _asked(parts: Any, kwargs: dict[str, Any]) -> tuple[Value, Value, Value]:
+def _applied(
+    b: Builder, scores: Value, value: Value, mask: Any, return_attention_scores: bool = False,
+    use_causal_mask: bool = False, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """softmax(scores) v; values that are masked are not seen, what is asked by masked queries is 0."""
+    told = [k for k, v in kwargs.items() if v is not None and v is not False]
+    if told:
+        raise Unsupported(f"it is called with {told[0]}")
+    query_mask, value_mask = (*(mask if isinstance(mask, list | tuple) else [mask]), None)[:2]
+    seen = None if value_mask is None else b.reshape(value_mask, (value_mask.shape[0], 1, value_mask.shape[1]))
+    if use_causal_mask:
+        causal = b.constant(np.tril(np.ones((1, *scores.shape[-2:]), bool)), "causal")
+        seen = causal if seen is None else b(ops.LogicalAnd(), seen, causal)
+    if seen is not None:
+        scores = b(ops.Where(), seen, scores, b.scalar(HIDDEN, scores.dtype))
+    weights = b(ops.Softmax(scores.rank - 1), scores)
+    made = b(ops.MatMul(), weights, value)
+    if query_mask is not None:
+        made = b(ops.Where(), b.reshape(query_mask, (*query_mask.shape, 1)), made, b.scalar(0.0, made.dtype))
+    return (made, weights) if return_attention_scores else made
+
+
+def _asked(parts: Any) -> tuple[Value, Value, Value]:
     """Query, value and key, which is the value where none is given."""
-    if any(v is not None and v is not False for v in kwargs.values()) or not isinstance(parts, list | tuple):
-        raise Unsupported("it is called with more than [query, value, key]")
+    if not isinstance(parts, list | tuple) or len(parts) not in (2, 3):
+        raise Unsupported("it is not called with [query, value] or [query, value, key]")
     query, value, *rest = parts
     return query, value, rest[0] if rest else value

@@ -327,10 +327,7 @@ def clip(b: Builder, x: Value, x_min: Any = None, x_max: Any = None, clip_value_
 
 @function("Cast", "tf.cast")
 def cast(b: Builder, x: Value, dtype: Any = None, name: Any = None) -> Value:
-    wanted = str(dtype)
-    if wanted in ("float16", "bfloat16", "float64"):
-        wanted = "float32"
-    return b.cast(x, np.dtype(wanted).name)
+    return b.cast(x, _kind(dtype))
 
 
 @function("Where", "tf.where")
@@ -398,6 +395,22 @@ def variance(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> 
     centred = b(ops.Sub(), x, b(ops.ReduceMean(axes, True), x))
     spread = b(ops.ReduceMean(axes, bool(keepdims)), b(ops.Square(), centred))
     return b(ops.Sqrt(), spread) if b.place.layer.kind == "Std" else spread
+
+
+@function("ZerosLike", "OnesLike", "FullLike", "tf.zeros_like", "tf.ones_like")
+def filled_like(b: Builder, x: Value, fill_value: Any = None, dtype: Any = None, **_: Any) -> Value:
+    kind = x.dtype if dtype is None else _kind(dtype)
+    ones = "Ones" in b.place.layer.kind or "ones" in b.place.layer.config.get("function", "")
+    number = fill_value if fill_value is not None else float(ones)
+    if not isinstance(number, int | float):
+        raise Unsupported("what it is filled with is computed")
+    return b.constant(np.full(x.shape, number, kind), "full")
+
+
+def _kind(dtype: Any) -> str:
+    """A dtype as configs write it; all that is floating is float32 here."""
+    wanted = str(dtype)
+    return "float32" if wanted in ("float16", "bfloat16", "float64") else np.dtype(wanted).name
 
 
 @function("Identity", "ConvertToTensor", "StopGradient", "tf.identity", "tf.stop_gradient", "Copy")

@@ -24,8 +24,6 @@ def dense(b: Builder, x: Value) -> Value:
 
 @layer("Embedding")
 def embedding(b: Builder, x: Value) -> Value:
-    if b.flag("mask_zero"):
-        raise Unsupported("mask_zero hides parts of a sequence from later layers, which a static graph cannot say")
     table = b.weight("embeddings", (b.whole("input_dim"), b.whole("output_dim")), "weight")
     return b(ops.Gather(0), table, x if x.dtype.startswith(("int", "uint")) else b.cast(x, "int32"))
 

@@ -24,7 +24,7 @@ def _values(parts: Any) -> list[Value]:
 
 
 @layer(*_KINDS)
-def merge(b: Builder, parts: Sequence[Value], *more: Value) -> Value:
+def merge(b: Builder, parts: Sequence[Value], *more: Value, mask: Any = None) -> Value:
     kind = b.place.layer.kind
     values = _values([parts, *more] if isinstance(parts, Value) else parts)
     rank = max(v.rank for v in values)
@@ -32,10 +32,41 @@ def merge(b: Builder, parts: Sequence[Value], *more: Value) -> Value:
     values = [b.reshape(v, (v.shape[0], *(1,) * (rank - v.rank), *v.shape[1:])) for v in values]
     if kind == "Subtract" and len(values) != 2:
         raise Unsupported(f"it subtracts {len(values)} values")
+    if b.major >= 3 and kind in ("Multiply", "Maximum", "Minimum") and isinstance(mask, list | tuple) and any(mask):
+        return _shown(b, values, [None if m is None else b.reshape(m, (*m.shape, 1)) for m in mask])
     y = values[0]
     for value in values[1:]:
         y = b(_KINDS[kind](), y, value)
     return b(ops.Mul(), y, b.scalar(1 / len(values), y.dtype)) if kind == "Average" and len(values) > 1 else y
+
+
+def _shown(b: Builder, values: list[Value], masks: list[Value | None]) -> Value:
+    """Keras 3: what is masked takes no part in a product, a maximum or a minimum with what is not."""
+    kind = b.place.layer.kind
+    if kind == "Multiply":
+        return _product(b, values, masks)
+    y, seen = values[0], masks[0]
+    for x, mask in zip(values[1:], masks[1:], strict=True):
+        x = x if mask is None else b(ops.Where(), mask, x, y)
+        y = y if seen is None else b(ops.Where(), seen, y, x)
+        seen = None if seen is None or mask is None else b(ops.LogicalOr(), seen, mask)
+        y = b(_KINDS[kind](), y, x)
+    return y
+
+
+def _product(b: Builder, values: list[Value], masks: list[Value | None]) -> Value:
+    y: Value | None = None
+    for x, mask in zip(values, masks, strict=True):
+        x = x if mask is None else b(ops.Where(), mask, x, b.scalar(1.0, x.dtype))
+        y = x if y is None else b(ops.Mul(), y, x)
+    known = [m for m in masks if m is not None]
+    assert y is not None
+    if len(known) < len(masks):
+        return y
+    seen = known[0]
+    for mask in known[1:]:
+        seen = b(ops.LogicalOr(), seen, mask)
+    return b(ops.Where(), seen, y, b.scalar(0.0, y.dtype))
 
 
 @layer("Concatenate")

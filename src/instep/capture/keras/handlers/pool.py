@@ -71,14 +71,24 @@ def _volume(b: Builder, x: Value, kernel: Any, stride: Any, pads: Any) -> Value:
 @layer("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling1D",
        "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
        "GlobalMaxPool2D")  # fmt: skip
-def global_pool(b: Builder, x: Value) -> Value:
+def global_pool(b: Builder, x: Value, mask: Value | None = None) -> Value:
     kind = b.place.layer.kind
     n = int(kind[-2])
     if x.rank != n + 2:
         raise Unsupported(f"its input has the shape {list(x.shape)}, not rank {n + 2}")
     axes = tuple(range(1, n + 1)) if b.layout() == "NHWC" else tuple(range(2, n + 2))
     keep = b.flag("keepdims")
+    if mask is not None and n == 1 and "Max" not in kind:
+        return _counted(b, x, mask, axes, keep)
     return b((ops.ReduceMax if "Max" in kind else ops.ReduceMean)(axes, keep), x)
+
+
+def _counted(b: Builder, x: Value, mask: Value, axes: tuple[int, ...], keep: bool) -> Value:
+    """The mean over the steps that count."""
+    shape = (mask.shape[0], mask.shape[1], 1) if axes == (1,) else (mask.shape[0], 1, mask.shape[1])
+    wide = b.reshape(mask, shape)
+    shown = b(ops.Where(), wide, x, b.scalar(0.0, x.dtype))
+    return b(ops.Div(), b(ops.ReduceSum(axes, keep), shown), b(ops.ReduceSum(axes, keep), b.cast(wide, x.dtype)))
 
 
 @layer("AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D")

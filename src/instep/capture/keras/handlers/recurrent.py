@@ -17,6 +17,8 @@ __all__: list[str] = []
 
 #: x [N, G·units] already multiplied by the input weights, and the state → the new state; its first part comes out.
 Step = Callable[[Value, list[Value]], list[Value]]
+#: time, the state before and behind the step, what came out so far, whether the first state was given → state, output.
+Hidden = Callable[[int, list[Value], list[Value], list[Value], bool], tuple[list[Value], Value]]
 
 
 def _gates(b: Builder, x: Value, count: int, axis: int = 1) -> list[Value]:
@@ -121,22 +123,24 @@ _CELLS |= {f"{name}Cell": cell for name, cell in _CELLS.items()}
 
 
 @layer("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
-def recurrent(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def recurrent(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any = None, **kwargs: Any) -> Any:
     """[batch, time, features] unrolled; the whole sequence or the last step, and the states where asked for."""
     x, given = _taken(x, initial_state)
+    hidden = _hidden(b, mask)
     _check(b, x, 3, _, kwargs)
     if b.place.layer.kind not in _CELLS:
         raise Unsupported("it is of a kind that only a GPU had")
     backwards = b.flag("go_backwards")
     with b.inside(b.place.layer, "cell"):
-        outputs, state = _cell(b, x, backwards, given)
+        outputs, state = _cell(b, x, backwards, given, hidden)
     return _result(b, outputs, state)
 
 
 @layer("RNN")
-def cells(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def cells(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any = None, **kwargs: Any) -> Any:
     """One of Keras' cells, or several of which each reads what the one before it makes."""
     x, given = _taken(x, initial_state)
+    hidden = _hidden(b, mask)
     _check(b, x, 3, _, kwargs)
     outer, backwards = _inner(b, "cell"), b.flag("go_backwards")
     names: dict[str, int] = {}
@@ -149,10 +153,10 @@ def cells(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any)
                 raise Unsupported(f"its cell {(cell.registered or cell.kind)[:80]} is none of Keras' own")
             x, backwards = (_sequence(b, outputs), False) if outputs else (x, backwards)
             if cell is outer:
-                outputs, state = _cell(b, x, backwards, given)
+                outputs, state = _cell(b, x, backwards, given, hidden)
             else:
                 with b.inside(cell, f"cells/{numbered(snake(cell.kind), names)}", str(i)):
-                    outputs, state = _cell(b, x, backwards, given)
+                    outputs, state = _cell(b, x, backwards, given, hidden)
             states += state
     return _result(b, outputs, states)
 
@@ -165,19 +169,22 @@ def _entries(b: Builder) -> list[Any]:
 
 
 @layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-def pictures(b: Builder, x: Any, *_: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def pictures(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any = None, **kwargs: Any) -> Any:
     """[batch, time, …] unrolled as an LSTM is; the state lies as what the convolutions make of the input."""
     x, state = _taken(x, initial_state)
+    hidden = _hidden(b, mask)
     _check(b, x, int(b.place.layer.kind[-2]) + 3, _, kwargs)
     layout = b.layout()
     with b.inside(b.place.layer, "cell"):
         steps = _steps(b, x)
         count, enter, step = _pictures(b, steps[0].shape[-1 if layout == "NHWC" else 1])
         outputs: list[Value] = []
-        for at in steps:
+        times = range(x.shape[1])
+        for t, at in zip(reversed(times) if b.flag("go_backwards") else times, steps, strict=True):
             moved = enter(at)
-            state = step(moved, state or [b.full(_quarter(moved, layout), 0.0, x.dtype)] * count)
-            outputs.append(state[0])
+            before = state or [b.full(_quarter(moved, layout), 0.0, x.dtype)] * count
+            state, output = hidden(t, before, step(moved, before), outputs, bool(state))
+            outputs.append(output)
     return _result(b, outputs, state)
 
 
@@ -187,9 +194,30 @@ def _quarter(x: Value, layout: str) -> list[int]:
     return [n // 4 if i == axis else n for i, n in enumerate(x.shape)]
 
 
+def _hidden(b: Builder, mask: Any) -> Hidden:
+    """What a step leaves of the state and what comes out of it: where it is masked, the state of before and what came
+    out before, or zeros with ``zero_output_for_mask``."""
+    mask = next((m for m in (mask if isinstance(mask, list | tuple) else [mask]) if m is not None), None)
+    zeros = b.flag("zero_output_for_mask")
+
+    def step(
+        t: int, state: list[Value], new: list[Value], outputs: list[Value], own: bool
+    ) -> tuple[list[Value], Value]:
+        if mask is None:
+            return new, new[0]
+        seen = b.slice(mask, 1, t, t + 1)
+        shown = [b.reshape(seen, (mask.shape[0], *[1] * (v.rank - 1))) for v in new]
+        held = [b(ops.Where(), m, v, old) for m, v, old in zip(shown, new, state, strict=True)]
+        if not zeros and (outputs or not own):  # what came out before is the state, which begins with zeros
+            return held, held[0] if not own else b(ops.Where(), shown[0], new[0], outputs[-1])
+        return held, b(ops.Where(), shown[0], new[0], b.scalar(0.0, new[0].dtype))
+
+    return step
+
+
 def _check(b: Builder, x: Value, rank: int, rest: Any, kwargs: dict[str, Any]) -> None:
     if any(v is not None for v in kwargs.values()) or rest:
-        raise Unsupported("it is called with a mask or with constants")
+        raise Unsupported("it is called with constants")
     if x.rank != rank or b.flag("stateful") or x.shape[1] > MAX_STEPS:
         raise Unsupported(f"it is stateful, or unrolling {list(x.shape)} would take more than {MAX_STEPS} steps")
 
@@ -214,17 +242,18 @@ def _steps(b: Builder, x: Value) -> list[Value]:
     return [b.reshape(b.slice(x, 1, t, t + 1), shape) for t in (reversed(times) if b.flag("go_backwards") else times)]
 
 
-def _cell(b: Builder, x: Value, backwards: bool, given: list[Value]) -> tuple[list[Value], list[Value]]:
+def _cell(b: Builder, x: Value, backwards: bool, given: list[Value], hidden: Hidden) -> tuple[list[Value], list[Value]]:
     """The cell at hand over the sequence ``x``: what comes out of each step, and the last state."""
     batch, length, features = x.shape
     count, enter, step = _CELLS[b.place.layer.kind](b, features)
-    state = [given.pop(0) for _ in range(count)] if given else []
-    state = state or [b.full((batch, b.whole("units")), 0.0, x.dtype)] * count
+    own = [given.pop(0) for _ in range(count)] if given else []
+    state = own or [b.full((batch, b.whole("units")), 0.0, x.dtype)] * count
     moved = enter(x)
     outputs: list[Value] = []
     for t in reversed(range(length)) if backwards else range(length):
-        state = step(b.reshape(b.slice(moved, 1, t, t + 1), (batch, moved.shape[2])), state)
-        outputs.append(state[0])
+        new = step(b.reshape(b.slice(moved, 1, t, t + 1), (batch, moved.shape[2])), state)
+        state, output = hidden(t, state, new, outputs, bool(own))
+        outputs.append(output)
     return outputs, state
 
 
@@ -255,23 +284,25 @@ def _layer_of(b: Builder, entry: Any, field: str) -> Layer:
 
 
 @layer("TimeDistributed")
-def time_distributed(b: Builder, x: Value) -> Value:
-    """The layer on every step at once: time becomes part of the batch."""
+def time_distributed(b: Builder, x: Value, mask: Value | None = None) -> Value:
+    """The layer on every step at once: time becomes part of the batch; of a mask each step gets what is behind time."""
     batch, length = x.shape[:2]
     flat = b.reshape(x, (batch * length, *x.shape[2:]))
+    inner = None if mask is None or mask.rank < 3 else b.reshape(mask, (batch * length, *mask.shape[2:]))
     with b.inside(_inner(b, "layer"), "layer"):
-        y = b.call(flat)
+        y = b.call(flat, mask=inner)
     if not isinstance(y, Value):
         raise Unsupported("its layer gives several results")
     return b.reshape(y, (batch, length, *y.shape[1:]))
 
 
 @layer("Bidirectional")
-def bidirectional(b: Builder, x: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+def bidirectional(b: Builder, x: Any, initial_state: Any = None, mask: Any = None, **kwargs: Any) -> Any:
     """A layer and one that reads backwards; the first half of the states is the former's, the second the latter's."""
     if any(v is not None for v in kwargs.values()):
-        raise Unsupported("it is called with a mask or with constants")
+        raise Unsupported("it is called with constants")
     x, given = _taken(x, initial_state)
+    mask = next((m for m in (mask if isinstance(mask, list | tuple) else [mask]) if m is not None), None)
     half = len(given) // 2
     forward = _inner(b, "layer")
     backward = _inner(b, "backward_layer") if b.field("backward_layer") else None
@@ -284,13 +315,16 @@ def bidirectional(b: Builder, x: Any, initial_state: Any = None, **kwargs: Any) 
         (forward, "forward_layer", "forward", given[:half]), (backward, "backward_layer", "backward", given[half:]),
     ):  # fmt: skip
         with b.inside(inner, attribute, name):
-            side, *last = _given(b.call(x, initial_state=own) if given else b.call(x))
+            # Keras has a layer within this one give zeros for masked steps where it gives all steps
+            inner.config["zero_output_for_mask"] = bool(inner.config.get("return_sequences"))
+            states_given = {"initial_state": own} if given else {}
+            side, *last = _given(b.call(x, mask=mask, **states_given))
         sides.append(side)
         states += last
     if forward.config.get("return_sequences"):
         sides[1] = b(ops.Flip((1,)), sides[1])
-    merged = _merged(b, sides)
-    return (merged, *states) if states else merged
+    made = sides if b.field("merge_mode", "concat") is None else [_merged(b, sides)]
+    return (*made, *states)
 
 
 @layer("SpectralNormalization")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from instep.capture.keras.builder import Builder
+from instep.capture.keras.masks import counted
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
@@ -47,6 +48,12 @@ def repeat_vector(b: Builder, x: Value) -> Value:
 @layer("Identity", "ActivityRegularization", "StochasticDepth")
 def identity(b: Builder, x: Value) -> Value:
     return x
+
+
+@layer("Masking")
+def masking(b: Builder, x: Value) -> Value:
+    """Steps whose features are all the mask's number are zeros."""
+    return b(ops.Where(), counted(b, x, True), x, b.scalar(0.0, x.dtype))
 
 
 @layer("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
