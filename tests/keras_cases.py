@@ -325,6 +325,7 @@ def functions() -> keras.Model:
         ops.take(x, [2, 0, -1], axis=1),
         ops.normalize(x, axis=-1),
         ops.exp(-x) * ops.sigmoid(x) + ops.tanh(x),
+        ops.log1p(ops.abs(x) * 1e-4) * 1e4,
     ]
     return keras.Model(i, outs)
 

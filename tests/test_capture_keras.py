@@ -319,3 +319,11 @@ def test_a_text_takes_the_weights_of_an_h5_file(data: Path) -> None:
     a = mine.run([x.transpose(0, 3, 1, 2) if first else x], keep=[])[mine.outputs[0]]
     b = theirs.run([x], keep=[])[theirs.outputs[0]]
     assert np.abs(a - b).max() < 1e-6
+
+
+def test_log1p_keeps_the_digits_of_what_is_near_zero(cases: Path) -> None:
+    """In float32, too, where 1 + x would keep only what x has beyond the 1."""
+    graph = capture(cases / "functions.keras").graph
+    x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape)
+    single, double = (graph.run([x.astype(kind)], keep=[])[graph.outputs[-1]] for kind in ("float32", "float64"))
+    assert np.abs(single - double).max() < 1e-5 * np.abs(double).max()

@@ -9,6 +9,7 @@ from instep.capture.keras.builder import Builder
 from instep.capture.keras.handlers.pool import pooled
 from instep.capture.keras.handlers.spatial import convolved
 from instep.capture.keras.registry import Unsupported, function
+from instep.capture.logarithms import of_sum, plus_one
 from instep.graph import Value, ops
 
 __all__: list[str] = []
@@ -60,18 +61,15 @@ def cumsum(b: Builder, x: Value, axis: Any = None, dtype: Any = None) -> Value:
 
 @function("Logsumexp")
 def logsumexp(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
-    """max + log Σ exp(x - max): nothing overflows."""
     given = range(x.rank) if axis is None else axis if isinstance(axis, list) else [axis]
     axes = tuple(sorted({b.axis(a, x.rank) for a in given}))
-    top = b(ops.ReduceMax(axes, True), x)
-    total = b(ops.ReduceSum(axes, True), b(ops.Exp(), b(ops.Sub(), x, top)))
-    y = b(ops.Add(), b(ops.Log(), total), top)
+    y = of_sum(b, x, axes)
     return y if keepdims else b.reshape(y, [n for a, n in enumerate(x.shape) if a not in axes])
 
 
-@function("Log1p")
+@function("Log1p", "tf.math.log1p")
 def log1p(b: Builder, x: Value) -> Value:
-    return b(ops.Log(), b(ops.Add(), x, b.scalar(1.0, x.dtype)))
+    return plus_one(b, x)
 
 
 # -- windows -----------------------------------------------------------------------------------------------------------

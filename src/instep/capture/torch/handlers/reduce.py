@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from instep.capture.logarithms import of_sum
 from instep.capture.torch.builder import Builder, Scalar
 from instep.capture.torch.registry import HANDLERS, handles
 from instep.graph import Operator, Value, ops
@@ -230,10 +231,7 @@ def var_mean(b: Builder, x: Value, *rest: Any, **named: Any) -> tuple[Value, Val
 
 @handles("logsumexp", "special_logsumexp")
 def logsumexp(b: Builder, x: Value, dim: Any, keepdim: bool = False) -> Value:
-    peak = _reduce(b, ops.ReduceMax, x, dim, True)
-    total = _reduce(b, ops.ReduceSum, b(ops.Exp(), b(ops.Sub(), x, peak)), dim, True)
-    y = b(ops.Add(), b(ops.Log(), total), peak)
-    return b.reshape(y, b.shape())
+    return b.reshape(of_sum(b, x, _axes(x, dim) if x.rank else ()), b.shape())
 
 
 @handles("cosine_similarity")

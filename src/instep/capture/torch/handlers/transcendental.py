@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from instep.capture.logarithms import plus_one
 from instep.capture.torch.builder import Builder
 from instep.capture.torch.registry import HANDLERS, handles
 from instep.graph import Operator, Value, ops
@@ -25,33 +26,10 @@ def expm1(b: Builder, x: Value) -> Value:
     return b(ops.Mul(), half, b(ops.Add(), b(ops.Exp(), x), b.scalar(1.0, x.dtype)))
 
 
-#: Up to this size log(1 + x) is a series: 1 + x would keep only what x has beyond the 1.
-SMALL = 0.2
-
-
 @handles("log1p", "special_log1p")
 def log1p(b: Builder, x: Value) -> Value:
-    """log(1 + x), exact near zero too. Of an exponential it is a softplus, which has a form of its own."""
     x = b.cast(x, b.dtype())
-    maker = b.graph.producers().get(x)
-    if maker is not None and isinstance(maker.op, ops.Exp):
-        return b(ops.Log(), b(ops.Add(), x, b.scalar(1.0, x.dtype)))
-    return _log1p(b, x)
-
-
-def _log1p(b: Builder, x: Value) -> Value:
-    """Near zero 2 atanh(s) = 2 (s + s³/3 + s⁵/5 + …) with s = x / (x + 2)."""
-
-    def number(value: float) -> Value:
-        return b.scalar(value, x.dtype)
-
-    near = b(ops.Clip(low=-SMALL, high=SMALL), x)
-    s = b(ops.Div(), near, b(ops.Add(), near, number(2.0)))
-    square, series = b(ops.Square(), s), number(2 / 9)
-    for power in (7, 5, 3, 1):
-        series = b(ops.Add(), b(ops.Mul(), series, square), number(2 / power))
-    far = b(ops.Log(), b(ops.Add(), x, number(1.0)))
-    return b(ops.Where(), b(ops.Less(), b(ops.Abs(), x), number(SMALL)), b(ops.Mul(), s, series), far)
+    return plus_one(b, x)
 
 
 @handles("asinh", "arcsinh")
@@ -60,7 +38,7 @@ def asinh(b: Builder, x: Value) -> Value:
     x = b.cast(x, b.dtype())
     one, square = b.scalar(1.0, x.dtype), b(ops.Mul(), x, x)
     beyond = b(ops.Div(), square, b(ops.Add(), b(ops.Sqrt(), b(ops.Add(), square, one)), one))
-    return b(ops.Mul(), b(ops.Sign(), x), _log1p(b, b(ops.Add(), b(ops.Abs(), x), beyond)))
+    return b(ops.Mul(), b(ops.Sign(), x), plus_one(b, b(ops.Add(), b(ops.Abs(), x), beyond)))
 
 
 @handles("acosh", "arccosh")
@@ -78,7 +56,7 @@ def atanh(b: Builder, x: Value) -> Value:
     size = b(ops.Abs(), x)
     beyond = b(ops.Div(), b(ops.Mul(), size, b.scalar(2.0, x.dtype)), b(ops.Sub(), b.scalar(1.0, x.dtype), size))
     half = b(ops.Mul(), b(ops.Sign(), x), b.scalar(0.5, x.dtype))
-    return b(ops.Mul(), half, _log1p(b, beyond))
+    return b(ops.Mul(), half, plus_one(b, beyond))
 
 
 def _log_base(base: float) -> Any:
