@@ -9,9 +9,12 @@ import numpy as np
 
 from instep.verify.noise import LIMITS, Noise, classify, distance, ratio
 
-__all__ = ["judged"]
+__all__ = ["KEPT", "judged"]
 
 Arrays = Mapping[str, np.ndarray]
+
+#: Behind a weight's name: the array that the framework keeps, where that is the weight and a constant.
+KEPT = "/kept"
 
 
 def judged(start: Arrays, truth: Arrays, draws: Sequence[Arrays], result: Arrays) -> dict[str, Any]:
@@ -30,8 +33,9 @@ def judged(start: Arrays, truth: Arrays, draws: Sequence[Arrays], result: Arrays
         noise.begin("batch", change)
         for draw in draws:
             noise.draw("batch", change, draw[key] - before)
-        # what is stored is rounded: half a unit in the last place of the weight itself
-        stored = float(np.spacing(np.abs(before).max(initial=0).astype(np.float32))) / 2
+        # what is stored is rounded: half a unit in the last place of the weight itself, or of the sum that it is in
+        kept = [before, *([result[f"{key}{KEPT}"]] if f"{key}{KEPT}" in result else [])]
+        stored = float(np.spacing(np.float32(max(np.abs(a).max(initial=0) for a in kept)))) / 2
         rms, peak = noise.level("batch", LIMITS)
         found[key] = ratio(distance(result[key] - before, change), (max(rms, stored), max(peak, stored)))
     worst = max(found, key=found.__getitem__)

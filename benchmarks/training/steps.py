@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from benchmarks.training.judging import KEPT
 from benchmarks.training.task import RATE, Task
 
+from instep.emit.code.call import Weight
 from instep.emit.code.program import program
 from instep.graph import Graph
 
@@ -46,7 +48,7 @@ def _as_source(arrays: Mapping[str, np.ndarray], last: Graph, task: Task) -> Arr
     """Arrays of the graph with channels last as the source has them, by how the graphs' own weights differ."""
     first = {v.name: a for v, a in task.graph.weights.items()}
     start = {v.name: np.asarray(a) for v, a in last.weights.items()}
-    found = {}
+    found = {n: a for n, a in arrays.items() if n.endswith(KEPT)}
     for name, array in arrays.items():
         if name in first:
             found[name] = array.transpose(_back(start[name], np.asarray(first[name]), name)).reshape(first[name].shape)
@@ -86,7 +88,17 @@ def torch_step(task: Task, double: bool = False, kinks: Kinks | None = None) -> 
     optimiser.step()
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
     made = program(task.graph, TORCH)
-    return {w.value.name: w.back(state[".".join(p)]) for p, w in made.weights.items() if ".".join(p) in state}
+    found: Arrays = {}
+    for path, weight in made.weights.items():
+        if (array := state.get(".".join(path))) is not None:
+            found |= _named(weight, array, task.graph)
+    return found
+
+
+def _named(weight: Weight, array: np.ndarray, graph: Graph) -> Arrays:
+    """The graph's constants that a layer's array holds, by name; as ``NAME/kept`` the array where it is a sum."""
+    found = {v.name: a for v, a in weight.back(array, graph.weights).items()}
+    return found if weight.plus is None else found | {f"{weight.value.name}{KEPT}": array}
 
 
 # -- Keras, Flax -----------------------------------------------------------------------------------------------------
@@ -110,8 +122,8 @@ def _keras_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray
     for name, weight in zip(state(graph), program(graph, KERAS).weights.values(), strict=True):
         layer, _, attribute = name.rpartition(".")
         holder = model.get_layer(layer or name)
-        variable = getattr(holder, attribute) if layer else holder.weights[0]
-        found[weight.value.name] = weight.back(np.asarray(keras.ops.convert_to_numpy(variable)))
+        variable = next(v for v in holder.weights if v.name == attribute) if layer else holder.weights[0]
+        found |= _named(weight, np.asarray(keras.ops.convert_to_numpy(variable)), graph)
     return found
 
 
@@ -143,5 +155,5 @@ def _flax_step(graph: Graph, inputs: list[np.ndarray], targets: list[np.ndarray]
         for part in path:
             place = place.layers if isinstance(place, nnx.Sequential) else place
             place = place[int(part)] if isinstance(place, nnx.List) else getattr(place, part)
-        found[weight.value.name] = weight.back(np.asarray(place.get_value()))
+        found |= _named(weight, np.asarray(place.get_value()), graph)
     return found

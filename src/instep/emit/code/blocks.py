@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from instep.emit.code.call import Call, Dialect
+from instep.emit.code.call import Call, Dialect, Weight
 from instep.emit.code.paths import Path, Paths, home
 from instep.emit.code.statements import Statement, statements
 from instep.graph.core import Graph, Value
@@ -108,7 +108,7 @@ class _Placer:
         if call.weights and same in self.made:
             return self.made[same]
         named = any(w.value.name.rpartition(".")[0] == scope for w in call.weights.values())
-        if not scope or (scope in self.outer and not named):
+        if not scope or (scope in self.outer and (call.closed or not named)):
             path = self.paths.fresh(self.paths.of(scope), _word(call))
         elif scope in self.taken:
             path = self.paths.of(scope)
@@ -127,9 +127,10 @@ def _word(call: Call) -> str:
 
 def _kind(call: Call) -> str:
     """All of a call but its values and the values of its fields."""
-    weights = {k: [w.perm, w.shape] for k, w in call.weights.items()}
+    weights = {k: [w.perm, w.shape, w.order] for k, w in call.weights.items()}
     return json.dumps([
-        call.layer, call.code, call.module, call.positional, weights, call.helpers, call.around, call.untrained
+        call.layer, call.code, call.module, call.positional, weights, call.helpers, call.around, call.untrained,
+        call.gives,
     ])  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def _own(made: Outline, graph: Graph, apart: set[Path]) -> None:
                 if value in graph.weights:
                     readers.setdefault(value, []).append(chain)
             for key, weight in item.call.weights.items():
-                if weight.perm is None and weight.shape is None:
+                if weight == Weight(weight.value):
                     holders.setdefault(weight.value, (chain, item, key))
 
     walk(made.root, [])

@@ -144,8 +144,15 @@ def _statements(state: _Body) -> list[str]:
             state.texts[line.outputs[0]] = _Value(text, primary)
             continue
         names = [_named(state, value, line, number) for value in line.outputs]
-        statements.append(f"{', '.join(names)} = {text}")
+        statements.append(f"{_unpacked(line, names)} = {text}")
     return statements
+
+
+def _unpacked(line: Line, names: list[str]) -> str:
+    """What stands before the = of a line."""
+    if line.call is None or not line.call.gives:
+        return ", ".join(names)
+    return line.call.gives.format(*names).replace("(_, _)", "_")
 
 
 # -- loops -------------------------------------------------------------------------------------------------------------
@@ -335,7 +342,7 @@ def _named(state: _Body, value: str, line: Line, number: int) -> str:
 
 def _word(state: _Body, line: Line, number: int, value: str) -> str:
     words = [p for p in (line.path or line.scope) if not p.isdecimal()]
-    stem = "" if line.path else _made(state, value) or state.roles.get(value, "")
+    stem = "" if line.path and len(line.outputs) == 1 else _made(state, value) or state.roles.get(value, "")
     if words and not stem:
         stem = words[-1]
     elif not stem and line.call is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,22 +26,54 @@ class NoCode(ValueError):
 
 @dataclass(frozen=True)
 class Weight:
-    """An array as a framework's layer keeps it: the graph's constant, transposed by ``perm``, then reshaped."""
+    """An array as a framework's layer keeps it: the graph's constant, transposed by ``perm``, then reshaped.
+
+    Recurrent layers have more: the gates, which are equal parts of the constant's first axis, in another ``order``;
+    the sum of the constant and another (``plus``), which is not trained; the constant and another one (``beside``) as
+    the rows of one array. A value that the graph has no array of stands for zeros.
+    """
 
     value: Value
     perm: tuple[int, ...] | None = None
     shape: tuple[int, ...] | None = None
+    order: tuple[int, ...] | None = None
+    plus: Value | None = None
+    beside: Value | None = None
 
-    def of(self, array: np.ndarray) -> np.ndarray:
-        """``array`` (the graph's) as the framework has it; a view where that is possible."""
+    def of(self, weights: Mapping[Value, np.ndarray]) -> np.ndarray:
+        """The array as the framework has it, from those of the graph; a view where that is possible."""
+        array = weights.get(self.value)
+        if array is None:
+            array = np.zeros(self.value.shape, self.value.dtype)
+        if self.plus is not None:
+            array = array + weights[self.plus]
+        if self.order is not None:
+            array = _gates(array, self.order)
+        if self.beside is not None:
+            other = weights[self.beside]
+            array = np.stack([array, other if self.order is None else _gates(other, self.order)])
         moved = array if self.perm is None else array.transpose(self.perm)
         return moved if self.shape is None else moved.reshape(self.shape)
 
-    def back(self, array: np.ndarray) -> np.ndarray:
-        """A framework's array as the graph has it: the inverse of ``of``."""
-        shape = self.value.shape
+    def back(self, array: np.ndarray, weights: Mapping[Value, np.ndarray]) -> dict[Value, np.ndarray]:
+        """The constants of the graph that a framework's array holds, as the graph has them: the inverse of ``of``."""
+        held = [v for v in (self.value, self.beside) if v is not None]
+        shape = self.value.shape if self.beside is None else (2, *self.value.shape)
         perm = self.perm or tuple(range(len(shape)))
-        return array.reshape([shape[p] for p in perm]).transpose(np.argsort(perm))
+        array = array.reshape([shape[p] for p in perm]).transpose(np.argsort(perm))
+        found = dict(zip(held, [array] if self.beside is None else array, strict=True))
+        if self.order is not None:
+            order = tuple(int(i) for i in np.argsort(self.order))
+            found = {v: _gates(a, order) for v, a in found.items()}
+        if self.plus is not None:
+            found |= {self.value: found[self.value] - weights[self.plus], self.plus: weights[self.plus]}
+        return {v: a for v, a in found.items() if v in weights}
+
+
+def _gates(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """The equal parts of the first axis in another order."""
+    parts = np.split(array, len(order))
+    return np.concatenate([parts[i] for i in order])
 
 
 @dataclass
@@ -61,7 +93,12 @@ class Call:
     made with the same fields: programs use it where layers stand in a row.
 
     ``untrained`` names those of ``weights`` that the source keeps and does not train; it is said of all calls alike, by
-    ``statements``. The statistics of a batch norm, which nothing trains, are not among them.
+    ``statements``, besides what a rule says itself. The statistics of a batch norm, which nothing trains, are not among
+    them.
+
+    ``closed``: no other layer lies within it, so that in a scope that holds others it lies beside them.
+
+    ``gives`` is what a call with several results is unpacked into, where that is more than a row of names.
 
     ``around`` is what stands around the constructor, where a layer is changed once it is made; ``{}`` is the layer.
 
@@ -84,6 +121,8 @@ class Call:
     #: what its inputs are, for values that have no names
     roles: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
+    gives: str = ""
+    closed: bool = False
 
 
 #: What a table has for each class of operators. Values among the node's inputs that are constants and that no
@@ -101,6 +140,7 @@ class Dialect(Protocol):
     table: dict[type[Operator], Rule]
     #: whether the code calls layers on numbers while the network is built, before they have their weights
     eager: bool
+    #: where it has ``recurrent`` (recurrences.Recurrent), that says which recurrent layers it has
 
     @property
     def prelude(self) -> dict[str, str]:

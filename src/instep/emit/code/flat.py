@@ -79,7 +79,7 @@ def flat(graph: Graph, dialect: Dialect) -> Flat:
         if call.layer:
             name = unique(identifier(statement.node.scope or statement.node.output.name), made)
             makers.append(f"        {name!r}: {constructor(call, literals)},")
-            program.weights[name] = {k: w.of(graph.weights[w.value]) for k, w in call.weights.items()}
+            program.weights[name] = {k: w.of(graph.weights) for k, w in call.weights.items()}
             layer = f"layers[{name!r}]"
         text = expression(call, [read(v) for v in call.inputs], layer, literals)
         for value in call.outputs:

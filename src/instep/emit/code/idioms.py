@@ -1,6 +1,7 @@
 """Nodes that people write as one expression, as operators of code alone: a place of an axis, parts, a stack, attention.
 
-A dialect has those that its table has rules for; where it has none, the nodes stay as they are.
+Recurrent layers (``recurrences.py``) are among them. A dialect has those that its table has rules for; where it has
+none, the nodes stay as they are.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+from instep.emit.code.recurrences import Recur, Recurrent, recurrences
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
@@ -53,16 +55,26 @@ class Attend(Operator):
     scale: float
 
 
-def idiomatic(graph: Graph, known: Container[type[Operator]]) -> list[Node]:
-    """The nodes of ``graph``, those together that are one of ``known``, in an order in which they can be computed."""
+def idiomatic(graph: Graph, known: Container[type[Operator]], recurrent: Recurrent | None = None) -> list[Node]:
+    """The nodes of ``graph``, those together that are one of ``known``, in an order in which they can be computed.
+
+    ``recurrent`` says which recurrent layers a framework has.
+    """
     users, makers = graph.users(), graph.producers()
     attended = _attended(graph, users, makers) if Attend in known else {}
     inner = {n for nodes, _ in attended.values() for n in nodes}
+    layers = recurrences(graph, recurrent) if recurrent is not None and Recur in known else []
+    begun = {layer.at: layer.node for layer in layers}
+    within = {n for layer in layers for n in layer.inside}
     stacked = {n: s for n in graph.nodes if Stack in known and (s := _stacked(n, makers)) is not None}
     found: list[Node] = []
     nodes, place = graph.nodes, 0
     while place < len(nodes):
         node = nodes[place]
+        if node in within:
+            found += [begun[node]] if node in begun else []
+            place += 1
+            continue
         cuts = parts(nodes, place)
         taken = picks(nodes, place, users) if cuts == 1 else 0
         x, outputs = node.inputs[:1], [n.output for n in nodes[place : place + cuts]]

@@ -24,8 +24,7 @@ def name_of(graph: Graph) -> str:
 
 def arrays(made: Program) -> dict[str, np.ndarray]:
     """The weights by their dotted paths, as the framework has them; of those that are tied the first alone."""
-    weights = made.graph.weights
-    return {".".join(p): w.of(weights[w.value]) for p, w in made.weights.items() if p not in made.ties}
+    return {".".join(p): w.of(made.graph.weights) for p, w in made.weights.items() if p not in made.ties}
 
 
 def executed(text: str, label: str) -> dict[str, Any]:

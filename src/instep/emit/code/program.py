@@ -149,13 +149,13 @@ def program(graph: Graph, dialect: Dialect) -> Program:
 def _weights(leaves: list[CodeLeaf], shaper: Shaper) -> tuple[dict[Path, Weight], dict[Path, Path]]:
     found: dict[Path, Weight] = {}
     ties: dict[Path, Path] = {}
-    first: dict[tuple[Any, ...], Path] = {}
+    first: dict[Weight, Path] = {}
     for leaf in leaves:
         for key, weight in leaf.call.weights.items():
             path = (*leaf.path, key)
             found[path] = weight
-            same = (weight.value, weight.perm, weight.shape)
-            if not uniform(shaper.graph.weights[weight.value]) and first.setdefault(same, path) != path:
+            same = weight
+            if not uniform(weight.of(shaper.graph.weights)) and first.setdefault(same, path) != path:
                 ties[path] = first[same]
     return found | shaper.weights, ties
 

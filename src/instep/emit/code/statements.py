@@ -32,7 +32,7 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
     """The calls of all nodes of ``graph``, in order. NoCode where the dialect has none for an operator."""
     found: list[Statement] = []
     buffers = frozenset(graph.meta.get("buffers", ()))
-    for node in idiomatic(graph, dialect.table):
+    for node in idiomatic(graph, dialect.table, getattr(dialect, "recurrent", None)):
         _check(node)
         rule = dialect.table.get(type(node.op))
         if rule is None:
@@ -42,7 +42,7 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
         except NoCode as why:
             raise NoCode(f"{node.describe()} has no form in {dialect.name}: {why}") from why
         for call in [calls] if isinstance(calls, Call) else calls:
-            call.untrained = _untrained(call, node, buffers)
+            call.untrained = (*call.untrained, *_untrained(call, node, buffers))
             found.append(Statement(call, node))
     return found
 
@@ -50,7 +50,8 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
 def _untrained(call: Call, node: Node, buffers: Container[str]) -> tuple[str, ...]:
     """The arrays of a layer that the source does not train, but for what a batch norm learns without a gradient."""
     statistics = node.inputs[3:] if isinstance(node.op, ops.BatchNorm) else []
-    return tuple(k for k, w in call.weights.items() if w.value.name in buffers and w.value not in statistics)
+    found = (k for k, w in call.weights.items() if w.value.name in buffers and w.value not in statistics)
+    return tuple(k for k in found if k not in call.untrained)
 
 
 #: The element types that values have.

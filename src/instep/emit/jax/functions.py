@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instep.emit.code.call import Call, Rule
+from instep.emit.code.recurrences import Recur
 from instep.emit.jax.table import TABLE
 
 __all__ = ["FUNCTIONS", "function_table"]
@@ -33,8 +34,8 @@ _OPTIONAL = {"kernel_dilation": (1, 1), "feature_group_count": 1, "axis": -1, "b
 
 
 def function_table() -> dict:
-    """As ``TABLE``, in the style of functions."""
-    return {kind: _in_style(rule) for kind, rule in TABLE.items()}
+    """As ``TABLE``, in the style of functions. Recurrent layers are loops there: JAX alone has no such layer."""
+    return {kind: _in_style(rule) for kind, rule in TABLE.items() if kind is not Recur}
 
 
 def _in_style(rule: Rule) -> Rule:

@@ -7,7 +7,8 @@ from typing import Any
 
 from instep.emit.code.call import Expression, NoCode, Rule
 from instep.emit.code.helpers import definitions
-from instep.emit.keras import elementwise, linear, pools, reduce, shape, spatial  # noqa: F401  (they fill the table)
+from instep.emit.code.recurrences import Recurrent
+from instep.emit.keras import elementwise, linear, pools, recurrent, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.keras.table import TABLE
 from instep.graph.operator import Operator
 
@@ -29,6 +30,7 @@ class Keras:
     name = "keras"
     layout = "NHWC"
     eager = True
+    recurrent = Recurrent(recurrent.takes)
     table: dict[type[Operator], Rule] = TABLE
 
     @property

@@ -88,10 +88,10 @@ def _run(made: Program, text: str, *, own: bool = True) -> Any:
 def _arrays(made: Program) -> dict[str, np.ndarray]:
     if made.ties:
         raise NoCode(f"the layers {sorted('.'.join(p[:-1]) for p in made.ties)} share their arrays with others")
-    weights, constants = made.graph.weights, set(_constants(made.main))
+    constants = set(_constants(made.main))
     # a constant is a layer of its own
     names = {p: layer_name(p, made) if p in constants else f"{layer_name(p[:-1], made)}.{p[-1]}" for p in made.weights}
-    return {names[p]: w.of(weights[w.value]) for p, w in made.weights.items()}
+    return {names[p]: w.of(made.graph.weights) for p, w in made.weights.items()}
 
 
 def _constants(made: Class, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from instep.emit.code.call import Rule
-from instep.emit.torch import elementwise, linear, pools, reduce, shape, spatial  # noqa: F401  (they fill the table)
+from instep.emit.code.recurrences import Recurrent
+from instep.emit.torch import elementwise, linear, pools, recurrent, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.torch.prelude import PRELUDE
 from instep.emit.torch.table import TABLE, literal
 from instep.graph.operator import Operator
@@ -40,6 +41,7 @@ class TorchDialect:
     name = "torch"
     layout = "NCHW"
     eager = False
+    recurrent = Recurrent(lambda graph, node: True, stacks=True)
     table: dict[type[Operator], Rule] = TABLE
     prelude: dict[str, str] = PRELUDE
     reserved = RESERVED
