@@ -146,7 +146,7 @@ def test_the_char_rnn_is_two_layers(tmp_path: Path) -> None:
     code = emit_torch.source(graph)
     assert code.count("nn.LSTM(128, 128, batch_first=True)") == 1 and "for t in" not in code, code
     assert len(re.findall("Layer\\(\\)", code)) == 2
-    for form, name in (("torch", "net.py"), ("keras", "net.py"), ("keras", "net.keras")):
+    for form, name in (("torch", "net.py"), ("keras", "net.py"), ("keras", "file.keras")):
         if form == "keras":
             pytest.importorskip("keras", reason="Keras is not installed")
         result = instep.port("zoo:char_rnn", tmp_path / f"{form} {name}", to=form)
