@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import instep
 from instep.graph import Graph, SourceView, Value, ops
 from instep.runtime import TFLiteError
 from instep.verify import Figures, GraphReference, verify
 from instep.verify.align import match_inputs, permuted_views
-from instep.verify.files import verify_files
+from instep.verify.files import FileReference, verify_files
 from instep.verify.tflite import EngineError
 
 
@@ -145,6 +146,29 @@ def test_two_files_are_compared_without_a_float64_truth(file: Path, tmp_path: Pa
     assert same.verdict == "in step" and any("no float64 truth" in n for n in same.notes)
     other = verify_files(file, faulty(tmp_path))
     assert other.verdict == "out of step"
+
+
+def test_the_first_file_has_its_time_too(file: Path, tmp_path: Path) -> None:
+    """Its time is for all runs together, those of nudged inputs among them; whichever file is late is named."""
+    twin = written(network(), tmp_path / "twin.tflite", io="nchw")
+    with pytest.raises(EngineError, match=rf"^{file} does not run: .* within 0\.01 s"):
+        verify_files(file, twin, timeout=0.01)
+    with pytest.raises(EngineError, match=rf"^{file} does not run: .* within 0\.01 s"):
+        instep.verify(file, twin, timeout=0.01)  # captured, and run for what it computes itself
+    reference = FileReference(file, timeout=60.0)
+    given = [np.zeros(s.shape, np.float32) for s in reference.input_specs]
+    reference.run(given)
+    assert 0 < reference.left < 60
+    reference.left = 0.0
+    with pytest.raises(EngineError, match="all inputs within 60 s"):
+        reference.run([given[0] + 1])
+
+
+def test_runs_that_align_a_strangers_tensors_are_timed(file: Path, tmp_path: Path) -> None:
+    graph = network()
+    theirs = stranger(written(graph, tmp_path / "theirs.tflite"))
+    with pytest.raises(EngineError, match="did not finish within"):
+        verify(GraphReference(graph), theirs, graph=graph, timeout=0.01)
 
 
 def test_a_file_of_another_network_is_refused_or_out_of_step(file: Path, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ On = Annotated[
         help="the engine to run on: xnnpack builtin litert-gpu litert-gpu-fp16; torch keras-tensorflow keras-jax jax",
     ),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="seconds that one file may take on the engine")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="seconds that one file may take on an engine, all inputs together")
+]
 Seed = Annotated[int, typer.Option("--seed", help="for random weights and random inputs")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the verdict alone")]

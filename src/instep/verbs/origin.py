@@ -20,7 +20,7 @@ __all__ = ["anchored", "two_files"]
 def anchored(captured: Captured, verdict: Verdict, **asked: Any) -> Verdict:
     """``verdict`` on what became of ``captured``, weighed with whether the source itself computes what was captured.
 
-    ``asked``: images, picture and seed, as ``instep.verify`` takes them. Raises EngineError.
+    ``asked``: images, picture, seed and timeout, as ``instep.verify`` takes them. Raises EngineError.
     """
     from instep.verify.origin import anchor, unanchored, verify_tflite_origin
 
@@ -44,6 +44,7 @@ def _anchored_keras(captured: Captured, verdict: Verdict, **asked: Any) -> Verdi
         return unanchored(verdict, "its weights come from another file", captured.source)
     live = captured.origin
     if isinstance(live, Live):
+        asked.pop("timeout", None)  # it runs in this process
         origin = verify_live_origin(captured.reference, live, captured.graph, **asked)
     else:
         with tempfile.TemporaryDirectory(prefix="instep-") as folder:
@@ -59,7 +60,7 @@ def two_files(
 ) -> tuple[Captured | None, Verdict]:
     """``second`` against what is captured of ``first``; where that cannot be, or ``first`` rounds, against its runs.
 
-    ``bounds``: the engine that runs ``second`` ("on") and its "timeout".
+    ``bounds``: the engine that runs ``second`` ("on"), and the "timeout" of either file's.
     Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
     from instep.capture import CaptureError, capture
@@ -68,9 +69,10 @@ def two_files(
     from instep.verify.origin import anchor, apart, unanchored, verify_tflite_origin
     from instep.verify.verify import verify
 
+    patience = {k: v for k, v in bounds.items() if k == "timeout"}
     try:
         captured = capture(first, inputs=inputs)
-        origin = verify_tflite_origin(captured.reference, first, captured.graph, **asked)
+        origin = verify_tflite_origin(captured.reference, first, captured.graph, **asked, **patience)
         why = "it is quantised" if origin is None else ""
     except CaptureError as error:
         captured, origin, why = None, None, str(error)

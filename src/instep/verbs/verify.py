@@ -44,7 +44,8 @@ def verify(
     are aligned by what flows through them where they do not say what they are; a network of PyTorch, Keras or JAX (a
     source file with a function ``load``, a ``.pt2``, a ``.keras``), which is run; or a network's text. ``on`` names the
     engine whose outputs stand trial, such as "litert-gpu" or "keras-jax"; that it refuses the file or dies of it is a
-    verdict, and so is that it takes longer than ``timeout`` seconds (by default 900) for all inputs.
+    verdict, and so is that it takes longer than ``timeout`` seconds (by default 900) for all inputs. As long may
+    ``source`` take, where it is a file that runs on an engine, and each further run that the search for a fault needs.
     Raises CaptureError, TFLiteError, EngineError, InstepError.
     """
     path = Path(file)
@@ -54,7 +55,8 @@ def verify(
     if not path.is_file():
         raise InstepError(f"no such file: {path}")
     asked: dict[str, Any] = {"images": images, "picture": picture, "seed": seed}
-    bounds: dict[str, Any] = {"on": on} if timeout is None else {"on": on, "timeout": timeout}
+    patience: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    bounds: dict[str, Any] = {"on": on, **patience}
     if is_tflite(source) and is_tflite(path):
         from instep.capture.shapes import shapes_of
 
@@ -71,7 +73,7 @@ def verify(
         tell("verify", "source and result side by side")
         with clock("verify"):
             verdict = proof(captured, path, thresholds=thresholds, bounds=bounds, **asked)
-            anchored(captured, verdict, **asked)
+            anchored(captured, verdict, **asked, **patience)
         title, notes = captured.source, list(captured.notes)
     result = Verification(title, str(path), verdict, clock.seconds, notes)
     if page is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,11 @@ def outline(info: TFLiteInfo) -> Graph:
 
 class FileReference:
     """A TFLite file as the source. It computes in float32 only: its built-in kernels are taken for the truth, and
-    XNNPACK and nudged inputs for the float32 draws."""
+    XNNPACK and nudged inputs for the float32 draws. ``timeout``: the seconds that all its runs may take an engine."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, timeout: float = PATIENCE) -> None:
         self.path = path
+        self.timeout = self.left = timeout
         self.info: TFLiteInfo = tflite_info(path)
         tensors = [self.info.tensors[i] for i in self.info.inputs]
         self.input_names = [_called(t.name) for t in tensors]
@@ -91,10 +93,15 @@ class FileReference:
         jobs = [Job(self.path, [given], "builtin", keep_all=True)]
         if dtype == "float64":
             jobs.append(Job(self.path, [given], "xnnpack"))
-        results = [r[0] for r in run_jobs(jobs)]
+        start = time.monotonic()
+        results = [r[0] for r in run_jobs(jobs, timeout=self.left)]
+        self.left = max(0.0, self.left - (time.monotonic() - start))
         for result in results:
             if result.failed:
-                raise EngineError(f"{self.path} does not run: {result.message}")
+                late = f"the runtime did not finish all inputs within {self.timeout:g} s"
+                raise EngineError(
+                    f"{self.path} does not run: {late if result.outcome == 'timed out' else result.message}", result
+                )
         tables = [self._table(results[0], {}), *(self._table(r, results[0].tensors) for r in results[1:])]
         if dtype == "float32":
             return tables[0]
@@ -126,11 +133,11 @@ def verify_files(
 
     There is no float64 truth here: the noise is what the first file's two engines and nudged inputs show, so a fault
     that both files share stays unseen. ``on`` names the engine that runs the second file (the first runs on the CPU);
-    a file against itself shows what that engine makes of it. ``timeout`` bounds the seconds of each engine.
-    Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
+    a file against itself shows what that engine makes of it. ``timeout`` bounds the seconds of each engine, for
+    either file. Raises TFLiteError, EngineError, or ValueError when the inputs do not fit.
     """
     on = on_engine.check_engine(on) if on else ""
-    reference = FileReference(first)
+    reference = FileReference(first, timeout)
     sets = make_inputs(
         reference.input_specs, seed=seed, images=images, picture=picture, bounds=index_bounds_of_file(reference.info),
         kinds=("noise", "natural", "mosaic"),
@@ -139,8 +146,7 @@ def verify_files(
     names = [v.name for v in graph.inputs]
     sets = in_range(sets, reference.info, [SourceView.whole(v.name, v.shape) for v in graph.inputs], names)
     sets = fitted(sets, second, reference, graph)
-    subject = TfliteSubject.load(second, reference, graph=graph, sets=sets)
-    subject.timeout = timeout
+    subject = TfliteSubject.load(second, reference, graph=graph, sets=sets, timeout=timeout)
     unit, figures, said = judged_as(subject.info, figures)
     unit = max(unit, EIGHT_BITS) if is_quantised(reference.info) else unit
     if on:

@@ -60,8 +60,7 @@ def verify_module(
     engine = check_engine(on or engine_for(file))
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
     try:
-        subject = ModuleSubject.load(file, engine, reference, graph, sets)
-        subject.timeout = timeout
+        subject = ModuleSubject.load(file, engine, reference, graph, sets, timeout)
         verdict = judge(
             reference, subject, sets, graph=graph, draws=draws, seed=seed, limits=limits, figures=figures, unit=SINGLE,
             arithmetic=arithmetic_of(engine),
@@ -93,17 +92,20 @@ class ModuleSubject:
 
     @classmethod
     def load(
-        cls, path: str | Path, engine: str, reference: Reference, graph: Graph, sets: Sequence[InputSet]
-    ) -> ModuleSubject:
-        """By the file's own word where Instep wrote it for this source, else by what flows through it."""
+        cls, path: str | Path, engine: str, reference: Reference, graph: Graph, sets: Sequence[InputSet],
+        timeout: float = PATIENCE,
+    ) -> ModuleSubject:  # fmt: skip
+        """By the file's own word where Instep wrote it for this source, else by what flows through it. ``timeout``
+        bounds the seconds of each run."""
         known = {v.name: v.shape for v in graph.values()}
         facts = module_facts(path)
         names = [v.name for v in graph.inputs]
         mapping = _stated(facts, known, names, len(graph.outputs))
-        if mapping is not None:
-            return cls(path, engine, mapping, names)
-        subject = cls(path, engine, _tried(path, engine, reference, graph, sets), names)
-        subject.notes.append("the file does not say what its inputs and outputs are: they were found by trying")
+        found = mapping or _tried(path, engine, reference, graph, sets, timeout)
+        subject = cls(path, engine, found, names)
+        subject.timeout = timeout
+        if mapping is None:
+            subject.notes.append("the file does not say what its inputs and outputs are: they were found by trying")
         return subject
 
     def start(self, sets: Sequence[Sequence[np.ndarray]], tensors: Iterable[str] | None = None) -> None:
@@ -192,14 +194,16 @@ def _choices(names: Sequence[str], specs: Sequence[Spec]) -> list[list[SourceVie
     return list({tuple(v.perm for v in c): list(c) for c in (*alike, *mixed)}.values())
 
 
-def _tried(path: str | Path, engine: str, reference: Reference, graph: Graph, sets: Sequence[InputSet]) -> Mapping:
+def _tried(
+    path: str | Path, engine: str, reference: Reference, graph: Graph, sets: Sequence[InputSet], timeout: float
+) -> Mapping:
     """The layout of inputs with which the file runs and comes nearest to the source."""
     given = next((s for s in sets if not s.edge), sets[0])
     truth = reference.run(list(given.arrays), dtype="float64", keep=[])
     names = [v.name for v in graph.inputs]
     choices = _choices(names, reference.input_specs)
     jobs = [Job(path, [shown_inputs(Mapping({}, [*c]), names, given.arrays)], engine) for c in choices]
-    results = [found[0] for found in run_jobs(jobs, timeout=PATIENCE)]
+    results = [found[0] for found in run_jobs(jobs, timeout=timeout)]
     best: tuple[float, Mapping] | None = None
     for choice, result in zip(choices, results, strict=True):
         outputs, error = (None, np.inf) if result.failed else _outputs(result, graph, truth)

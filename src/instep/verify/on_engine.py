@@ -20,7 +20,7 @@ from instep.runtime.expose import shorten
 from instep.verify.inputs import InputSet
 from instep.verify.noise import CLASSES, LIMITS, SINGLE, Limits, arithmetic_of
 from instep.verify.reference import Reference
-from instep.verify.subject import shown_inputs
+from instep.verify.subject import PATIENCE, shown_inputs
 from instep.verify.tflite import USUAL, EngineError, Exposed, TfliteSubject
 from instep.verify.verdict import Culprit, Row, Verdict
 from instep.verify.verify import judge
@@ -52,7 +52,7 @@ def not_run(result: RunResult, subject: TfliteSubject, sets: Sequence[InputSet])
     verdict.said = result.message
     if result.outcome in ("refused", "crashed") and not any(r.operator for r in result.refusals):
         given = shown_inputs(subject.mapping, subject.input_values, sets[0].arrays)
-        verdict.culprit = first_trouble(subject.path, given, result.engine)
+        verdict.culprit = first_trouble(subject.path, given, result.engine, subject.timeout)
     return verdict
 
 
@@ -93,7 +93,7 @@ def locate(
     engine = subject.engines[0]
     asked = _Asked(reference, _failing(verdict, sets), graph, seed, limits, unit)
     usual = TfliteSubject(subject.path, subject.info, subject.mapping, subject.input_values)
-    usual.engines = USUAL
+    usual.engines, usual.timeout = USUAL, subject.timeout
     healthy = asked.judge(usual, explain=False)
     if any(r.verdict in BAD for r in healthy.outputs):
         first = healthy.first
@@ -107,14 +107,17 @@ def locate(
     if subject.complaints:
         # one step of the engine's that fails takes the values of all others with it: they say nothing
         given = shown_inputs(subject.mapping, subject.input_values, asked.sets[0].arrays)
-        verdict.culprit = first_trouble(subject.path, given, engine)
+        verdict.culprit = first_trouble(subject.path, given, engine, subject.timeout)
         verdict.diagnosis, verdict.suspects, verdict.suspect_values = None, [], []
 
 
-def first_trouble(path: str | Path, inputs: Sequence[np.ndarray], engine: str) -> Culprit | None:
+def first_trouble(
+    path: str | Path, inputs: Sequence[np.ndarray], engine: str, timeout: float = PATIENCE
+) -> Culprit | None:
     """The first operator of a file with which ``engine`` refuses it, dies of it, or complains; None when none does.
 
-    The file's first operators alone are run, so many that log2 of their number decides.
+    The file's first operators alone are run, so many that log2 of their number decides; each run may take
+    ``timeout`` seconds.
     """
     info = tflite_info(path)
     good, bad, said = 0, len(info.ops) + 1, ""
@@ -123,7 +126,7 @@ def first_trouble(path: str | Path, inputs: Sequence[np.ndarray], engine: str) -
         while bad - good > 1:
             middle = min((good + bad) // 2, len(info.ops))
             shorten(path, short, middle)
-            result = run(short, inputs, engine=engine)
+            result = run(short, inputs, engine=engine, timeout=timeout)
             trouble = result.message if result.failed else "; ".join(result.log[:1])
             if trouble:
                 bad, said = middle, trouble

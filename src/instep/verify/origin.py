@@ -22,7 +22,7 @@ from instep.verify.on_engine import check_engine
 from instep.verify.plan import inputs_of
 from instep.verify.quantised import holds_integers
 from instep.verify.reference import Reference
-from instep.verify.subject import Run
+from instep.verify.subject import PATIENCE, Run
 from instep.verify.tflite import EngineError, TfliteSubject
 from instep.verify.verdict import Verdict
 from instep.verify.verify import judge
@@ -50,11 +50,12 @@ def verify_origin(
     seed: int = 0,
     picture: Picture | None = None,
     limits: Limits = LIMITS,
+    timeout: float = PATIENCE,
 ) -> Verdict | None:
     """Judge ``file``, run on LiteRT, by the ``graph`` that was captured from it, tensor by tensor of the same name.
 
     None for a file whose values are quantised, or are for the time of an operator: it rounds where the captured graph
-    does not. Raises EngineError when the file does not run.
+    does not. Raises EngineError when the file does not run, or takes longer than ``timeout`` seconds.
     """
     info = tflite_info(file)
     if _rounds(info):
@@ -67,6 +68,7 @@ def verify_origin(
     }
     inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
     subject = TfliteSubject(file, info, Mapping(views, [*inputs], [*outputs]), [v.name for v in graph.inputs])
+    subject.timeout = timeout
     sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
     return judge(reference, subject, sets[:SETS], graph=graph, draws=1, seed=seed, limits=limits, explain=False)
 
@@ -100,12 +102,13 @@ def verify_keras_origin(
     seed: int = 0,
     picture: Picture | None = None,
     limits: Limits = LIMITS,
+    timeout: float = PATIENCE,
 ) -> Verdict | str:
     """Judge a ``.keras`` or ``.h5`` file, run by Keras in a child process, by the ``graph`` that was captured from it.
 
     Layers whose results are values of that name are compared too. Where it computes in half precision, the unit of
     rounding is that one's. A sentence where there is no Keras, or where this one
-    cannot run the file.
+    cannot run the file, or not within ``timeout`` seconds.
     """
     try:
         engine = check_engine(engine_for(file))
@@ -119,6 +122,7 @@ def verify_keras_origin(
     }
     inputs, outputs = ([SourceView.whole(v.name, v.shape) for v in side] for side in (graph.inputs, graph.outputs))
     subject = ModuleSubject(file, engine, Mapping(inner, [*inputs], [*outputs]), [v.name for v in graph.inputs])
+    subject.timeout = timeout
     sets, _ = inputs_of(reference, graph, images=images, seed=seed, picture=picture)
     unit = NARROW.get(graph.meta.get("computes", ""), SINGLE)
     try:

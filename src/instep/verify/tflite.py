@@ -88,9 +88,11 @@ class TfliteSubject:
         *,
         graph: Graph | None = None,
         sets: Sequence[InputSet] = (),
+        timeout: float = PATIENCE,
     ) -> TfliteSubject:
         """Read ``path`` and map its tensors: by its own table when Instep wrote it for this source, else by what flows.
 
+        ``timeout`` bounds the seconds of each engine in each run, those that align it among them.
         Raises TFLiteError when the file is damaged, EngineError when it does not run, ValueError when its inputs are
         not the source's.
         """
@@ -109,9 +111,12 @@ class TfliteSubject:
             and (known is None or all(v.name in known and v.fits(known[v.name]) for v in views.values()))
         ):
             mapping = Mapping(views, [views[t] for t in tensors], [views[t] for t in outputs])
-            return cls(path, info, mapping, names)
+            subject = cls(path, info, mapping, names)
+            subject.timeout = timeout
+            return subject
         inputs = match_inputs(info, names, list(reference.input_specs))
         subject = cls(path, info, Mapping({}, list(inputs), [None] * len(outputs)), names)
+        subject.timeout = timeout
         subject.mapping = align(subject, reference, graph, sets)
         made = {info.tensors[i].name for op in info.ops for i in op.outputs if i >= 0}
         subject.notes.append(

@@ -390,8 +390,7 @@ def verify(
     on = on_engine.check_engine(on) if on else ""
     sets, draws = inputs_of(reference, graph, images=images, given=inputs or (), seed=seed, picture=picture)
     sets = fitted(sets, file, reference, graph)
-    subject = TfliteSubject.load(file, reference, graph=graph, sets=sets)
-    subject.timeout = timeout
+    subject = TfliteSubject.load(file, reference, graph=graph, sets=sets, timeout=timeout)
     unit, figures, said = judged_as(subject.info, figures)
     if on:
         subject.engines = (on,)
