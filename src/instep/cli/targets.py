@@ -69,6 +69,9 @@ def check(
     mean: Mean = "0",
     std: Std = "1",
     run: Annotated[bool, typer.Option("--run/--no-run", help="run the file to see its values' range")] = True,
+    attempt: Annotated[
+        bool, typer.Option("--try/--no-try", help="try the rewrites, to name those that clear what is found")
+    ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="warnings count as failures")] = False,
     every: Annotated[bool, typer.Option("--all", help="a row for each operator, not for each finding")] = False,
     seed: Seed = 0,
@@ -81,7 +84,8 @@ def check(
 
         result = judge(
             source, target, weights=weights, inputs=shapes(input), args=arguments(arg), images=images,
-            picture=picture(pixel_max, mean, std), run=run, strict=strict, seed=seed, progress=progress,
+            picture=picture(pixel_max, mean, std), run=run, attempt=attempt, strict=strict, seed=seed,
+            progress=progress,
         )  # fmt: skip
     from instep.report.targets import judgements
 

@@ -55,8 +55,9 @@ class Finding:
 
     @property
     def cleared_by(self) -> str:
-        """The rewrites that clear it, or what became of them."""
-        return self.first["tried"] or " or ".join(self.first["clears"])
+        """The rewrites that clear it, or what became of them; of a note, which nothing has to clear, nothing."""
+        none = "" if self.first["level"] == "note" else "no rewrite"
+        return self.first["tried"] or " or ".join(self.first["clears"]) or none
 
 
 def findings(violations: Iterable[Mapping[str, Any]]) -> list[Finding]:

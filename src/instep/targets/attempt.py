@@ -18,7 +18,7 @@ from instep.targets.numbers import Numbers, check_numbers, note
 from instep.targets.profile import Profile
 from instep.targets.rewrites import CLEARINGS, Target
 
-__all__ = ["Attempt", "Change", "Limits", "Place", "Weight", "attempt", "weight"]
+__all__ = ["Attempt", "Change", "Limits", "Place", "Weight", "attempt", "judge_form", "weight"]
 
 #: Rounds of judging and rewriting; each clears what the one before made.
 ROUNDS = 16
@@ -90,14 +90,19 @@ class Change:
 
 @dataclass
 class Attempt:
-    """The graph that it came to, what the driver says of each step, each use of a rewrite, what is left, and how bad
-    the form of what is left is."""
+    """The graph that it came to, what the driver says of each step, each use of a rewrite, what is left, and what
+    of that is wrong with the form (which is all of it, but for targets of eight bits)."""
 
     graph: Graph
     passes: list[PassReport] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     left: list[Violation] = field(default_factory=list)
-    weight: Weight = (0, 0, 0)
+    form: list[Violation] = field(default_factory=list)
+
+    @property
+    def weight(self) -> Weight:
+        """How bad the form is."""
+        return weight(self.form)
 
     @property
     def vain(self) -> list[Change]:
@@ -112,14 +117,16 @@ def _judge(graph: Graph, profile: Profile, numbers: Numbers) -> list[Violation]:
     return [*check_facts(facts, profile), *check_numbers(facts, profile, numbers)]
 
 
-def _form(graph: Graph, profile: Profile, numbers: Numbers, found: list[Violation]) -> list[Violation]:
-    """What is wrong with the form of the graph, of all that was found.
+def judge_form(
+    graph: Graph, profile: Profile, numbers: Numbers, found: list[Violation] | None = None
+) -> list[Violation]:
+    """What is wrong with the form of the graph, of all that was ``found``, where that is known.
 
     A float file is nothing to a target of eight bits, whatever its operators: what counts there is what the target
     will say of them once the file is quantised.
     """
     if profile.arithmetic != "int8":
-        return found
+        return _judge(graph, profile, numbers) if found is None else found
     return check_facts(note(as_quantised(facts_of_graph(graph)), numbers), profile)
 
 
@@ -139,7 +146,7 @@ def attempt(
     made, record = Attempt(graph), _Record(target)
     for _ in range(rounds):
         found = _judge(made.graph, profile, numbers)
-        record.look(_form(made.graph, profile, numbers, found))
+        record.look(judge_form(made.graph, profile, numbers, found))
         plan = _plan(found, record.tried, limits)
         if not plan:
             break
@@ -151,8 +158,8 @@ def attempt(
             changed += [r for r in tidied if r.changed]
         made.passes += changed
     made.left = _judge(made.graph, profile, numbers)
-    form = _form(made.graph, profile, numbers, made.left)
-    made.changes, made.weight = record.close(form), weight(form)
+    made.form = judge_form(made.graph, profile, numbers, made.left)
+    made.changes = record.close(made.form)
     return made
 
 

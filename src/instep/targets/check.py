@@ -9,7 +9,7 @@ from typing import Any
 
 from instep.graph import Node
 from instep.graph.expression import ExpressionError, fill
-from instep.targets.facts import Facts, Operation, Tensor
+from instep.targets.facts import Facts, Operation, Tensor, quantised
 from instep.targets.profile import Profile, Rule
 from instep.targets.rewrites import clearings_for
 
@@ -23,7 +23,8 @@ class Violation:
     ``level``: "error" (the file does not run there, or runs wrongly), "warning" (that part runs on the processor, or
     may come out wrong) or "note" (it costs more than it needs to). ``index`` is the operator's number in the file
     (-1: the file as a whole), ``tensor`` the tensor's name where one is meant. ``tried`` says why a rewrite that
-    was tried here was taken back. ``origin`` is the source line that the operator comes from, where that is known.
+    was tried here was taken back. ``origin`` is the source line that the operator comes from, where that is known;
+    ``fixed``: it is of the network's own input or output, which no rewrite changes.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Violation:
     node: Node | None = None
     tried: str = ""
     origin: str = ""
+    fixed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in ``instep check --json``."""
@@ -54,7 +56,7 @@ class Violation:
             "index": self.index,
             "tensor": self.tensor or None,
             "message": self.message,
-            "clears": list(self.clears),
+            "clears": [] if self.fixed else list(self.clears),
             "tried": self.tried or None,
             "source": self.source,
         }
@@ -65,7 +67,7 @@ class Violation:
         return f"{self.operator} '{self.scope}': {self.message} [{self.code}]"
 
     def __str__(self) -> str:
-        hint = f"; the rewrite {' or '.join(self.clears)} clears it" if self.clears else ""
+        hint = f"; the rewrite {' or '.join(self.clears)} clears it" if self.clears and not self.fixed else ""
         return f"{self.place}{hint}"
 
 
@@ -177,11 +179,17 @@ class _Judge:
                 if not _meant(rule, tensor, ports):
                     continue
                 if (why := self.why(rule, (code, tensor.kind), shown)) is not None:
-                    own = next((side for side, held in ports.items() if tensor.index in held), "")
+                    own = "" if self._of_float(rule, tensor, code) else _port(tensor, ports)
                     if own and rule.of not in ports:
                         why += f"; it is an {own} of the network, which rewrites leave as it is"
                         why += ": return it in another form" if own == "output" else ": take it in another form"
-                    yield self.violation(rule, why, op, tensor)
+                    yield replace(self.violation(rule, why, op, tensor), fixed=bool(own))
+
+    def _of_float(self, rule: Rule, tensor: Tensor, code: str) -> bool:
+        """Whether the rule objects to a float value as such: quantising the file clears that, of inputs too."""
+        if self.profile.arithmetic != "int8" or not tensor.dtype.startswith("float"):
+            return False
+        return _broken(rule, _shown(quantised(tensor), code, self.facts.model)) is None
 
     def operators(self) -> Iterable[Violation]:
         table, names = self.profile.by_operator, self.profile.operators
@@ -203,6 +211,11 @@ def _meant(rule: Rule, tensor: Tensor, ports: Mapping[str, set[int]]) -> bool:
     if rule.of in ports:
         return tensor.index in ports[rule.of]
     return rule.of == "any" or tensor.constant == (rule.of == "constant")
+
+
+def _port(tensor: Tensor, ports: Mapping[str, set[int]]) -> str:
+    """Which side of the network's interface the tensor is: "input", "output" or neither."""
+    return next((side for side, held in ports.items() if tensor.index in held), "")
 
 
 def _shown(tensor: Tensor, code: str, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "facts_of_graph",
     "option_names",
     "options_class",
+    "quantised",
 ]
 
 #: Constants of up to so many elements are shown to rules, as ``values``.
@@ -275,9 +276,14 @@ def as_quantised(facts: Facts) -> Facts:
     biases = {t.index for op in facts.operations for t in _called(op, "bias")}
     for tensor in facts.tensors:
         if tensor.dtype.startswith("float"):
-            tensor.dtype = "int32" if tensor.index in biases else "int8"
-            tensor.scale, tensor.zero_point = (1.0,), (0,)
+            made = quantised(tensor, "int32" if tensor.index in biases else "int8")
+            tensor.dtype, tensor.scale, tensor.zero_point = made.dtype, made.scale, made.zero_point
     return facts
+
+
+def quantised(tensor: Tensor, dtype: str = "int8") -> Tensor:
+    """The float tensor as a quantisation makes it."""
+    return replace(tensor, dtype=dtype, scale=(1.0,), zero_point=(0,))
 
 
 def _called(op: Operation, name: str) -> list[Tensor]:

@@ -20,12 +20,18 @@ ATTEMPTS = 24
 
 @dataclass
 class Legalized:
-    """The graph, what each rewrite did, the violations that were cleared and those that are left."""
+    """The graph, what each rewrite did, the violations that were cleared and those that are left.
+
+    ``form``: of those left, what is wrong with the graph's form: a float graph is judged as the file of eight bits that
+    it becomes where the target takes nothing else. ``changes``: each use of a rewrite that stayed.
+    """
 
     graph: Graph
     passes: list[PassReport] = field(default_factory=list)
     cleared: list[Violation] = field(default_factory=list)
     left: list[Violation] = field(default_factory=list)
+    form: list[Violation] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Violation]:
@@ -59,7 +65,8 @@ def legalize(
         made = attempt(graph, profile, numbers or Numbers(), limits, prove=prove, progress=progress)
     remaining = {_key(v) for v in made.left}
     cleared = [v for v in untouched.left if _key(v) not in remaining]
-    return Legalized(made.graph, made.passes, cleared, [replace(v, tried=_story(v, back)) for v in made.left])
+    left, form = ([replace(v, tried=_story(v, back)) for v in of] for of in (made.left, made.form))
+    return Legalized(made.graph, made.passes, cleared, left, form, made.changes)
 
 
 def _key(violation: Violation) -> tuple[str, ...]:

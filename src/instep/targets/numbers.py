@@ -225,14 +225,14 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
         for tensor in op.outputs:
             value = numbers.largest.get(tensor.name, 0.0)
             if value > limits.largest:
-                clears = ("scale-before-square",) if op.code in _SQUARES else ()
+                clears = ("scale-before-square",) if _squares(op) else ()
                 message = f"reaches {value:.3g} {on}; beyond {limits.largest:g} is infinity"
                 yield violation(op, tensor.name, message, clears)
         source = op.inputs[0] if op.code in _SUMS and op.inputs else None
         total = numbers.energy.get(source.name, 0.0) if source is not None else 0.0
         if total > limits.largest:
             maker = makers.get(source.index) if source is not None else None
-            squares = maker is not None and maker.code in _SQUARES
+            squares = maker is not None and _squares(maker)
             what = "squares" if squares else "magnitudes"
             message = f"adds up {what} to {total:.3g} {on}; float16 ends at {limits.largest:g}"
             if squares and maker is not None:
@@ -244,6 +244,11 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
     for op, tensor, message in _overflowing(facts.operations, limits):
         if numbers.largest.get(tensor, 0.0) <= limits.largest:  # else said above
             yield violation(op, tensor, message, ())
+
+
+def _squares(op: Operation) -> bool:
+    """Does it square a value? A product does where both factors are one tensor."""
+    return op.code in _SQUARES and (op.code != "MUL" or op.inputs[0] is op.inputs[1])
 
 
 def _overflowing(operations: Iterable[Operation], limits: Limits) -> Iterator[tuple[Operation, str, str]]:

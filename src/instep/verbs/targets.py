@@ -15,8 +15,11 @@ from instep.verbs.convert import convert, plain_file
 from instep.verbs.sources import is_tflite
 
 if TYPE_CHECKING:
+    from instep.capture import Captured
     from instep.report.results import Conversion
     from instep.targets import Placement, Violation
+    from instep.targets.facts import Facts
+    from instep.targets.profile import Profile
     from instep.verify.inputs import Picture
 
 __all__ = ["Check", "Judgement", "check", "legalize"]
@@ -107,6 +110,7 @@ def check(
     images: str | os.PathLike[str] | None = None,
     picture: Picture | None = None,
     run: bool = True,
+    attempt: bool = True,
     strict: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -116,7 +120,9 @@ def check(
     ``source``: a TFLite file of any origin, or whatever ``capture`` takes; that is converted by the plain pipeline
     first. ``target``: one name or several, of shipped profiles or of ``.yaml`` files of your own. Where a target
     computes in float16, the file runs once on noise, once on a picture-like input and on ``images``, and its values
-    are held against float16's range; ``run=False`` leaves that out. ``strict`` counts warnings as failures.
+    are held against float16's range; ``run=False`` leaves that out. The rewrites that violations name are tried on the
+    network, as ``legalize`` does, so that those are named that clear them; ``attempt=False`` leaves that out and names
+    what may. ``strict`` counts warnings as failures.
     Raises ProfileError, CaptureError, TFLiteError or ValueError.
     """
     from instep.runtime import tflite_info
@@ -129,6 +135,7 @@ def check(
         raise ValueError("name at least one target; `instep targets` lists them")
     clock = Clock()
     notes: list[str] = []
+    captured: Captured | None = None
     with tempfile.TemporaryDirectory(prefix="instep-") as folder:
         if is_tflite(source):
             shown, path = str(source), Path(source)
@@ -155,4 +162,33 @@ def check(
                 found = [*check_facts(facts, profile), *check_numbers(facts, profile, numbers)]
                 ran = numbers.inputs if profile.limits is not None or profile.watched else []
                 judgements.append(Judgement(profile.name, profile.fallback, found, place(facts, profile, found), ran))
+    if attempt and any(map(_may_clear, judgements)):
+        asked = {"images": None if images is None else os.fspath(images), "picture": picture, "seed": seed}
+        tell("check", "which of the rewrites clear it")
+        with clock("attempt"):
+            try:
+                captured = captured or capture(source, inputs=inputs, seed=seed)
+                for judgement, profile in zip(judgements, chosen, strict=True):
+                    if _may_clear(judgement):
+                        judgement.violations = _tried(judgement, facts, captured, profile, run, asked)
+            except ValueError as error:
+                notes.append(f"rewrites are named as the rules name them, they were not tried: {error}")
     return Check(shown, str(source) if shown == str(source) else "", judgements, strict, clock.seconds, notes)
+
+
+def _may_clear(judgement: Judgement) -> bool:
+    return any(v.clears and v.level != "note" for v in judgement.violations)
+
+
+def _tried(
+    judgement: Judgement, facts: Facts, captured: Captured, profile: Profile, run: bool, asked: dict[str, Any]
+) -> list[Violation]:
+    """The violations with the rewrites that clear each in truth. GraphError, EmitError or ValueError."""
+    from instep.rewrite.pipelines import to_tflite
+    from instep.targets.foretell import foretold
+    from instep.targets.numbers import measure_some
+
+    graph, _ = to_tflite(captured.graph, avoid=profile.avoid)
+    measured = run and (profile.limits is not None or profile.watched)
+    numbers = measure_some(graph, profile.watched, **asked) if measured else None
+    return foretold(judgement.violations, facts, graph, profile, numbers=numbers)
