@@ -13,8 +13,9 @@ from instep.emit.tflite import write
 from instep.graph import Graph, Spec, Value, ops
 from instep.runtime import RunResult, run_many, tflite_info
 from instep.targets.check import Violation, level_of
-from instep.targets.facts import Facts, Operation, facts_of_graph
+from instep.targets.facts import Facts, Operation, Tensor, facts_of_graph
 from instep.targets.profile import Limits, Profile
+from instep.targets.rewrites.masks import beyond, bounds_of
 from instep.verify.calm import SHARES, less
 from instep.verify.indices import index_bounds, index_bounds_of_file
 from instep.verify.inputs import InputSet, Picture, make_inputs
@@ -110,16 +111,18 @@ def measure_some(
     graph: Graph,
     watched: Collection[str] = (),
     *,
+    largest: float = np.inf,
     images: str | Path | Sequence[str | Path] | None = None,
     picture: Picture | None = None,
     seed: int = 0,
     timeout: float = 300.0,
 ) -> Numbers:
-    """The sums of squares of a lowered graph alone and the results of the ``watched`` TFLite operators, which are what
-    a rewrite can do something about: a file with these as outputs runs at XNNPACK's speed, and a graph without any is
-    not run at all."""
+    """The sums of squares of a lowered graph alone, the results of the ``watched`` TFLite operators and what meets
+    constants beyond ``largest``, which are what a rewrite can do something about: a file with these as outputs runs at
+    XNNPACK's speed, and a graph without any is not run at all."""
     probe, numbers = graph.copy(), Numbers()
-    ends = _results_of(probe, watched) if watched else []
+    beside = _beside(probe, largest)
+    ends = [*(_results_of(probe, watched) if watched else []), *beside]
     sums = {
         n.inputs[0]: n.op.axes
         for n in probe.nodes
@@ -148,6 +151,8 @@ def measure_some(
             numbers.failed = numbers.failed or result.message if result.failed else numbers.failed
             for value, array in zip(probe.outputs, result.outputs, strict=False):
                 _reach(numbers, value.name, array)
+                if value in beside and array.size:
+                    numbers.largest[value.name] = max(numbers.largest.get(value.name, 0.0), float(np.abs(array).max()))
                 if value not in sums:
                     continue
                 total = float(np.abs(array.astype(np.float64)).sum(sums[value]).max(initial=0.0))
@@ -160,6 +165,13 @@ def _results_of(graph: Graph, watched: Collection[str]) -> list[Value]:
     """What the nodes compute that become one of these TFLite operators."""
     found = (op.node for op in facts_of_graph(graph).operations if op.code in watched)
     return [v for node in found if node is not None for v in node.outputs if v.dtype.startswith("float")]
+
+
+def _beside(graph: Graph, largest: float) -> list[Value]:
+    """The computed values that meet constants beyond ``largest``, as scores meet a mask."""
+    made = graph.producers()
+    nodes = [n for n in graph.nodes if any(beyond(a, largest) for a in bounds_of(n, graph.weights.get))]
+    return [v for n in nodes for v in n.inputs if v in made and v.dtype.startswith("float")]
 
 
 def note(facts: Facts, numbers: Numbers) -> Facts:
@@ -226,6 +238,7 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
             value = numbers.largest.get(tensor.name, 0.0)
             if value > limits.largest:
                 clears = ("scale-before-square",) if _squares(op) else ()
+                clears = ("clamp-mask",) if any(_overflows(t, limits) for t in op.inputs) else clears
                 message = f"reaches {value:.3g} {on}; beyond {limits.largest:g} is infinity"
                 yield violation(op, tensor.name, message, clears)
         source = op.inputs[0] if op.code in _SUMS and op.inputs else None
@@ -243,7 +256,7 @@ def _beyond(facts: Facts, profile: Profile, limits: Limits, numbers: Numbers) ->
         yield violation(op, tensor, message, ())
     for op, tensor, message in _overflowing(facts.operations, limits):
         if numbers.largest.get(tensor, 0.0) <= limits.largest:  # else said above
-            yield violation(op, tensor, message, ())
+            yield violation(op, tensor, message, ("clamp-mask",))
 
 
 def _squares(op: Operation) -> bool:
@@ -257,12 +270,14 @@ def _overflowing(operations: Iterable[Operation], limits: Limits) -> Iterator[tu
         if op.code not in _ELEMENTWISE:
             continue
         for tensor in op.inputs:
-            if tensor is None or tensor.array is None or tensor.array.dtype != np.float32 or not tensor.array.size:
-                continue
-            value = float(np.max(np.abs(tensor.array), initial=0.0, where=np.isfinite(tensor.array)))
-            if value > limits.largest:
+            if tensor is not None and tensor.array is not None and _overflows(tensor, limits):
+                value = float(np.max(np.abs(tensor.array), initial=0.0, where=np.isfinite(tensor.array)))
                 message = f"the constant '{tensor.name}' reaches {value:.3g}, which is infinity in float16"
                 yield op, op.outputs[0].name, message
+
+
+def _overflows(tensor: Tensor | None, limits: Limits) -> bool:
+    return tensor is not None and beyond(tensor.array, limits.largest)
 
 
 def _vanishing(operations: Iterable[Operation], limits: Limits) -> Iterator[tuple[Operation, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -98,4 +99,5 @@ class Aim:
 
         if self.profile.limits is None and not self.profile.watched:
             return Numbers()
-        return measure_some(graph, self.profile.watched, **self.asked)
+        largest = self.profile.limits.largest if self.profile.limits is not None else math.inf
+        return measure_some(graph, self.profile.watched, largest=largest, **self.asked)

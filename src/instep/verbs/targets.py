@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from instep.report.results import Conversion
     from instep.targets import Placement, Violation
     from instep.targets.facts import Facts
+    from instep.targets.numbers import Numbers
     from instep.targets.profile import Profile
     from instep.verify.inputs import Picture
 
@@ -170,7 +172,7 @@ def check(
                 captured = captured or capture(source, inputs=inputs, seed=seed)
                 for judgement, profile in zip(judgements, chosen, strict=True):
                     if _may_clear(judgement):
-                        judgement.violations = _tried(judgement, facts, captured, profile, run, asked)
+                        judgement.violations = _tried(judgement, facts, captured, profile, numbers, asked)
             except ValueError as error:
                 notes.append(f"rewrites are named as the rules name them, they were not tried: {error}")
     return Check(shown, str(source) if shown == str(source) else "", judgements, strict, clock.seconds, notes)
@@ -181,14 +183,19 @@ def _may_clear(judgement: Judgement) -> bool:
 
 
 def _tried(
-    judgement: Judgement, facts: Facts, captured: Captured, profile: Profile, run: bool, asked: dict[str, Any]
+    judgement: Judgement, facts: Facts, captured: Captured, profile: Profile, numbers: Numbers, asked: dict[str, Any]
 ) -> list[Violation]:
-    """The violations with the rewrites that clear each in truth. GraphError, EmitError or ValueError."""
+    """The violations with the rewrites that clear each in truth; ``numbers`` are the file's. GraphError, EmitError or
+    ValueError."""
     from instep.rewrite.pipelines import to_tflite
     from instep.targets.foretell import foretold
     from instep.targets.numbers import measure_some
 
     graph, _ = to_tflite(captured.graph, avoid=profile.avoid)
-    measured = run and (profile.limits is not None or profile.watched)
-    numbers = measure_some(graph, profile.watched, **asked) if measured else None
+    measured = numbers.inputs and (profile.limits is not None or profile.watched)
+    if not measured:
+        return foretold(judgement.violations, facts, graph, profile)
+    largest = profile.limits.largest if profile.limits is not None else math.inf
+    some = measure_some(graph, profile.watched, largest=largest, **asked)
+    numbers = replace(some, largest={**numbers.largest, **some.largest})
     return foretold(judgement.violations, facts, graph, profile, numbers=numbers)

@@ -7,6 +7,7 @@ from instep.targets.rewrites import (  # noqa: F401  (they fill the table)
     convolutions,
     elementwise,
     linear,
+    masks,
     moves,
     norms,
     plain,
