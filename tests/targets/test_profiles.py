@@ -6,9 +6,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from instep.graph import Graph, Value, ops
+from instep.rewrite.pipelines import to_tflite
 from instep.targets import ProfileError, load, names
+from instep.targets.attempt import judge_form
+from instep.targets.numbers import Numbers
 from instep.targets.rewrites import CLEARINGS
 
 SHIPPED = [
@@ -139,3 +144,32 @@ def test_a_hostile_profile_is_an_error_at_once(tmp_path: Path, text: str) -> Non
 def test_an_unknown_target_lists_what_there_is() -> None:
     with pytest.raises(ValueError, match=r"no target 'litertgpu'; did you mean litert-gpu"):
         load("litertgpu")
+
+
+@pytest.mark.parametrize("target", ["coral-edgetpu", "mediatek-mdla-2", "mediatek-mdla-3", "portable-4d"])
+def test_a_depthwise_kernel_stays_whole_where_its_parts_are_refused(target: str) -> None:
+    """XNNPACK is quicker with 7×7 as a sum of dilated kernels, whose dilation is longer in one direction."""
+    graph, profile = depthwise(7), load(target)
+    form = [v.code for v in judge_form(to_tflite(graph, avoid=profile.avoid)[0], profile, Numbers())]
+    assert not form
+    assert len(judge_form(to_tflite(graph)[0], profile, Numbers())) > 1
+
+
+def test_portable_is_what_each_of_the_others_has() -> None:
+    """RSQRT, without which no norm can be written, among them. Of the rest each is refused in some use."""
+    others = [load(n) for n in names() if n != "portable-4d"]
+    everywhere = {c for c in frozenset.union(*(p.operators.names or frozenset() for p in others))
+                  if all(p.has(c) for p in others)}  # fmt: skip
+    refused = {"MAXIMUM", "MINIMUM", "SPLIT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "TRANSPOSE", "TRANSPOSE_CONV"}
+    assert {c for c in everywhere if not load("portable-4d").has(c)} == refused
+    assert load("portable-4d").has("RSQRT") and not load("portable-4d").has("BATCH_MATMUL")
+
+
+def depthwise(kernel: int) -> Graph:
+    graph = Graph([Value("x", (1, 16, 20, 20))], input_names=["x"])
+    weight = graph.constant(np.random.default_rng(0).normal(size=(16, 1, kernel, kernel)).astype(np.float32), "w")
+    bias = graph.constant(np.zeros(16, np.float32), "b")
+    pad = (kernel // 2, kernel // 2)
+    node = graph.add(ops.Conv2d(padding=(pad, pad), groups=16), [graph.inputs[0], weight, bias], scope="mix")
+    graph.outputs, graph.output_names = [node.output], ["y"]
+    return graph
