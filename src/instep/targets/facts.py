@@ -7,7 +7,7 @@ it becomes give the same facts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "Facts",
     "Operation",
     "Tensor",
+    "as_float",
     "as_quantised",
     "facts_of_file",
     "facts_of_graph",
@@ -269,21 +270,35 @@ def facts_of_graph(graph: Graph, name: str = "") -> Facts:
 
 
 def as_quantised(facts: Facts) -> Facts:
-    """The same facts with every float tensor in eight bits (biases in 32), as a later quantisation makes them.
-
-    Changes ``facts`` in place, before any rule has read them.
-    """
+    """The same facts with every real tensor in eight bits (biases in 32), as a later quantisation makes them."""
     biases = {t.index for op in facts.operations for t in _called(op, "bias")}
-    for tensor in facts.tensors:
-        if tensor.dtype.startswith("float"):
-            made = quantised(tensor, "int32" if tensor.index in biases else "int8")
-            tensor.dtype, tensor.scale, tensor.zero_point = made.dtype, made.scale, made.zero_point
-    return facts
+    return _retyped(facts, lambda t: quantised(t, "int32" if t.index in biases else "int8"))
+
+
+def as_float(facts: Facts) -> Facts:
+    """The same facts with every real tensor in float32, as Instep reads a quantised file."""
+    return _retyped(facts, lambda t: replace(t, dtype="float32", scale=(), zero_point=()))
 
 
 def quantised(tensor: Tensor, dtype: str = "int8") -> Tensor:
-    """The float tensor as a quantisation makes it."""
+    """The real tensor as a quantisation makes it."""
     return replace(tensor, dtype=dtype, scale=(1.0,), zero_point=(0,))
+
+
+def _retyped(facts: Facts, change: Callable[[Tensor], Tensor]) -> Facts:
+    """A copy whose real tensors (floats, and integers with a scale) are changed."""
+    tensors = {t.index: change(t) if t.scale or t.dtype.startswith("float") else replace(t) for t in facts.tensors}
+
+    def those(given: Sequence[Tensor]) -> list[Tensor]:
+        return [tensors[t.index] for t in given]
+
+    operations = [
+        replace(op, inputs=[t and tensors[t.index] for t in op.inputs], outputs=those(op.outputs))
+        for op in facts.operations
+    ]
+    return Facts(
+        facts.name, list(tensors.values()), operations, those(facts.inputs), those(facts.outputs), facts.subgraphs
+    )
 
 
 def _called(op: Operation, name: str) -> list[Tensor]:

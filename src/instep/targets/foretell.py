@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from instep.graph import Graph, Node
 from instep.targets.attempt import Change, judge_form
-from instep.targets.check import Violation
-from instep.targets.facts import Facts, facts_of_graph
+from instep.targets.check import Violation, check_facts
+from instep.targets.facts import Facts, as_float, as_quantised, facts_of_graph
 from instep.targets.legalize import legalize
 from instep.targets.numbers import Numbers
 from instep.targets.profile import Profile
@@ -27,8 +27,8 @@ def foretold(
 ) -> list[Violation]:
     """``found`` with the rewrites that clear each; those that none clears name none, and ``tried`` says why.
 
-    ``facts`` are those of the file that was judged, ``graph`` is the network in it, lowered for ``profile``. What a
-    target of eight bits says of float values stays as it is: no rewrite quantises.
+    ``facts`` are those of the file that was judged, ``graph`` is the network in it, lowered for ``profile``. What is
+    said of the kind of numbers stays as it is: no rewrite quantises.
     Raises GraphError or EmitError.
     """
     trial = _Trial(facts, graph, profile, numbers or Numbers())
@@ -66,8 +66,9 @@ class _Trial:
 
     def __init__(self, facts: Facts, graph: Graph, profile: Profile, numbers: Numbers) -> None:
         self.facts = facts
-        self.eight_bits = profile.arithmetic == "int8"
         self.limits = profile.limits.code if profile.limits is not None else ""
+        alike = as_quantised(facts) if profile.arithmetic == "int8" else as_float(facts)
+        self.alike = {_key(v, alike) for v in check_facts(alike, profile)}
         before = facts_of_graph(graph)
         self.nodes = {t.name: op.node for op in before.operations for t in op.outputs}
         self.formed = {_key(v, before) for v in judge_form(graph, profile, numbers)}
@@ -80,11 +81,12 @@ class _Trial:
             self.left.setdefault(kind, {})[_key(violation, after)] = violation
 
     def untouched(self, violation: Violation) -> bool:
-        """Is it about the interface, or about what the trial does not judge: values that are float until the file is
-        quantised, or that were not measured?"""
-        open_to_doubt = self.eight_bits or violation.code == self.limits
-        judged = violation.clears or _key(violation, self.facts) in self.formed
-        return violation.fixed or (open_to_doubt and not judged)
+        """Is it a note, which nobody clears, about the interface, or about what the trial does not judge: the kind of
+        the file's numbers, or values that were not measured?"""
+        if violation.fixed or violation.level == "note":
+            return True
+        key = _key(violation, self.facts)
+        return key not in (self.formed if violation.code == self.limits else self.alike) and not violation.clears
 
     def same(self, violation: Violation) -> Violation | None:
         """The violation as it is left, at the same tensor. Each is given once."""
@@ -108,7 +110,7 @@ class _Trial:
             used = [c for c in self.changes if c.touched & layer]
         names = tuple(dict.fromkeys(c.rewrite for c in used))
         named = tuple(n for n in names if n in violation.clears)
-        return named or names or violation.clears[:1] or (PLAIN,)
+        return named or names or (PLAIN,)
 
     def _node(self, violation: Violation) -> Node | None:
         return self.nodes.get(_made(violation, self.facts))

@@ -179,7 +179,7 @@ def check(
 
 
 def _may_clear(judgement: Judgement) -> bool:
-    return any(v.clears and v.level != "note" for v in judgement.violations)
+    return any(not v.fixed and v.level != "note" for v in judgement.violations)
 
 
 def _tried(
