@@ -220,6 +220,7 @@ CASES = [
     ("portable-4d", "PORTABLE-OPERATOR", unary(ops.Permute((2, 1, 0)), 3, 4, 5)),
     ("portable-4d", "PORTABLE-CONCATENATION", beside_constants((1, 4, 5, 8), 3, 3)),
     ("portable-4d", "PORTABLE-OPERATOR", two(ops.Maximum(), (1, 4, 4, 8), (1, 4, 4, 8))),
+    ("ethos-u55", "ETHOS-TWO-COMPUTED", with_constant(ops.Minimum(), (1, 4, 4, 8), (8,))),
     ("portable-4d", "PORTABLE-OPERATOR", two(ops.SquaredDifference(), (1, 4, 4, 8), (1, 4, 4, 8))),
     ("portable-4d", "PORTABLE-BROADCAST", two(ops.Mul(), (1, 4, 4, 8), (4, 8))),
     ("ethos-u-vela3", "ETHOS-OPERATOR", unary(ops.Elu(), 1, 4, 4, 4)),
