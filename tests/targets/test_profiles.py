@@ -146,6 +146,24 @@ def test_an_unknown_target_lists_what_there_is() -> None:
         load("litertgpu")
 
 
+def test_several_profiles_are_extended_by_what_all_of_them_take(tmp_path: Path) -> None:
+    """Whichever is named first: neither's list of operators, limits or forms to avoid is lost."""
+    head = "name: both\ndescription: either chip\nevidence: [{grade: measured, what: them, runtime: '1'}]\n"
+    for order in ("bstm, hexagon, litert-gpu", "litert-gpu, bstm, hexagon"):
+        profile = load(write(tmp_path, head + f"extends: [{order}]\n", "both.yaml"))
+        assert profile.has("CONV_2D") and not profile.has("GELU") and not profile.has("L2_NORMALIZATION")
+        assert profile.limits is not None and profile.limits.largest == 65504
+        assert profile.avoid == load("hexagon").avoid | load("litert-gpu").avoid
+        assert {"GPU-RANK", "BSTM-RANK", "HEXAGON-RANK"} <= {r.code for r in profile.rules}
+
+
+def test_an_operator_that_is_added_is_refused_by_no_inherited_rule_as_such(tmp_path: Path) -> None:
+    head = "name: mine\ndescription: m\nextends: portable-4d\nevidence: [{grade: measured, what: it, runtime: '1'}]\n"
+    profile = load(write(tmp_path, head + "operators: {add: [BATCH_MATMUL]}\n"))
+    assert profile.has("BATCH_MATMUL") and "PORTABLE-MATMUL" not in {r.code for r in profile.rules}
+    assert not load(write(tmp_path, head)).has("BATCH_MATMUL")
+
+
 @pytest.mark.parametrize("target", ["coral-edgetpu", "mediatek-mdla-2", "mediatek-mdla-3", "portable-4d"])
 def test_a_depthwise_kernel_stays_whole_where_its_parts_are_refused(target: str) -> None:
     """XNNPACK is quicker with 7×7 as a sum of dilated kernels, whose dilation is longer in one direction."""

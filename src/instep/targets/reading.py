@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -122,9 +123,9 @@ class _Reader:
         if not _NAME.fullmatch(name):
             self.fail(data.lines["name"], f"a name is lower-case words with dashes, got {name!r}")
         parents = [self.parent(word, line) for word, line in self.words(data, "extends")]
-        base = parents[0] if parents else Profile("", "", (), "")
+        base = _together(parents) if parents else Profile("", "", (), "")
         dropped = [word for word, _ in self.words(data, "drop")]
-        inherited = [r for p in parents for r in p.rules]
+        inherited = list(_granted(base.rules, self.added()))
         for word, line in self.words(data, "drop"):
             if word not in {r.code for r in inherited} | {base.operators.code}:
                 self.fail(line, f"there is no inherited rule {word!r} to drop")
@@ -141,7 +142,7 @@ class _Reader:
             base.avoid | frozenset(self.forms()),
             tuple(p.name for p in parents),
             self.operators(base.operators),
-            (*(r for r in dict.fromkeys(inherited) if r.code not in dropped), *own),
+            (*(r for r in inherited if r.code not in dropped), *own),
             self.limits() or base.limits,
         )
 
@@ -190,6 +191,11 @@ class _Reader:
             chosen = (chosen | set(added)) - set(dropped)
         code = self.code(table) if "code" in table else base.code
         return OperatorSet(code, self.says(table, base.says), self.text(table, "source", base.source), chosen)
+
+    def added(self) -> frozenset[str]:
+        """The operators that the target has beyond those of the profiles that it extends."""
+        table = self.mapping(self.data, "operators")
+        return frozenset() if table is None else frozenset(self.codes(table, "add"))
 
     def codes(self, table: LinedDict, key: str) -> list[str]:
         for word, line in self.words(table, key):
@@ -298,3 +304,28 @@ def _operators() -> Collection[str]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     return {k for k, v in vars(BuiltinOperator).items() if isinstance(v, int)}
+
+
+def _together(parents: Sequence[Profile]) -> Profile:
+    """What all of several profiles take: the operators that each has, the rules and the forms to avoid of all, the
+    narrowest numbers; the rest as the first has it."""
+    first = parents[0]
+    listed = [p.operators for p in parents if p.operators.names is not None]
+    names = frozenset.intersection(*(o.names for o in listed if o.names is not None)) if listed else None
+    limits = min((p.limits for p in parents if p.limits is not None), key=lambda found: found.largest, default=None)
+    return replace(
+        first,
+        avoid=frozenset().union(*(p.avoid for p in parents)),
+        operators=replace(listed[0], names=names) if listed else first.operators,
+        rules=tuple(dict.fromkeys(r for p in parents for r in p.rules)),
+        limits=limits,
+    )
+
+
+def _granted(rules: Iterable[Rule], added: frozenset[str]) -> Iterator[Rule]:
+    """``rules`` without those that refuse an operator of ``added`` in whatever use."""
+    for rule in rules:
+        if rule.require is not None or rule.when is not None or not rule.operators & added:
+            yield rule
+        elif rule.operators - added:
+            yield replace(rule, operators=rule.operators - added)
