@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from instep.graph.core import Graph, GraphError, Node, SourceView, Value
 from instep.graph.operator import OPERATORS, Operator
 from instep.graph.validate import validate
+from instep.whole import written
 
 __all__ = ["from_json", "load", "save", "to_json"]
 
@@ -25,17 +24,10 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write ``graph`` to one ``.safetensors`` file, whole or not at all; any safetensors reader sees its weights."""
     from safetensors.numpy import save as pack
 
-    target = Path(path)
     tensors = {v.name: np.array(a, order="C") for v, a in graph.weights.items()}
     data = pack(tensors, metadata={KEY: json.dumps(to_json(graph), separators=(",", ":"))})
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        part = Path(file.name)
-        try:
-            file.write(data)
-        except BaseException:
-            part.unlink()
-            raise
-    part.replace(target)
+    with written(path) as file:
+        file.write(data)
 
 
 def load(path: str | os.PathLike[str]) -> Graph:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from instep.graph.core import Graph, Value
 from instep.graph.text.errors import TextError
+from instep.whole import written
 
 __all__ = ["known_values", "load_weights", "restore", "save_weights"]
 
@@ -34,7 +33,6 @@ def save_weights(
     """
     from safetensors.numpy import save as pack
 
-    target = Path(path)
     names = {
         "values": [v.name for v in graph.inputs] + [v.name for n in graph.nodes for v in n.outputs],
         "weights": [v.name for v in graph.weights],
@@ -49,14 +47,8 @@ def save_weights(
         {called.get(v, v.name): np.array(a, order="C") for v, a in graph.weights.items() if v not in said},
         metadata={KEY: json.dumps(names, separators=(",", ":"))},
     )
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        part = Path(file.name)
-        try:
-            file.write(data)
-        except BaseException:
-            part.unlink()
-            raise
-    part.replace(target)
+    with written(path) as file:
+        file.write(data)
 
 
 def load_weights(
