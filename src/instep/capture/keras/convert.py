@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from instep.capture.base import CaptureError
@@ -68,11 +69,10 @@ class _Converter:
         nothing of what is to be trained."""
         for value in frozen:
             self.build.kept(value)
-        if any(isinstance(n.op, ops.BatchNorm) and not set(frozen).isdisjoint(n.inputs) for n in self.graph.nodes):
-            self.build.remark(
-                "batch norms with trainable=False normalise with their own statistics in Keras even while the rest is "
-                "trained; what is made of them does so only where it is told to (in PyTorch: eval() of that layer)"
-            )
+        for node in self.graph.nodes:
+            # of all layers it is the batch norm alone that trainable=False puts into inference mode, too
+            if isinstance(node.op, ops.BatchNorm) and not set(frozen).isdisjoint(node.inputs):
+                node.op = replace(node.op, fixed=True)
 
     # -- walking -----------------------------------------------------------------------------------------------------
     def walk(

@@ -13,8 +13,8 @@ from instep.capture.torch.places import blocks_of
 from instep.capture.torch.reference import TorchReference
 from instep.capture.torch.source import load
 from instep.capture.torch.tracing import paused_garbage_collection
+from instep.capture.torch.trained import note_untrained, staying_in_eval
 from instep.capture.torch.weights import load_weights
-from instep.graph import Graph, ops
 
 __all__ = ["capture_torch"]
 
@@ -30,6 +30,7 @@ def capture_torch(
         notes += load_weights(loaded.module, weights)
     middle = time.perf_counter()
     with paused_garbage_collection():
+        still = staying_in_eval(loaded.module)
         exported = loaded.exported if loaded.exported is not None else export(loaded, inputs, notes)
         done = time.perf_counter()
         program = flatten(exported)
@@ -39,23 +40,8 @@ def capture_torch(
     graph.meta["source"] = loaded.name
     if blocks := blocks_of(exported.graph.nodes):
         graph.meta["blocks"] = blocks
-    if buffers := _buffers(exported, graph):
-        graph.meta["buffers"] = buffers
+    note_untrained(graph, exported, still)
     notes += program.notes
     reference = TorchReference(program, sources, outputs)
     seconds = {"load": middle - start, "export": done - middle, "convert": time.perf_counter() - done}
     return Captured(graph, reference, notes, loaded.name, seconds)
-
-
-def _buffers(exported: Any, graph: Graph) -> list[str]:
-    """The arrays that the network keeps and does not train: parameters without a gradient, buffers, and constants of
-    its own forward() (those of a scope say so by their names). A batch norm's statistics are so where its weights are.
-    A network that trains none of its parameters is in use, and says nothing of what is to be trained.
-    """
-    parameters = {s.target for s in exported.graph_signature.input_specs if s.kind.name == "PARAMETER"}
-    trained = {name for name in parameters if exported.state_dict[name].requires_grad} or parameters
-    kept = parameters - trained
-    norms = [n for n in graph.nodes if isinstance(n.op, ops.BatchNorm)]
-    read = {v for n in graph.nodes if n not in norms for v in n.inputs} | set(graph.outputs)
-    read |= {v for n in norms for v in n.inputs if any(w.name in kept for w in n.inputs[1:3])}
-    return [v.name for v in graph.weights if v in read and v.name not in trained and "/" not in v.name]

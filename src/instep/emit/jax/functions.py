@@ -17,6 +17,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "GroupedConvTranspose": ("conv_transpose", ("strides", "padding", "kernel_dilation", "feature_group_count")),
     "nnx.Linear": ("linear", ()),
     "BatchNorm": ("batch_norm", ("momentum", "epsilon", "axis")),
+    "FixedBatchNorm": ("batch_norm", ("momentum", "epsilon", "axis")),
     "nnx.LayerNorm": ("layer_norm", ("epsilon",)),
     "nnx.GroupNorm": ("group_norm", ("num_groups", "epsilon")),
     "nnx.RMSNorm": ("rms_norm", ("epsilon",)),
@@ -53,7 +54,7 @@ def _call(call: Call) -> Call:
         return replace(call, code=call.code.replace("nnx.", ""), helpers=(*call.helpers, *pools))
     name, options = FUNCTIONS[call.layer]
     kept = {k: call.fields[k] for k in options if k not in _OPTIONAL or call.fields[k] != _OPTIONAL[k]}
-    train = ", train" if name in _TRAINED else ""
+    train = "" if name not in _TRAINED else ", None" if call.layer == "FixedBatchNorm" else ", train"
     given = "".join(f", {k}={{{k}}}" for k in kept)
     owner = "{layer}, " if call.weights else "{{}}, " if name in _ALWAYS else ""
     code = call.code.replace("{layer}({0})", f"{name}({owner}{{0}}{train}{given})")

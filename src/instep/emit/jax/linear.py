@@ -70,7 +70,8 @@ def batch_norm(node: Node, graph: Graph) -> Call:
     fields |= {"axis": -1 if last((op.axis % x.rank,), x) else op.axis % x.rank}
     fields |= {"use_fast_variance": False, **flags, "rngs": RNGS}
     defaults = {**_DEFAULTS, "axis": -1, "epsilon": 1e-5}
-    return Call([x], node.outputs, "{layer}({0})", fields, "BatchNorm", 1, weights, ("BatchNorm",), defaults)
+    name = "FixedBatchNorm" if op.fixed else "BatchNorm"
+    return Call([x], node.outputs, "{layer}({0})", fields, name, 1, weights, (name,), defaults)
 
 
 def _affine(graph: Graph, vectors: list[Value]) -> tuple[dict[str, Weight] | None, dict[str, bool]]:

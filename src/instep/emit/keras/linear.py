@@ -82,7 +82,14 @@ def batch_norm(node: Node, graph: Graph) -> Call:
     # 1 - momentum, without the last digits that binary fractions leave
     fields = {"axis": _axis((axis,), x), "momentum": float(f"{1 - op.momentum:.12g}"), "epsilon": op.eps}
     fields |= flags
-    call = layer(node, "BatchNormalization", [x], fields, weights, positional=0, helpers=("BatchNormalization",))
+    name = "BatchNormalization"
+    if op.fixed:
+        buffers = graph.meta.get("buffers", ())
+        trained = any(w.value in vectors[:2] and w.value.name not in buffers for w in weights.values())
+        # Keras fixes the statistics of a layer that is not trained, and its arrays with them
+        name = "FixedBatchNormalization" if trained else "layers.BatchNormalization"
+        fields |= {} if trained else {"trainable": False}
+    call = layer(node, name, [x], fields, weights, positional=0, helpers=() if "." in name else (name,))
     call.defaults |= {"momentum": 0.99, "epsilon": 1e-3}
     return call
 

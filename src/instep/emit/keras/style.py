@@ -44,8 +44,10 @@ def layer_name(path: Path, found: Program) -> str:
 
 
 def _frozen(call: Call) -> bool:
-    """Whether nothing of a layer is trained. A batch norm with statistics of its own is not meant: Keras would have it
-    normalise with them while the rest is trained, other frameworks not."""
+    """Whether nothing of a layer is trained. A batch norm is meant only where its statistics are fixed: Keras has one
+    that is not trained normalise with them."""
+    if "trainable" in call.fields:
+        return True
     return bool(call.untrained) and len(call.untrained) == len(call.weights)
 
 
@@ -149,7 +151,7 @@ class FunctionalStyle(Style):
             assert member.call is not None
             text = constructor(Call(**{**vars(member.call), "fields": member.fields}), literals)
             comma = "" if text.endswith("()") else ", "
-            kept = "trainable=False, " if _frozen(member.call) else ""
+            kept = "trainable=False, " if _frozen(member.call) and "trainable" not in literals else ""
             return f"{text[:-1]}{comma}{kept}name={self.name(member.path, main)})"
         constant = member.constant
         if "value" in literals:

@@ -88,7 +88,8 @@ def batch_norm(node: Node, graph: Graph) -> Call:
         template = f"{{layer}}({{0}}.movedim({op.axis}, 1).flatten(2)).reshape({_moved(x.shape, op.axis)})"
         template += f".movedim(1, {op.axis})"
     fields = {"num_features": rest[0].size, "eps": op.eps, "momentum": op.momentum}
-    call = _norm(node, graph, f"nn.BatchNorm{rank}d", template, fields, 1)
+    call = _norm(node, graph, "FixedBatchNorm" if op.fixed else f"nn.BatchNorm{rank}d", template, fields, 1)
+    call.helpers += ("FixedBatchNorm",) if op.fixed else ()
     call.defaults["momentum"] = 0.1
     return call
 

@@ -1,6 +1,20 @@
 """Functions that the code brings along where PyTorch has no function of its own; only those that it uses."""
 
 PRELUDE: dict[str, str] = {
+    "FixedBatchNorm": '''
+class FixedBatchNorm(nn.BatchNorm2d):
+    """Batch norm of any rank that keeps to its running statistics while the rest is trained: it stays in eval mode."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.eval()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    def _check_input_dim(self, input):
+        pass
+''',
     "without": '''
 def without(layer, *names):
     """``layer`` without these of its parameters."""

@@ -80,12 +80,15 @@ class BatchNorm(Operator):
     """(x - mean) / √(var + eps) · weight + bias with running statistics (Ioffe & Szegedy, arXiv 1502.03167).
 
     Inputs: x, weight, bias, mean, var, each vector along ``axis``. ``momentum`` is PyTorch's (the weight of the
-    new batch; Keras' is 1 - momentum); it matters for training only.
+    new batch; Keras' is 1 - momentum); it matters for training only. One that is ``fixed`` normalises with its running
+    statistics while the rest is trained, too, and learns none (Keras' trainable=False, a layer that PyTorch keeps in
+    eval mode); its weight and bias may be trained all the same.
     """
 
     eps: float = 1e-5
     axis: int = 1
     momentum: float = 0.1
+    fixed: bool = False
     each = 2
 
     def infer(self, *inputs: Spec) -> tuple[Spec, ...]:

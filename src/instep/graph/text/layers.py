@@ -196,6 +196,7 @@ def _affine(at: Place, f: SimpleNamespace, shape: tuple[int, ...]) -> list[Value
     Field("eps", FLOAT, 1e-5),
     Field("momentum", FLOAT, 0.1, "the weight of the new batch (PyTorch's; Keras' is 1 - momentum)"),
     Field("axis", INT, None, "the axis of the channels; default: as the layout has it"),
+    Field("fixed", BOOL, False, "keeps to its running statistics in training (Keras' trainable=False)"),
     _SCALE, _BIAS, _ACT,
     weighted=True,
 )  # fmt: skip
@@ -205,7 +206,7 @@ def batch_norm(at: Place, xs: list[Value], f: SimpleNamespace) -> Value:
     axis = channel_axis(at, x) if f.axis is None else given_axis(at, x, f.axis)
     shape = (x.shape[axis],)
     vectors = [*_affine(at, f, shape), at.weight("running_mean", shape, _ZEROS), at.weight("running_var", shape, _ONES)]
-    return activated(at, at.node(ops.BatchNorm(f.eps, axis, f.momentum), x, *vectors), f.act)
+    return activated(at, at.node(ops.BatchNorm(f.eps, axis, f.momentum, f.fixed), x, *vectors), f.act)
 
 
 @layer(

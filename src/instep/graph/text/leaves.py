@@ -213,7 +213,7 @@ class _Leaves:
         usual = usual_axis(x.rank, self.layout)
         if isinstance(op, ops.BatchNorm):
             axis = None if op.axis == usual else op.axis
-            fields: dict[str, Any] = {"eps": op.eps, "momentum": op.momentum, "axis": axis}
+            fields: dict[str, Any] = {"eps": op.eps, "momentum": op.momentum, "axis": axis, "fixed": op.fixed}
             return "batch_norm", [x], fields | affine, weights
         if isinstance(op, ops.LayerNorm):
             last = op.axes == (x.rank - 1,)

@@ -24,7 +24,7 @@ def _shift(b: Builder, shape: tuple[int, ...]) -> Value:
 
 
 @layer("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
-def batch_norm(b: Builder, x: Value) -> Value:
+def batch_norm(b: Builder, x: Value, *, fixed: bool = False) -> Value:
     """Keras' momentum is the weight of the old statistics, the graph's that of the new batch: 1 - momentum."""
     axes = b.axes("axis", x.rank)
     if len(axes) != 1:
@@ -33,7 +33,7 @@ def batch_norm(b: Builder, x: Value) -> Value:
     vectors = [_scale(b, shape), _shift(b, shape)]
     vectors += [b.weight("moving_mean", shape, "running_mean"), b.weight("moving_variance", shape, "running_var")]
     momentum = round(1 - b.number("momentum", 0.99), 12)
-    return b(ops.BatchNorm(b.number("epsilon", 1e-3), axes[0], momentum), x, *vectors)
+    return b(ops.BatchNorm(b.number("epsilon", 1e-3), axes[0], momentum, fixed), x, *vectors)
 
 
 @layer("LayerNormalization")

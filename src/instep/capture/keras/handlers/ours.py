@@ -16,6 +16,12 @@ __all__: list[str] = []
 layer("instep>BatchNormalization")(batch_norm)
 
 
+@layer("instep>FixedBatchNormalization")
+def fixed_batch_norm(b: Builder, x: Value) -> Value:
+    """Keeps to its statistics in training, whether its scale and shift are trained or not."""
+    return batch_norm(b, x, fixed=True)
+
+
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 

@@ -120,7 +120,7 @@ def linear(params, x):
 def batch_norm(params, x, train, *, momentum, epsilon, axis=-1):
     """Batch norm; training normalises with the biased variance and learns the unbiased one, as PyTorch does."""
     channel = (axis % x.ndim,)
-    mean, var = params["mean"], params["var"]
+    mean, var = lax.stop_gradient((params["mean"], params["var"]))
     if train is not None:
         axes = tuple(i for i in range(x.ndim) if i not in channel)
         count = x.size // x.shape[axis]

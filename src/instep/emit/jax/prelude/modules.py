@@ -23,6 +23,13 @@ class BatchNorm(nnx.BatchNorm):
         return y
 
 
+class FixedBatchNorm(nnx.BatchNorm):
+    """Batch norm that keeps to its running statistics while the rest is trained, too."""
+
+    def __call__(self, x, use_running_average=None, *, mask=None):
+        return super().__call__(x, use_running_average=True, mask=mask)
+
+
 class PReLU(nnx.PReLU):
     """PReLU with a slope for each channel."""
 

@@ -33,6 +33,14 @@ class BatchNormalization(layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable("instep")
+class FixedBatchNormalization(layers.BatchNormalization):
+    """Batch norm that keeps to its running statistics while the rest is trained, its own scale and shift among it."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)
+
+
+@keras.saving.register_keras_serializable("instep")
 class Parameter(layers.Layer):
     """An array that belongs to the network itself; what the layer is called with does not matter."""
 
