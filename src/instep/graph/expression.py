@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
-__all__ = ["FUNCTIONS", "Expression", "ExpressionError", "MissingName", "expressions_in", "fill"]
+__all__ = ["FUNCTIONS", "Expression", "ExpressionError", "MissingName", "expressions_in", "fill", "outlined"]
 
 
 class ExpressionError(ValueError):
@@ -338,6 +338,11 @@ def _placeholders(text: str) -> tuple[str | Expression, ...]:
 def expressions_in(text: str) -> tuple[Expression, ...]:
     """The expressions in the braces of ``text``."""
     return tuple(p for p in _placeholders(text) if isinstance(p, Expression))
+
+
+def outlined(text: str, word: str) -> str:
+    """``text`` with ``word`` in the place of each expression."""
+    return "".join(p if isinstance(p, str) else word for p in _placeholders(text))
 
 
 def fill(text: str, values: Mapping[str, Any] | None, spend: Callable[[int], None] | None = None) -> str:

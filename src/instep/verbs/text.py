@@ -62,12 +62,17 @@ def dump(graph: Graph) -> str:
 
 
 def fmt(file: str | os.PathLike[str], *, check: bool = False) -> bool:
-    """Rewrite a text in the one style there is; True when it was so already. ``check`` only looks."""
+    """Rewrite a text in the one style there is; True when it was so already. ``check`` only looks.
+
+    Raises TextError, and changes nothing, where the text is none or a step names what is not there.
+    """
     from instep.graph.text.formatter import format_text
+    from instep.graph.text.parse import check_text
 
     path = Path(file)
     text = path.read_text("utf-8")
     made = format_text(text, os.fspath(file))
+    check_text(text, os.fspath(file), path.parent)
     if made != text and not check:
         write_text(path, made)
     return made == text

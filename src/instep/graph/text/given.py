@@ -14,7 +14,7 @@ from instep.graph.text.hints import FIELDS, WORDS, meant
 from instep.graph.text.steps import expression
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
-__all__ = ["FieldReader", "unknown_field"]
+__all__ = ["FieldReader", "named", "unknown_field"]
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Longest piece of a text that a message quotes.
@@ -91,20 +91,8 @@ class FieldReader:
         line: int,
     ) -> dict[str, Any]:
         """The fields of a call by name: given, else the text's defaults, else the declared ones (read in ``inner``)."""
-        pairs: dict[str, Tree] = {}
         file = frame.unit.file
-        if isinstance(given, Pairs):
-            pairs = {k.value: v for k, v in given.pairs}
-        elif given is not None and not (isinstance(given, Scalar) and given.value is None):
-            required = [f for f in declared if f.default is REQUIRED]
-            if len(required) != 1:
-                shown = f"{declared[0].name}: {_written(given)}" if declared else "name: value"
-                fail(file, given.line, f"{who}: fields are written {{{shown}}}")
-            pairs = {required[0].name: given}
-        names = {f.name for f in declared}
-        for name, tree in pairs.items():
-            if name not in names and name != "at":
-                fail(file, tree.line, f"{who} has no field {unknown_field(name, declared)}")
+        pairs = named(given, declared, who, file)
         found: dict[str, Any] = {}
         for f in declared:
             tree = pairs.get(f.name) or (defaults.get(f.name) if defaults else None)
@@ -124,6 +112,24 @@ class FieldReader:
         if f.default is None and isinstance(tree, Scalar) and tree.value is None:
             return None
         return self.read(tree, f.kind, frame, f"{who}: {f.name}", file)
+
+
+def named(given: Tree | None, declared: Sequence[Field], who: str, file: str) -> dict[str, Tree]:
+    """What stands behind a call by the names of its fields; a value alone is that of the one field it needs."""
+    if isinstance(given, Pairs):
+        pairs = {k.value: v for k, v in given.pairs}
+        names = {f.name for f in declared}
+        for name, tree in pairs.items():
+            if name not in names and name != "at":
+                fail(file, tree.line, f"{who} has no field {unknown_field(name, declared)}")
+        return pairs
+    if given is None or (isinstance(given, Scalar) and given.value is None):
+        return {}
+    required = [f for f in declared if f.default is REQUIRED]
+    if len(required) != 1:
+        shown = f"{declared[0].name}: {_written(given)}" if declared else "name: value"
+        fail(file, given.line, f"{who}: fields are written {{{shown}}}")
+    return {required[0].name: given}
 
 
 def unknown_field(name: str, declared: Sequence[Field]) -> str:

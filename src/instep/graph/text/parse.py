@@ -15,6 +15,7 @@ from instep.graph.core import Graph, Value
 from instep.graph.operator import Spec
 from instep.graph.pending import Pending
 from instep.graph.text.build import Builder
+from instep.graph.text.check import check
 from instep.graph.text.errors import TextError, fail
 from instep.graph.text.fields import COUNT, WORD
 from instep.graph.text.frame import Frame
@@ -28,7 +29,7 @@ from instep.graph.text.table import LAYERS
 from instep.graph.text.tree import MAX_BYTES, Items, Pairs, Scalar, Tree
 from instep.graph.validate import validate
 
-__all__ = ["is_text", "parse"]
+__all__ = ["check_text", "is_text", "parse"]
 
 _TYPED = re.compile(r"(?P<dtype>[a-z]+[0-9]*)\s*\[(?P<shape>.*)\]", re.S)
 
@@ -72,6 +73,7 @@ def parse(
         results = builder.enter(unit.main, list(graph.inputs), frame, "the network")
     except TextError as error:
         raise TextError(f"{error}{builder.used()}") from None
+    check(unit)
     graph.outputs = list(results)
     names = list(unit.outputs)
     graph.output_names = names or (["output"] if len(results) == 1 else [f"output_{i}" for i in range(len(results))])
@@ -80,6 +82,14 @@ def parse(
     _weights(builder, weights, seed, initial)
     validate(graph, after=f"reading {file}")
     return graph
+
+
+def check_text(text: str, file: str, folder: Path | None) -> None:
+    """Raise a TextError where ``text`` declares or names what is not there, as far as that is known unbuilt."""
+    enter_operators()
+    unit = read_unit(text, file, folder)
+    _check_defaults(unit, set())
+    check(unit)
 
 
 def _check_defaults(unit: Unit, seen: set[int]) -> None:

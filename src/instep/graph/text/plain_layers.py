@@ -328,7 +328,7 @@ def _from_front(at: Place, x: Value, axes: Any) -> Any:
 def enter_operators() -> None:
     """Enter every operator under its class's name, and in small letters where no layer has that name."""
     for operator, kind in OPERATORS.items():
-        for name in (operator, snake(operator)):
+        for name in (snake(operator), operator):
             if name not in LAYERS:
                 LAYERS[name] = operator_layer(name, kind)
     for name in ACTIVATIONS:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from instep.graph.expression import Expression, ExpressionError, fill
+from instep.graph.expression import Expression, ExpressionError, fill, outlined
 from instep.graph.text.errors import fail
 from instep.graph.text.tree import Items, Pairs, Scalar, Tree
 
-__all__ = ["Call", "Step", "expression", "read_body", "read_call", "read_chain"]
+__all__ = ["Call", "Step", "expression", "outlined_call", "read_body", "read_call", "read_chain"]
 
 _CALL = re.compile(
     r"(?:(?P<names>[^=():]+?)\s*(?P<sign>:?=)\s*)?(?P<kind>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\((?P<inputs>[^()]*)\))?"
@@ -23,6 +23,8 @@ _FOR = re.compile(
 )
 _IF = re.compile(r"(?P<word>if|elif)\s+(?P<test>.+)", re.S)
 
+#: Stands in a key for what an expression in braces makes of it.
+UNKNOWN = "__any__"
 #: Longest key of a step.
 MAX_KEY = 4000
 
@@ -105,6 +107,15 @@ def read_call(step: Step, values: Mapping[str, Any], file: str, spend: Callable[
     except ExpressionError as error:
         fail(file, step.line, str(error))
     return _call(filled) or _no_call(file, step.line, filled)
+
+
+def outlined_call(step: Step, file: str) -> Call:
+    """The key of a call as far as it is known before anything is built: UNKNOWN where it has expressions."""
+    try:
+        text = outlined(step.key, UNKNOWN)
+    except ExpressionError as error:
+        fail(file, step.line, str(error))
+    return _call(text) or _no_call(file, step.line, step.key)
 
 
 def _no_call(file: str, line: int, text: str) -> NoReturn:
