@@ -281,3 +281,16 @@ def test_labels_behind_a_file_are_taken_along(tmp_path: Path) -> None:
     assert _normalisation(ours) == _normalisation(theirs)
     theirs.write_bytes(theirs.read_bytes()[:-30])
     assert standard_within(theirs, {}).files == {}
+
+
+def test_a_cast_between_integers_that_a_file_holds_alike_is_none_there(tmp_path: Path) -> None:
+    graph = Graph([Value("ids", (1, 4), "int64")], input_names=["ids"])
+    cast = graph.add(ops.Cast("int32"), graph.inputs).output
+    graph.outputs = [graph.add(ops.Mul(), [cast, cast]).output, graph.add(ops.Cast("int32"), graph.inputs).output]
+    graph.output_names = ["square", "same"]
+    (tmp_path / "net.tflite").write_bytes(emit(graph))
+    info = tflite_info(tmp_path / "net.tflite")
+    # an output that is an input needs an operator between them
+    assert [op.name for op in info.ops] == ["MUL", "CAST"]
+    result = run(tmp_path / "net.tflite", [np.array([[1, 2, 3, 4]], np.int32)])
+    np.testing.assert_array_equal(result.outputs[0], [[1, 4, 9, 16]])

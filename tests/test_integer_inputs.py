@@ -165,3 +165,17 @@ def test_a_fault_in_a_row_of_the_table_is_seen_and_found(tokens: Path) -> None:
     assert not instep.verify(file, faulty).verdict.ok
     for found in (instep.bisect(source, faulty, inputs=["int64:1,77"]), instep.bisect(file, faulty)):
         assert found.scopes == [guilty]
+
+
+@pytest.mark.parametrize(("by", "number"), [(20, 20), (-12, -12)])
+def test_an_index_outside_of_its_table_is_said_with_its_layer_and_the_range(
+    by: int, number: int, instep: CommandLine
+) -> None:
+    (instep.folder / "net.yaml").write_text(
+        f'input: {{ids: "int64[1, 4]"}}\nbody:\n  - y := shift(ids): {{by: {by}}}\n'
+        "  - table = embedding(y): {count: 10, out: 8}\n"
+    )
+    made = instep("convert", "net.yaml", "-o", "net.tflite")
+    assert made.returncode == 2 and not (instep.folder / "net.tflite").exists()
+    assert "Gather 'table' (net.yaml:4): an index is " in made.stderr
+    assert "and what it indexes has the places 0 to 9" in made.stderr

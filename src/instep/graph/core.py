@@ -247,7 +247,8 @@ class Graph:
         """Evaluate with the operators' numpy meaning, in the floating type of ``inputs``.
 
         Floating constants are cast to the type of the first floating input, so float64 inputs give a float64
-        run. Returns the outputs, and the values of ``keep`` (all values when ``keep`` is None).
+        run. Returns the outputs, and the values of ``keep`` (all values when ``keep`` is None). Raises GraphError where
+        an index lies outside of what it indexes.
         """
         real = next((a.dtype for a in inputs if a.dtype.kind == "f"), np.dtype("float32"))
         wanted = None if keep is None else set(keep) | set(self.outputs)
@@ -265,7 +266,10 @@ class Graph:
 
         with np.errstate(all="ignore"):
             for i, node in enumerate(self.nodes):
-                results = node.op.evaluate(*(read(v) for v in node.inputs))
+                try:
+                    results = node.op.evaluate(*(read(v) for v in node.inputs))
+                except IndexError as error:
+                    raise GraphError(f"{node.describe()}: {error}") from None
                 for value, result in zip(node.outputs, results, strict=True):
                     array = np.asarray(result)
                     # a cast from integers makes float32: in a float64 run it counts as exact and goes on wider

@@ -136,10 +136,13 @@ def clip(w: Writer, node: Node) -> None:
 
 @lowers(ops.Cast)
 def cast(w: Writer, node: Node) -> None:
-    options = schema.CastOptionsT()
     x, y = node.inputs[0], node.output
-    options.inDataType = getattr(schema.TensorType, w.kind(x.dtype, x.name))
-    options.outDataType = getattr(schema.TensorType, w.kind(y.dtype, y.name))
+    before, behind = w.kind(x.dtype, x.name), w.kind(y.dtype, y.name)
+    if before == behind and w.same(y, x):
+        return  # int64 is written as int32
+    options = schema.CastOptionsT()
+    options.inDataType = getattr(schema.TensorType, before)
+    options.outDataType = getattr(schema.TensorType, behind)
     w.op("CAST", [w.tensor(x)], [w.tensor(y)], options)
 
 

@@ -84,6 +84,13 @@ class Writer:
             self._index[value] = index
         return index
 
+    def same(self, value: Value, other: Value) -> bool:
+        """Let the tensor of ``other`` be that of ``value``, too; False for an output, which has a tensor of its own."""
+        if value in self.graph.outputs:
+            return False
+        self._index[value] = self.tensor(other)
+        return True
+
     def array(self, value: Value, node: Node) -> np.ndarray:
         """The constant behind ``value``; TFLite needs one where ``node`` reads it."""
         array = self.graph.array(value)

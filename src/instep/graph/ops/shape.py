@@ -163,6 +163,13 @@ class Roll(Operator):
         return (np.roll(inputs[0], self.shifts, self.axes),)
 
 
+def _check_range(indices: np.ndarray, size: int) -> None:
+    """numpy counts negative indices from the end, and so does this."""
+    bad = indices[(indices < -size) | (indices >= size)]
+    if bad.size:
+        raise IndexError(f"an index is {bad[0]}, and what it indexes has the places 0 to {size - 1}")
+
+
 @operator
 class Gather(Operator):
     """Take slices of x along ``axis`` at integer ``indices`` of any rank (numpy.take, torch.index_select, embedding).
@@ -179,7 +186,9 @@ class Gather(Operator):
         return (Spec(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :], x.dtype),)
 
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.take(inputs[0], inputs[1], self.axis),)
+        x, indices = inputs
+        _check_range(indices, x.shape[self.axis])
+        return (np.take(x, indices, self.axis),)
 
 
 @operator
@@ -194,5 +203,6 @@ class TakeAlong(Operator):
 
     def evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         x, indices = inputs
+        _check_range(indices, x.shape[self.axis])
         cut = tuple(slice(0, n) if a != self.axis else slice(None) for a, n in enumerate(indices.shape))
         return (np.take_along_axis(x[cut], indices, self.axis),)
