@@ -252,6 +252,28 @@ class Gathered(nn.Module):
         return self.head(self.join(*found))
 
 
-def test_a_struct_that_is_given_all_of_a_loop_by_one_star_stays_a_struct(tmp_path: Path) -> None:
+def test_a_struct_that_is_given_all_of_a_loop_by_one_star_is_said_where_it_is_called(tmp_path: Path) -> None:
     text = round_trip(captured(Gathered(), 1, 8), tmp_path)
-    assert "- join = Join(y.*)" in text and "in: [x1, x2, x3, x4]" in text
+    assert "- concat(y.*): {at: join}" in text and "- join.mix = linear: {out: 8}" in text
+    assert "x4" not in text, "no struct with a name for each"
+
+
+class Apart(Gathered):
+    """One that reads a round's value by itself, too."""
+
+    class Join(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(48, 8)
+
+        def forward(self, *found: torch.Tensor) -> torch.Tensor:
+            return self.mix(torch.cat([*found, found[2], found[0]], 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.join = Apart.Join()
+
+
+def test_values_of_single_rounds_beside_all_of_them(tmp_path: Path) -> None:
+    text = round_trip(captured(Apart(), 1, 8), tmp_path)
+    assert "- concat(y.*, y.2, y.0): {at: join}" in text

@@ -58,7 +58,8 @@ def _put(struct: Folded, caller: Folded, place: int) -> bool:
             caller.bodies[place] = _Round(struct, caller, place).body()
             del caller.calls[place]
         else:
-            if not _worth(struct, caller) or caller.fields[place]["at"] is not None:
+            starred = any(n.endswith(".*") for n in call.inputs or ())
+            if not _worth(struct, caller, starred) or caller.fields[place]["at"] is not None:
                 return False
             _Part(struct, caller, place).splice()
     except _NotHereError:
@@ -74,15 +75,16 @@ def _short(struct: Folded, uses: int) -> bool:
     return uses * lines <= lines + bool(struct.args) + uses + 4
 
 
-def _worth(struct: Folded, caller: Folded) -> bool:
-    """Few steps, or such as need no word of the scope that they are in, or about all that the caller does."""
+def _worth(struct: Folded, caller: Folded, starred: bool) -> bool:
+    """Few steps, or such as need no word of the scope that they are in, or about all that the caller does. One that is
+    ``starred``, called with all that a loop gives, would have to name each of these."""
     items = struct.shape.items
     if caller.switches and len(caller.shape.items) == 2:
         return len(items) <= STEPS
     if any(i.child is None for i in items) and len(items) > LEAVES:
         return False
     bare = sum(struct.fields[p]["at"] == "." or not i.names for p, i in enumerate(items))
-    return len(items) <= 2 or (bare <= 1 and len(items) <= STEPS)
+    return len(items) <= 2 or (starred and len(items) <= LEAVES) or (bare <= 1 and len(items) <= STEPS)
 
 
 def _names(folded: Folded) -> set[str]:
@@ -100,6 +102,19 @@ class _Move:
         self.used = _names(caller)
         #: the struct's names, and what they are in the caller
         self.known: dict[str, str] = {}
+        #: what the call reads, a name for each input of the struct, and the names that a y.* there stands for
+        self.stars: dict[str, tuple[str, ...]] = {}
+        self.begin = self._begin()
+
+    def _begin(self) -> tuple[str, ...] | None:
+        """What the call reads, with all the names that a y.* stands for."""
+        given = self.call.inputs
+        star = next((n for n in given or () if n.endswith(".*")), None)
+        if given is None or star is None:
+            return given
+        count = len(self.struct.shape.inputs) - len(given) + 1
+        self.stars = {star: tuple(f"{star[:-1]}{i}" for i in range(count))}
+        return tuple(m for n in given for m in self.stars.get(n, (n,)))
 
     def read(self, name: str) -> str:
         if name in self.known:
@@ -116,10 +131,18 @@ class _Move:
 
     def inputs(self, item: Item, first: bool) -> tuple[str, ...] | None:
         """What a step reads; the first one what the call does, where it says nothing."""
-        begin = self.call.inputs
+        begin = self.begin
         if first and item.kind != "param" and begin and (item.inputs is None or "_" in item.inputs):
-            return tuple(begin[0] if n == "_" else self.read(n) for n in item.inputs or ("_",))
-        return None if item.inputs is None else tuple(map(self.read, item.inputs))
+            return self.starred(tuple(begin[0] if n == "_" else self.read(n) for n in item.inputs or ("_",)))
+        return None if item.inputs is None else self.starred(tuple(map(self.read, item.inputs)))
+
+    def starred(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """``names`` with y.* where all that a loop gives stands in a row, as in the call."""
+        for star, run in self.stars.items():
+            for at in range(len(names) - len(run) + 1):
+                if names[at : at + len(run)] == run:
+                    return (*names[:at], star, *self.starred(names[at + len(run) :]))
+        return names
 
     def fresh(self, name: str) -> str:
         stem, count = name, 1
@@ -280,11 +303,11 @@ class _Part(_Move):
     def previous(self) -> None:
         """What the struct's inputs are called in the caller."""
         call, names = self.call, self.struct.shape.inputs
-        given = ("_",) if call.inputs is None else call.inputs
+        given = self.begin or ("_",)
         if call.inputs is None and not any(n in (i.inputs or ()) for n in names for i in self.all_items(self.struct)):
             return
         if call.inputs is not None and len(given) != len(names):
-            raise _NotHereError  # one y.* of the call stands for all that a loop gives; the struct has a name for each
+            raise _NotHereError  # several y.*: how many each stands for is not known here
         self.known |= {
             n: self.before() if g == "_" else g for n, g in zip(names, given, strict=call.inputs is not None)
         }
