@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -157,3 +159,35 @@ def test_keras_upsamples_volumes_on_tensorflow() -> None:
     assert view is not None and shown.source is not None
     got = np.asarray(instep.build(graph, "keras")(x.numpy().transpose(view.perm)))
     np.testing.assert_allclose(got, want.transpose(shown.source.perm), rtol=1e-4, atol=1e-5)
+
+
+class Computed(nn.Module):
+    """Kernels that are computed of arrays that are read in other ways, too; one is turned by the source itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel, self.gain = nn.Parameter(torch.rand(4, 3, 3, 3)), nn.Parameter(torch.rand(4, 1, 1, 1))
+        self.matrix = nn.Parameter(torch.rand(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernel = self.kernel * self.gain
+        y = nn.functional.conv2d(x, kernel) + nn.functional.conv2d(x, self.kernel)
+        rows = nn.functional.linear(y.mean((2, 3)), self.matrix.t()) @ self.matrix
+        return nn.functional.conv_transpose2d(y * rows[:, :, None, None], kernel)
+
+
+@pytest.mark.parametrize("framework", ["keras", "jax"])
+def test_kernels_are_turned_once(framework: str) -> None:
+    pytest.importorskip("keras" if framework == "keras" else "flax", reason="the framework is not installed")
+    torch.manual_seed(0)
+    model, x = Computed().eval(), torch.rand(2, 3, 7, 7)
+    with torch.no_grad():
+        want = model(x).numpy().transpose(0, 2, 3, 1)
+    graph, _ = to_channels_last(instep.capture(model, inputs=x).graph)
+    got = np.asarray(instep.build(graph, framework)(x.numpy().transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    code = import_module(f"instep.emit.{framework}").source(graph)
+    found = re.findall(r"(?:ops|jnp)\.transpose\(.*", code)
+    # two kernels of [O, I, H, W], one of them read by two operators, and not one that is turned twice
+    assert len([t for t in found if "(2, 3, 1, 0)" in t]) == 3
+    assert not any("(0, 2, 3, 1)" in t or "(1, 2, 3, 0)" in t or "(1, 0)" in t for t in found)

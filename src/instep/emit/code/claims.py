@@ -12,7 +12,7 @@ from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
 
-__all__ = ["claim"]
+__all__ = ["claim", "turned"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,19 @@ def claim(
     order = [axes[long.index(p)] for p in (perm if perm is not None else range(value.rank)) if p in long]
     order = [i for i, n in enumerate(source.shape) if n == 1] + order
     return Weight(source, tuple(order), tuple(wanted if shape is None else shape))
+
+
+def turned(graph: Graph, node: Node, perm: Sequence[int], transpose: str, *, at: int = 1) -> tuple[list[Value], str]:
+    """What ``node`` reads, and its input ``at`` transposed by ``perm`` as an expression: "ops.transpose({1}, (1, 2, 3,
+    0))". Transposes that the graph has before it are one with it."""
+    producers = _known(_PRODUCERS, graph, Graph.producers)
+    inputs, order = list(node.inputs), tuple(perm)
+    while (made := producers.get(inputs[at])) is not None and isinstance(made.op, ops.Permute):
+        order, inputs[at] = tuple(made.op.perm[p] for p in order), made.inputs[0]
+    axes = tuple(range(len(order)))
+    if order == axes:
+        return inputs, f"{{{at}}}"
+    return inputs, f"{transpose}({{{at}}})" if order == axes[::-1] else f"{transpose}({{{at}}}, {order})"
 
 
 def _known(

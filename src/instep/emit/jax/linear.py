@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from instep.emit.code.call import Call, Weight
-from instep.emit.code.claims import claim
+from instep.emit.code.claims import claim, turned
 from instep.emit.jax.table import RNGS, activated, expression, last, own, writes
 from instep.graph import Graph, Node, Value, ops
 
@@ -17,8 +18,9 @@ def linear(node: Node, graph: Graph) -> Call:
     x, weight, *bias = node.inputs
     weights = with_bias(graph, claim(graph, weight, (1, 0)), bias)
     if not weights:
-        code = "jnp.matmul({0}, jnp.transpose({1}))" + (" + {2}" if bias else "")
-        return expression(node, activated(code, node.op.activation))
+        inputs, kernel = turned(graph, node, (1, 0), "jnp.transpose")
+        code = f"jnp.matmul({{0}}, {kernel})" + (" + {2}" if bias else "")
+        return replace(expression(node, activated(code, node.op.activation)), inputs=inputs)
     fields = {"in_features": weight.shape[1], "out_features": weight.shape[0]}
     return layer(node, "nnx.Linear", [x], fields, weights, positional=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instep.emit.code.call import Call
-from instep.emit.code.claims import claim
+from instep.emit.code.claims import claim, turned
 from instep.emit.jax.linear import layer, with_bias
 from instep.emit.jax.table import activated, expression, needs_last, writes
 from instep.graph import Graph, Node, Operator, ops
@@ -22,7 +22,7 @@ def conv(node: Node, graph: Graph) -> Call:
     places = {"strides": op.stride, "padding": op.padding if any(map(any, op.padding)) else "VALID", **_rest(op)}
     weights = with_bias(graph, claim(graph, weight, perm), bias)
     if not weights:
-        return _computed(node, "convolve", f"jnp.transpose({{1}}, {perm})", places)
+        return _computed(node, graph, "convolve", perm, places)
     fields = {"in_features": x.shape[-1], "out_features": weight.shape[0], "kernel_size": weight.shape[1:-1], **places}
     return layer(node, "nnx.Conv", [x], fields, weights, positional=3)
 
@@ -40,7 +40,7 @@ def conv_transpose(node: Node, graph: Graph) -> Call:
     perm = (1, 2, 3, 0)
     weights = with_bias(graph, claim(graph, weight, perm), bias)
     if not weights:
-        return _computed(node, "convolve_transposed", f"jnp.transpose({{1}}, {perm})", places)
+        return _computed(node, graph, "convolve_transposed", perm, places)
     fields = {"in_features": x.shape[-1], "out_features": weight.shape[3] * op.groups, "kernel_size": kernel, **places}
     if op.groups != 1:
         name = "GroupedConvTranspose"
@@ -55,13 +55,15 @@ def _rest(op: Operator) -> dict:
     return {"kernel_dilation": op.dilation, "feature_group_count": op.groups}
 
 
-def _computed(node: Node, helper: str, kernel: str, places: dict) -> Call:
+def _computed(node: Node, graph: Graph, helper: str, perm: tuple[int, ...], places: dict) -> Call:
     """A convolution whose kernel is computed."""
+    inputs, kernel = turned(graph, node, perm, "jnp.transpose")
     bias = ", {2}" if len(node.inputs) > 2 else ""
+    usual = {"kernel_dilation": (1,) * (node.inputs[1].rank - 2), "feature_group_count": 1}
+    places = {name: value for name, value in places.items() if usual.get(name) != value}
     options = "".join(f", {name}={{{name}}}" for name in places)
-    return expression(
-        node, activated(f"{helper}({{0}}, {kernel}{bias}{options})", node.op.activation), helper, **places
-    )
+    code = activated(f"{helper}({{0}}, {kernel}{bias}{options})", node.op.activation)
+    return replace(expression(node, code, helper, **places), inputs=inputs)
 
 
 @writes(ops.MaxPool2d)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from instep.emit.code.call import Call, Expression, Weight
+from instep.emit.code.claims import turned
 from instep.emit.keras.table import activated, claims, expression, layer, writes
 from instep.graph import Graph, Node, Value, ops
 
@@ -41,8 +43,9 @@ def linear(node: Node, graph: Graph) -> Call:
     x, weight, *bias = node.inputs
     weights = claims(node, graph, {"kernel": (weight, (1, 0)), **bias_of(bias)})
     if x.rank < 2 or weights is None:
-        code = "ops.matmul({0}, ops.transpose({1}))" + (" + {2}" if bias else "")
-        return expression(node, activated(code, node.op.activation))
+        inputs, kernel = turned(graph, node, (1, 0), "ops.transpose")
+        code = f"ops.matmul({{0}}, {kernel})" + (" + {2}" if bias else "")
+        return replace(expression(node, activated(code, node.op.activation)), inputs=inputs)
     fields = {"units": weight.shape[0], **regularised(graph, weights["kernel"])}
     return biased(node, "layers.Dense", x, fields, weights, positional=1)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from instep.emit.code.call import Call, Weight
+from instep.emit.code.claims import turned
 from instep.emit.keras.linear import bias_of, biased, regularised
 from instep.emit.keras.table import DEFAULTS, activated, claims, expression, layer, needs_last, short, writes
 from instep.graph import Graph, Node, Value, ops
@@ -70,7 +72,7 @@ def conv(node: Node, graph: Graph) -> list[Call]:
     form = [(*range(1, weight.rank), 0), *([(*kernel, channels, multiple)] if depthwise else [])]
     weights = claims(node, graph, {"kernel": (weight, *form), **bias_of(bias)})
     if weights is None:
-        made = _computed(node, x, fields, rank)
+        made = _computed(node, graph, x, fields, rank)
     elif depthwise:
         fields = {"kernel_size": short(kernel), **fields, "depth_multiplier": multiple}
         fields |= regularised(graph, weights["kernel"], "depthwise_regularizer")
@@ -85,17 +87,18 @@ def conv(node: Node, graph: Graph) -> list[Call]:
     return [*calls, *behind(node, made, f"{{0}}[:, {', '.join(f'::{{{k}}}' for k in steps)}]", **steps)]
 
 
-def _computed(node: Node, x: Value, fields: dict, rank: int) -> Call:
+def _computed(node: Node, graph: Graph, x: Value, fields: dict, rank: int) -> Call:
     """A convolution whose kernel is computed."""
-    op, perm, helpers = node.op, (*range(1, rank + 2), 0), ()
+    op, helpers = node.op, ()
+    (_, *rest), kernel = turned(graph, node, (*range(1, rank + 2), 0), "ops.transpose")
     fields = {k: v for k, v in fields.items() if v != DEFAULTS[k]}
     options = "".join(f", {k}={{{k}}}" for k in fields)
-    code = f"ops.conv({{0}}, ops.transpose({{1}}, {perm}){options})"
+    code = f"ops.conv({{0}}, {kernel}{options})"
     if op.groups > 1:
         fields, helpers = {**fields, "groups": op.groups}, ("convolve",)
-        code = f"convolve({{0}}, ops.transpose({{1}}, {perm}), {{groups}}{options})"
+        code = f"convolve({{0}}, {kernel}, {{groups}}{options})"
     code = activated(code + (" + {2}" if len(node.inputs) > 2 else ""), op.activation)
-    return Call([x, *node.inputs[1:]], list(node.outputs), code, fields, helpers=helpers)
+    return Call([x, *rest], list(node.outputs), code, fields, helpers=helpers)
 
 
 @writes(ops.ConvTranspose2d)
@@ -137,8 +140,10 @@ def _any_transpose(node: Node, graph: Graph, weights: dict[str, Weight] | None, 
     fields = {"strides": op.stride, "pads": pads, "dilation": op.dilation, "groups": op.groups}
     helpers = ("conv_transpose",)
     if weights is None:
-        code = "conv_transpose({0}, ops.transpose({1}, (1, 2, 3, 0)), {strides}, {pads}, {dilation}, {groups})"
-        return expression(node, activated(code + (" + {2}" if bias else ""), op.activation), *helpers, **fields)
+        inputs, kernel = turned(graph, node, (1, 2, 3, 0), "ops.transpose")
+        code = f"conv_transpose({{0}}, {kernel}, {{strides}}, {{pads}}, {{dilation}}, {{groups}})"
+        made = expression(node, activated(code + (" + {2}" if bias else ""), op.activation), *helpers, **fields)
+        return replace(made, inputs=inputs)
     fields = {"filters": channels, "kernel_size": weight.shape[1:3], **fields, **regularised(graph, weights["kernel"])}
     name = "SpreadConv2DTranspose"
     return biased(node, name, x, fields, weights, positional=2, helpers=(name, *helpers))

@@ -92,9 +92,9 @@ def _layer(
 
     if not claimed(graph, node, rest):
         filters = "{1}" if order is None else f"{{1}}.permute{order}"
-        bias = "{2}" if len(rest) > 1 else "None"
+        bias = ", {2}" if len(rest) > 1 else ""
         given = "".join(f", {k}={{{k}}}" for k, v in fields.items() if v != usual[k])
-        return Call([x, *rest], node.outputs, finished(f"F.{function}({{0}}, {filters}, {bias}{given})"), fields)
+        return Call([x, *rest], node.outputs, finished(f"F.{function}({{0}}, {filters}{bias}{given})"), fields)
     weights = {k: Weight(v) for k, v in zip(("weight", "bias"), rest, strict=False)}
     weights["weight"] = Weight(rest[0], order)
     shape = rest[0].shape if order is None else tuple(rest[0].shape[a] for a in order)
