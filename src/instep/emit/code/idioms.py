@@ -1,6 +1,6 @@
 """Nodes that people write as one expression, as operators of code alone: a place of an axis, parts, a stack, attention.
 
-Recurrent layers (``recurrences.py``) are among them. A dialect has those that its table has rules for; where it has
+Recurrent layers (``recurrences/``) are among them. A dialect has those that its table has rules for; where it has
 none, the nodes stay as they are.
 """
 
