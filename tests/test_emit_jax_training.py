@@ -90,6 +90,19 @@ def quick() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+class Steps(nn.Module):
+    """Recurrent layers that read their times in both orders, from states that the network has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+        self.last = nn.GRU(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.both(x.mean(2).permute(0, 2, 1))
+        return self.last(y.permute(1, 0, 2))[1][0]
+
+
 class Case:
     """A network, a batch, and the network after one step in PyTorch."""
 
@@ -124,6 +137,8 @@ class Case:
         checked = set()
         for path, weight in program(self.graph, NNX).weights.items():
             name = weight.value.name
+            if "/" in name:
+                continue  # zeros that a recurrent layer begins with
             back = weight.back(np.asarray(read(path)), self.graph.weights)
             got, want = back[weight.value], self.after[name]
             if got.ndim == 4:
@@ -133,7 +148,7 @@ class Case:
         assert checked == set(self.after)
 
 
-@pytest.fixture(scope="module", params=[Mixed, Residual])
+@pytest.fixture(scope="module", params=[Mixed, Residual, Steps])
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 

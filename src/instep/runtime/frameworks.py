@@ -158,6 +158,7 @@ def _saved(path: Path) -> Any:
 # -- JAX -------------------------------------------------------------------------------------------------------------
 def _jax(path: Path, keep_all: bool) -> Network:
     import jax
+    from jax.core import Tracer
 
     net = _loaded(path)
     inside: dict[str, Any] = {}
@@ -167,7 +168,12 @@ def _jax(path: Path, keep_all: bool) -> Network:
 
     def network(arrays: list[np.ndarray]) -> tuple[list[Any], dict[str, Any]]:
         inside.clear()
-        results = _flat(run(*(jax.numpy.asarray(a) for a in arrays)))
+        given = [jax.numpy.asarray(a) for a in arrays]
+        results = _flat(run(*given))
+        if any(isinstance(v, Tracer) for v in inside.values()):
+            # what is within a step of jax.lax.scan has a value where the steps are run one by one
+            with jax.disable_jit():
+                run(*given)
         return [np.asarray(r) for r in results], {k: np.asarray(v) for k, v in inside.items()}
 
     return network
@@ -176,6 +182,7 @@ def _jax(path: Path, keep_all: bool) -> Network:
 def _record(net: Any, inside: dict[str, Any]) -> None:
     """Have every Flax module within ``net`` put what it gives into ``inside``, under its path."""
     from flax import nnx
+    from jax.core import Tracer
 
     if not isinstance(net, nnx.Module):
         return
@@ -194,7 +201,8 @@ def _record(net: Any, inside: dict[str, Any]) -> None:
         def recorded(self: Any, *args: Any, _own: Any = own, **options: Any) -> Any:
             result = _own(self, *args, **options)
             if id(self) in paths and hasattr(result, "shape"):
-                inside.setdefault(paths[id(self)], result)
+                held = inside.get(paths[id(self)])
+                inside[paths[id(self)]] = result if held is None or isinstance(held, Tracer) else held
             return result
 
         kind.__call__ = recorded

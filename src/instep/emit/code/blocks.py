@@ -97,9 +97,10 @@ class _Placer:
             path = self.layer(statement, scope) if call.layer else self.paths.of(scope)
             weights = [w.value for w in call.weights.values()]
             place = ".".join(path)
-            made.append(
-                CodeLeaf(_kind(call), call.inputs, call.outputs, call.fields, place, weights, call, path, node.origin)
-            )
+            # loops put stand-ins into the lists, which rules may have from the node
+            inputs, outputs = list(call.inputs), list(call.outputs)
+            leaf = CodeLeaf(_kind(call), inputs, outputs, call.fields, place, weights, call, path, node.origin)
+            made.append(leaf)
         return made
 
     def layer(self, statement: Statement, scope: str) -> Path:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from instep.graph.core import Graph, Node, Value
 from instep.graph.operator import Operator
+
+if TYPE_CHECKING:
+    from instep.emit.code.scans import Scans
 
 __all__ = ["Call", "Dialect", "Expression", "NoCode", "Rule", "Weight"]
 
@@ -141,6 +144,11 @@ class Dialect(Protocol):
     #: whether the code calls layers on numbers while the network is built, before they have their weights
     eager: bool
     #: where it has ``recurrent`` (recurrences.Recurrent), that says which recurrent layers it has
+
+    @property
+    def scans(self) -> Scans | None:
+        """How it writes loops over time that are one call, where it has that."""
+        ...
 
     @property
     def prelude(self) -> dict[str, str]:

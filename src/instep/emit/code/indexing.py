@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from instep.emit.code.call import Call
 from instep.emit.code.idioms import Select, Stack, Unbind
 from instep.graph import Graph, Node
 
-__all__ = ["first_part", "idiom", "listed", "open_shape", "picked", "sliced"]
+__all__ = ["first_part", "idiom", "listed", "open_shape", "picked", "place", "sliced"]
 
 
 def idiom(node: Node, module: str) -> tuple[str, dict[str, Any]]:
@@ -67,6 +69,14 @@ def sliced(node: Node, *, alone: bool = True) -> tuple[str, dict[str, int]]:
     elif len(parts) > 2 and set(parts[:-1]) == {":"} and len(parts) == x.rank:
         parts = ["...", parts[-1]]
     return f"{{0}}[{', '.join(parts)}]" if parts else "{0}", fields
+
+
+def place(call: Call) -> tuple[int, bool] | None:
+    """The axis that ``call`` takes a place of, and whether the axis stays, where it is of ``picked`` or ``sliced``."""
+    if re.fullmatch(r"\{0\}\[(:, )*\{index\}\]", call.code):
+        return call.code.count(":, "), False
+    cut = re.fullmatch(r"\{0\}\[((:, )*|\.\.\., )\{start(\d)\}:\{stop\3\}(, \.\.\.)?\]", call.code)
+    return (int(cut[3]), True) if cut else None
 
 
 def first_part(node: Node) -> str:

@@ -13,6 +13,8 @@ def fitted(text: str, indent: str = "", width: int = WIDTH, behind: int = 0) -> 
 
     Blanks that it begins with are indentation. ``behind``: how many characters follow its last line, such as a comma.
     """
+    if not text:
+        return [""]
     plain = text.lstrip(" ")
     indent, text = indent + " " * (len(text) - len(plain)), plain
     if len(indent) + len(text) + behind <= width:

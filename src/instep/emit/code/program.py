@@ -11,6 +11,7 @@ from typing import Any
 from instep.emit.code.blocks import CodeLeaf, outlined
 from instep.emit.code.call import Call, Dialect, Weight
 from instep.emit.code.paths import Path
+from instep.emit.code.scans import Scan
 from instep.emit.code.shaping import CodeItem, Constant, Shaper, uniform
 from instep.graph.core import Graph
 from instep.graph.text.fold import Folded, Name, fold
@@ -78,6 +79,8 @@ class Rounds:
     outputs: list[str]
     reads: list[tuple[str, int | None, list[str]]]
     gives: list[tuple[str, list[str]]]
+    #: it can be one call
+    scan: Scan | None = None
 
 
 @dataclass
@@ -132,7 +135,7 @@ def layers_of(made: Class, above: Path = ()) -> Iterator[tuple[Path, Call]]:
 def program(graph: Graph, dialect: Dialect) -> Program:
     """``graph`` as classes. NoCode where ``dialect`` has no form for an operator."""
     outline = outlined(graph, dialect, getattr(dialect, "reserved", ()))
-    shaper = Shaper(outline, graph, eager=dialect.eager)
+    shaper = Shaper(outline, graph, eager=dialect.eager, scans=dialect.scans)
     # scopes are paths of identifiers by now
     titles = {".".join(outline.paths.of(scope)): title for scope, title in titles_of(graph).items()}
     main, rest = fold(shaper.shape(outline.root, list(graph.inputs), list(graph.outputs)), derive=True, titles=titles)
@@ -142,7 +145,7 @@ def program(graph: Graph, dialect: Dialect) -> Program:
             made[id(folded)] = _class(folded, made)
     leaves = [leaf for leaf in outline.root.leaves() if isinstance(leaf, CodeLeaf)]
     weights, ties = _weights(leaves, shaper)
-    helpers = {h for leaf in leaves for h in leaf.call.helpers}
+    helpers = {h for leaf in leaves for h in leaf.call.helpers} | shaper.helpers
     return Program(list(made.values()), weights, ties, helpers, graph)
 
 

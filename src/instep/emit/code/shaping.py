@@ -14,6 +14,7 @@ import numpy as np
 from instep.emit.code.blocks import CodeLeaf, Outline
 from instep.emit.code.call import Call, Weight
 from instep.emit.code.paths import Path
+from instep.emit.code.scans import Finder, Scan, Scans
 from instep.emit.code.statements import plain
 from instep.graph.core import Graph, Value
 from instep.graph.text.outline import CARRIED, EACH, KEPT, Block, Loop
@@ -43,8 +44,8 @@ class CodeItem(Item):
     scope: Path = ()
     array: Path = ()
     words: tuple[str, ...] = ()
-    #: of a loop: ``Rounds.reads`` and ``Rounds.gives``
-    loop: tuple[Any, Any] | None = None
+    #: of a loop: ``Rounds.reads``, ``Rounds.gives`` and ``Rounds.scan``
+    loop: tuple[Any, Any, Scan | None] | None = None
 
 
 def uniform(array: np.ndarray) -> bool:
@@ -55,12 +56,15 @@ def uniform(array: np.ndarray) -> bool:
 class Shaper:
     """Blocks as shapes whose keys are all but the values of fields."""
 
-    def __init__(self, outline: Outline, graph: Graph, *, eager: bool = False) -> None:
+    def __init__(self, outline: Outline, graph: Graph, *, eager: bool = False, scans: Scans | None = None) -> None:
         self.outline = outline
         self.graph = graph
         #: weights that the source keeps and does not train
         self.buffers = frozenset(graph.meta.get("buffers", ()))
         self.weights: dict[Path, Weight] = {}
+        self.scans = Finder(graph, scans, outline.begin)
+        #: functions of the prelude that loops need
+        self.helpers: set[str] = set()
         self.readers = Counter(outline.begin(v) for leaf in outline.root.leaves() for v in leaf.inputs)
         self.readers.update(graph.outputs)
         self.early = _early(outline, graph) if eager else frozenset()
@@ -98,7 +102,8 @@ class Shaper:
                     shape.height = max(shape.height, *(r.height + 1 for r in found.rounds))
                     enter(found, gives)
                     assert found.loop is not None
-                    found.loop = found.loop[0], [(k, [found.names[n] for n in ns]) for k, ns in found.loop[1]]
+                    loop_reads, kinds, scan = found.loop
+                    found.loop = loop_reads, [(k, [found.names[n] for n in ns]) for k, ns in kinds], scan
                 elif isinstance(item, Block):
                     reads, gives = self.traffic(item)
                     child = self.shape(item, reads, gives)
@@ -142,7 +147,9 @@ class Shaper:
             kinds.append((kind, range(len(gives), len(gives) + len(few))))
             gives += few
         given = tuple(name for _, _, names in reads for name in names)
-        item = CodeItem((), "for", given, {"count": len(rounds)}, rounds[0], rounds=rounds, loop=(reads, kinds))
+        scan = self.scans.scan(loop, lambda leaf: _given(rounds[0], leaf))
+        self.helpers |= {"scan"} if scan is not None and scan.given else set()
+        item = CodeItem((), "for", given, {"count": len(rounds)}, rounds[0], rounds=rounds, loop=(reads, kinds, scan))
         return item, gives
 
     def traffic(self, block: Block) -> tuple[list[Value], list[Value]]:
@@ -191,6 +198,11 @@ def _early(outline: Outline, graph: Graph) -> frozenset[Value]:
         else:
             sources.update((v, numbers) for v in leaf.outputs)
     return frozenset(found)
+
+
+def _given(shape: Shape, leaf: CodeLeaf) -> str:
+    """The name that what ``leaf`` gives has in ``shape``."""
+    return next(i.names[0] for i in shape.items if isinstance(i, CodeItem) and i.call is leaf.call)
 
 
 def _depth(block: Block) -> int:

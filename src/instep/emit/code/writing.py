@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from instep.emit.code.bodies import arguments_of, body, written
+from instep.emit.code.bodies import body
 from instep.emit.code.call import Call, Dialect
 from instep.emit.code.chains import rows
 from instep.emit.code.flat import helper_source
 from instep.emit.code.layout import fitted
 from instep.emit.code.paths import Path
 from instep.emit.code.program import Class, Constant, Member, Program
+from instep.emit.code.state import arguments_of, written
 from instep.emit.code.statements import constructor, identifier, unique
 from instep.graph.text.fold import Name
 
@@ -170,7 +171,7 @@ class Style:
                 lines += fitted(text, "        ")
             lines.append("")
         lines += fitted(f"def {self.forward}({', '.join(['self', *inputs])}):", "    ")
-        for text in statements:
+        for text in statements if statements[0] else statements[1:]:
             lines += fitted(text, "        ")
         return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from instep.emit.code.call import Expression, NoCode, Rule
 from instep.emit.code.helpers import definitions
 from instep.emit.jax import elementwise, linear, reduce, shape, spatial  # noqa: F401  (they fill the table)
 from instep.emit.jax.functions import function_table
+from instep.emit.jax.scans import JaxScans
 from instep.emit.jax.table import TABLE
 from instep.graph.operator import Operator
 
@@ -25,6 +26,7 @@ class Jax:
         self.name = "jax"
         self.layout = "NHWC"
         self.eager = False
+        self.scans = JaxScans()
         self.style = style
         #: Flax' layers hold nothing but their own arrays
         self.apart = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from instep.emit.code.bodies import written
 from instep.emit.code.call import Call, Dialect
 from instep.emit.code.paths import Path
 from instep.emit.code.program import Class, Constant, Member
+from instep.emit.code.state import written
 from instep.emit.code.writing import Style, Tree
 
 __all__ = ["ModuleStyle", "filled", "frozen"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from instep.emit.code.bodies import body, written
+from instep.emit.code.bodies import body
 from instep.emit.code.layout import fitted
 from instep.emit.code.paths import Path
 from instep.emit.code.program import Class, Member, Program, layers_of
+from instep.emit.code.state import written
 from instep.emit.code.statements import identifier, unique
 from instep.emit.code.writing import Style
 from instep.emit.jax.modules import filled, frozen

@@ -30,6 +30,7 @@ class Keras:
     name = "keras"
     layout = "NHWC"
     eager = True
+    scans = None
     recurrent = Recurrent(recurrent.takes)
     table: dict[type[Operator], Rule] = TABLE
 

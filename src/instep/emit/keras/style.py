@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from instep.emit.code.bodies import body, written
+from instep.emit.code.bodies import body
 from instep.emit.code.call import Call, Dialect, NoCode
 from instep.emit.code.layout import fitted
 from instep.emit.code.paths import Path
 from instep.emit.code.program import Class, Member, Program, layers_of
+from instep.emit.code.state import written
 from instep.emit.code.statements import constructor, identifier, unique
 from instep.emit.code.writing import Style, one_line
 

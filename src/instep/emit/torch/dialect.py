@@ -41,6 +41,7 @@ class TorchDialect:
     name = "torch"
     layout = "NCHW"
     eager = False
+    scans = None
     recurrent = Recurrent(lambda graph, node: True, stacks=True)
     table: dict[type[Operator], Rule] = TABLE
     prelude: dict[str, str] = PRELUDE

@@ -41,7 +41,7 @@ class TorchStyle(Style):
         self.writing: Class | None = None
 
     def constant(self, constant: Constant, member: Member) -> str:
-        from instep.emit.code.bodies import written
+        from instep.emit.code.state import written
 
         kind = "" if constant.dtype == "float32" else f", dtype=torch.{constant.dtype}"
         if "value" in member.fields:

@@ -221,3 +221,11 @@ def prelu(x, slope):
 def converted(x, dtype):
     """``x`` in another floating type; float64 stays, so that a run in float64 is one throughout."""
     return x if x.dtype == jnp.float64 else x.astype(dtype)
+
+
+def scan(step, carry, rows, *, reverse=False):
+    """jax.lax.scan that begins with arrays of the network: in the type of the others, and for each of a batch."""
+    first = jax.tree.map(lambda x: x[0], rows)
+    after = jax.eval_shape(step, carry, first)[0]
+    carry = jax.tree.map(lambda x, like: jnp.broadcast_to(x.astype(like.dtype), like.shape), carry, after)
+    return lax.scan(step, carry, rows, reverse=reverse)
