@@ -201,6 +201,67 @@ def test_keras_norms_that_are_not_trained_are_fixed_where_others_are_trained(tmp
     assert "fixed" not in instep.dump(instep.capture(tmp_path / "net.keras").graph)
 
 
+class Frozen(nn.Module):
+    """Arithmetic of arrays of its own, in one of the ways that people write it."""
+
+    def __init__(self, way: str, trained: bool = False) -> None:
+        super().__init__()
+        self.conv, self.way, self.eps = nn.Conv2d(3, 4, 3), way, 1e-3
+        torch.manual_seed(3)
+        for name in ("weight", "bias", "mean", "var"):
+            array = torch.rand(4) + 0.5
+            self.register_parameter(name, nn.Parameter(array)) if trained else self.register_buffer(name, array)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        w, b, m, v = (getattr(self, n) for n in ("weight", "bias", "mean", "var"))
+        if self.way == "views first":
+            w, b, m, v = (a.reshape(1, -1, 1, 1) for a in (w, b, m, v))
+            scale = w * (v + self.eps).rsqrt()
+            return x * scale + (b - m * scale)
+        if self.way == "views last":
+            scale = (self.eps + v).rsqrt() * w
+            return (b - m * scale).reshape(1, -1, 1, 1) + scale.reshape(1, -1, 1, 1) * x
+        if self.way == "a quotient":
+            scale = w / (v + self.eps).sqrt()
+            return x * scale.view(-1, 1, 1) + (b - scale * m).view(-1, 1, 1)
+        scale = w * (v + self.eps).rsqrt()  # the mean is not scaled: no batch norm
+        return x * scale.view(-1, 1, 1) + (b - m).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize("way", ["views first", "views last", "a quotient"])
+def test_a_norm_that_is_written_out_is_one_fixed_norm(way: str) -> None:
+    net = Frozen(way).eval()
+    captured = instep.capture(net, inputs=[(1, 3, 8, 8)])
+    assert [type(n.op) for n in captured.graph.nodes] == [ops.Conv2d, ops.BatchNorm]
+    norm = captured.graph.nodes[1]
+    assert norm.op == ops.BatchNorm(1e-3, 1, fixed=True)
+    assert [v.name for v in norm.inputs[1:]] == ["weight", "bias", "mean", "var"]
+    assert set(captured.graph.meta["buffers"]) == {"weight", "bias", "mean", "var"}
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        want = net(x).numpy()
+    np.testing.assert_allclose(captured.graph.run([x.numpy()])[norm.output], want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("net", [Frozen("no norm"), Frozen("views first", trained=True)], ids=["other", "trained"])
+def test_what_is_no_norm_or_is_trained_stays_arithmetic(net: nn.Module) -> None:
+    graph = instep.capture(net.eval(), inputs=[(1, 3, 8, 8)]).graph
+    assert not any(isinstance(n.op, ops.BatchNorm) for n in graph.nodes)
+
+
+def test_the_frozen_norm_of_torchvision_is_a_layer(tmp_path: Path) -> None:
+    norm = pytest.importorskip("torchvision.ops.misc", reason="torchvision is not installed").FrozenBatchNorm2d
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU()).eval()
+    graph = instep.capture(net, inputs=[(1, 3, 8, 8)]).graph
+    assert "1 = batch_norm: {fixed: true, trained: false}" in instep.dump(graph)
+    model = instep.build(graph, "torch")
+    model.load_state_dict(net.state_dict(), strict=False)
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.train()(x), net(x), rtol=1e-5, atol=1e-6)
+
+
 class Written(nn.Module):
     """A frozen batch norm as detectors write it: all that it holds are buffers."""
 

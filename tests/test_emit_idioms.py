@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import instep
 from clean_code import assert_clean
 from instep.emit import jax as emit_jax
 from instep.emit import keras as emit_keras
@@ -139,3 +141,49 @@ def test_each_line_has_room_for_the_one_comma_behind_it(tmp_path: Path, length: 
     lines = ["class A:", f"    def __init__(self, nn, {word}):", *fitted(text, "        "), ""]
     place.write_text("\n".join(lines))
     assert_clean(place)
+
+
+HEADS = (
+    "a = linear: {out: 12}; b = reshape: {shape: [2, 4, 3, 4]}; q, k, v := split: {sizes: [1, 1, 2], axis: 3}; "
+    "qt := permute(q): {perm: [0, 2, 1, 3]}; kt := permute(k): {perm: [0, 2, 3, 1]}; "
+    "vt := permute(v): {perm: [0, 2, 1, 3]}; mat_mul(qt, kt); scale: {by: 0.5}; softmax: {axis: 3}; mat_mul(_, vt)"
+)
+
+
+def test_keys_that_are_turned_with_their_heads_are_an_attention(tmp_path: Path) -> None:
+    graph = network(HEADS)
+    x = np.random.default_rng(0).standard_normal((2, 4, 6), np.float32)
+    code = emit_torch.source(graph)
+    assert "k.permute(0, 2, 1, 3)" in code and "scaled_dot_product_attention(" in code
+    same(emit_torch.build(graph)(torch.from_numpy(x)).detach(), graph, x)
+    (tmp_path / "net.py").write_text(code)
+    assert_clean(tmp_path)
+
+
+class Heads(torch.nn.Module):
+    """An attention across channels, of queries and keys of length 1, with a product of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.gain = torch.nn.Linear(6, 18), torch.nn.Parameter(torch.rand(3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.mix(x).unsqueeze(1).reshape(2, 4, 3, 3, 2).permute(2, 0, 3, 4, 1)
+        a, b, c = parts[0], parts[1], parts[2]
+        a, b = torch.nn.functional.normalize(a, dim=-1), torch.nn.functional.normalize(b, dim=-1)
+        return ((a @ b.transpose(-2, -1)) * self.gain).softmax(-1) @ c
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax", "keras"])
+def test_values_of_an_attention_are_called_so_and_views_that_say_nothing_are_left_out(framework: str) -> None:
+    torch.manual_seed(0)
+    model, x = Heads().eval(), torch.rand(2, 4, 6)
+    graph = instep.capture(model, inputs=x).graph
+    code = import_module(f"instep.emit.{framework}").source(graph)
+    assert re.search(r"\bq, k, v = ", code), code
+    # x.unsqueeze(1).reshape(…) is one reshape, and what is divided by a norm is broadcast against it
+    assert code.count("reshape(") == 1 and not re.search("expand|broadcast", code), code
+    built = instep.build(graph, framework)
+    with torch.no_grad():
+        got = built(x).numpy() if framework == "torch" else np.asarray(built(x.numpy()))
+        np.testing.assert_allclose(got, model(x).numpy(), rtol=1e-4, atol=1e-6)

@@ -9,6 +9,7 @@ from instep.capture.base import Captured
 from instep.capture.torch.convert import convert
 from instep.capture.torch.export import export
 from instep.capture.torch.flatten import flatten
+from instep.capture.torch.frozen import frozen_norms
 from instep.capture.torch.places import blocks_of
 from instep.capture.torch.reference import TorchReference
 from instep.capture.torch.source import load
@@ -36,6 +37,7 @@ def capture_torch(
         program = flatten(exported)
         graph, sources = convert(program)
     outputs = {value.name: step for value, (_, step) in zip(graph.outputs, program.outputs, strict=True)}
+    frozen_norms(graph, exported)
     graph.meta.update(loaded.meta)
     graph.meta["source"] = loaded.name
     if blocks := blocks_of(exported.graph.nodes):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+from instep.emit.code.plain_views import without_needless_views
 from instep.emit.code.recurrences import Recur, Recurrent, recurrences
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
@@ -92,11 +93,11 @@ def idiomatic(graph: Graph, known: Container[type[Operator]], recurrent: Recurre
             found.append(Node(Select(axis, index), x, nodes[place + 1].outputs, node.scope, node.origin))
             step = 2
         elif node in attended:
-            found.append(attended[node][1])
+            found += attended[node][1]
         elif node not in inner:
             found.append(stacked.get(node, node))
         place += step
-    return found
+    return without_needless_views(found, graph)
 
 
 def _cut(x: Value, outputs: list[Value]) -> tuple[int, tuple[int, ...]]:
@@ -124,8 +125,8 @@ def _stacked(node: Node, makers: Mapping[Value, Node]) -> Node | None:
 # -- attention ---------------------------------------------------------------------------------------------------------
 def _attended(
     graph: Graph, users: Mapping[Value, list[Node]], makers: Mapping[Value, Node]
-) -> dict[Node, tuple[list[Node], Node]]:
-    """By the last product of each attention the nodes before it, and the node that stands for all."""
+) -> dict[Node, tuple[list[Node], list[Node]]]:
+    """By the last product of each attention the nodes before it, and those that stand for all."""
     found = {}
     for node in graph.nodes:
         made = _attention(node, graph, users, makers)
@@ -136,7 +137,7 @@ def _attended(
 
 def _attention(
     node: Node, graph: Graph, users: Mapping[Value, list[Node]], makers: Mapping[Value, Node]
-) -> tuple[list[Node], Node] | None:
+) -> tuple[list[Node], list[Node]] | None:
     """softmax(q kᵀ) v with scales on q, k or their product, and a bias added to it, of which nothing else is read."""
     inside: list[Node] = []
 
@@ -182,15 +183,25 @@ def _attention(
     product = step(scores, ops.MatMul)
     if product is None or product.op.transpose_a:
         return None
-    q, k = product.inputs
+    (q, k), views = product.inputs, []
     if not product.op.transpose_b:
         turned = step(k, ops.Permute)
-        if turned is None or turned.op.perm != (*range(k.rank - 2), k.rank - 1, k.rank - 2):
+        if turned is None:
             return None
-        k = turned.inputs[0]
+        k, views = _upright(turned)
     (q, first), (k, second) = scaled(q), scaled(k)
     same = q.rank == k.rank == v.rank and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
     scale = outer * first * second
     if not same or not 0 < scale < float("inf") or any(x.dtype != "float32" for x in (q, k, v, *bias)):
         return None
-    return inside, Node(Attend(scale), [q, k, v, *bias], node.outputs, node.scope, node.origin)
+    return inside, [*views, Node(Attend(scale), [q, k, v, *bias], node.outputs, node.scope, node.origin)]
+
+
+def _upright(turned: Node) -> tuple[Value, list[Node]]:
+    """The keys that ``turned`` makes kᵀ of, and the permute that is left of it for that."""
+    (x,), perm = turned.inputs, turned.op.perm  # type: ignore[attr-defined]
+    perm = (*perm[:-2], perm[-1], perm[-2])
+    if perm == tuple(range(x.rank)):
+        return x, []
+    k = Value(f"{turned.output.name}.k", tuple(x.shape[p] for p in perm), x.dtype)
+    return k, [Node(ops.Permute(perm), [x], [k], turned.scope, turned.origin)]

@@ -18,9 +18,11 @@ from instep.graph.text.table import snake
 __all__ = ["PARTS", "Body", "Text", "arguments_of", "called", "elements", "written"]
 
 #: Values called so are parts of others.
-PARTS = {"slice", "split", "chunk", "unbind"}
+PARTS = {"slice", "split", "split_with_sizes", "chunk", "unbind"}
+#: What a trace calls values after functions that have other names here.
+_TRACED = {"matmul", "bmm", "cat", "select", "view", "expand_as", "view_as", "type_as", "unflatten", "contiguous"}
 #: Values called so have no names.
-_OPERATORS = frozenset(snake(name) for name in vars(ops)) | {"value", "matmul", "bmm", "cat", "select", "view", *PARTS}
+_OPERATORS = frozenset(snake(name) for name in vars(ops)) | {"value", *PARTS, *_TRACED}
 
 
 def written(dialect: Dialect, value: object) -> str:
@@ -87,7 +89,8 @@ class Body:
         self.reads = Counter(v for line in self.lines for v in line.inputs) + Counter(self.outputs)
         for number, line in enumerate(self.lines):
             self.last |= dict.fromkeys(line.inputs, number)
-            self.roles |= dict(zip(line.inputs, line.call.roles if line.call else (), strict=False))
+            given = zip(line.inputs, line.call.roles if line.call else (), strict=False)
+            self.roles |= {value: word for value, word in given if word}
         self.last |= dict.fromkeys(self.outputs, len(self.lines))
 
     def give(self, value: str, name: str) -> None:

@@ -13,6 +13,7 @@ from instep.emit.code.call import Call, Dialect, NoCode
 from instep.emit.code.idioms import idiomatic
 from instep.graph import ops
 from instep.graph.core import Graph, Node, Value
+from instep.graph.text.roles import roles
 
 __all__ = ["Statement", "constructor", "expression", "identifier", "number", "plain", "statements", "unique"]
 
@@ -44,7 +45,22 @@ def statements(graph: Graph, dialect: Dialect) -> list[Statement]:
         for call in [calls] if isinstance(calls, Call) else calls:
             call.untrained = (*call.untrained, *_untrained(call, node, buffers))
             found.append(Statement(call, node))
+    words = roles([_Step(graph, s.node) for s in found])
+    for call in (s.call for s in found):
+        call.roles = call.roles or tuple(words.get(v, "") for v in call.inputs)
     return found
+
+
+class _Step:
+    """A node as a step of a body, for the roles of its values in an attention."""
+
+    suffix = ""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.reads, self.gives, self.kind = node.inputs, node.outputs, node.op.name
+        factor = graph.array(node.inputs[1]) if isinstance(node.op, ops.Mul) else None
+        if factor is not None and factor.size == 1:
+            self.kind = "scale"
 
 
 def _untrained(call: Call, node: Node, buffers: Container[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ __all__ = ["roles"]
 #: What may stand between the scores and their softmax, and between the softmax and its product with the values.
 _BETWEEN = {"scale", "shift", "add", "mul", "sub", "div", "where", "clip", "dropout", "reshape", "maximum"}
 #: What moves a value's numbers, or scales them, and leaves it what it is.
-_SAME = {"permute", "reshape", "scale", "expand", "select"}
+_SAME = {"permute", "reshape", "scale", "expand", "select", "div"}
 
 
 class _Step(Protocol):
@@ -33,6 +33,8 @@ def roles(steps: Sequence[_Step]) -> dict[Value, str]:
     makers = {v: s for s in steps for v in s.gives}
     found: dict[Value, str] = {}
     for step in steps:
+        if step.kind == "Attend":  # all of it in one (emit/code/idioms.py)
+            found |= {v: found.get(v, word) for v, word in zip(step.reads[:3], "qkv", strict=True)}
         if snake(step.kind) != "mat_mul" or len(step.reads) != 2:
             continue
         weights = _back(step.reads[0], makers, "softmax")
