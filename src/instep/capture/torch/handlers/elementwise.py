@@ -9,6 +9,7 @@ import numpy as np
 
 from instep.capture.torch.builder import Builder, Scalar
 from instep.capture.torch.registry import HANDLERS, handles
+from instep.capture.transcendental import truncated
 from instep.graph import Operator, Value, ops
 
 __all__: list[str] = []
@@ -132,7 +133,7 @@ HANDLERS.update({"floor": _whole(ops.Floor), "ceil": _whole(ops.Ceil), "round.de
 def _trunc(b: Builder, x: Value) -> Value:
     if not _real(x):
         return x
-    return b(ops.Mul(), b(ops.Sign(), x), b(ops.Floor(), b(ops.Abs(), x)))
+    return truncated(b, x)
 
 
 @handles("trunc", "fix")

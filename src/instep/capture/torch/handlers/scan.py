@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from instep.capture.scans import prefixes
 from instep.capture.torch.builder import Builder
 from instep.capture.torch.registry import Deferred, handles
 from instep.graph import Value, ops
@@ -22,18 +21,18 @@ def cumsum(b: Builder, x: Value, dim: int, **_: Any) -> Value:
 
 @handles("cumprod")
 def cumprod(b: Builder, x: Value, dim: int, **_: Any) -> Value:
-    return _scan(b, b.cast(x, b.dtype()), dim, lambda p, q: b(ops.Mul(), p, q), 1)
+    return prefixes(b, b.cast(x, b.dtype()), dim, lambda p, q: b(ops.Mul(), p, q), 1)
 
 
 @handles("cummax")
 def cummax(b: Builder, x: Value, dim: int) -> tuple[Value, Deferred]:
-    found = _scan(b, x, dim, lambda p, q: b(ops.Maximum(), p, q), limits(x.dtype)[0])
+    found = prefixes(b, x, dim, lambda p, q: b(ops.Maximum(), p, q), limits(x.dtype)[0])
     return found, Deferred(lambda: _places(b, x, found, dim))
 
 
 @handles("cummin")
 def cummin(b: Builder, x: Value, dim: int) -> tuple[Value, Deferred]:
-    found = _scan(b, x, dim, lambda p, q: b(ops.Minimum(), p, q), limits(x.dtype)[1])
+    found = prefixes(b, x, dim, lambda p, q: b(ops.Minimum(), p, q), limits(x.dtype)[1])
     return found, Deferred(lambda: _places(b, x, found, dim))
 
 
@@ -44,7 +43,7 @@ def _places(b: Builder, x: Value, found: Value, dim: int) -> Value:
     axis = dim % x.rank
     every = np.arange(x.shape[axis], dtype=np.int32).reshape([-1 if a == axis else 1 for a in range(x.rank)])
     here = b(ops.Where(), b(ops.Equal(), x, found), b.constant(every, "places"), b.scalar(0, "int32"))
-    return b.cast(_scan(b, here, dim, lambda p, q: b(ops.Maximum(), p, q), 0), "int64")
+    return b.cast(prefixes(b, here, dim, lambda p, q: b(ops.Maximum(), p, q), 0), "int64")
 
 
 @handles("logcumsumexp")
@@ -56,23 +55,10 @@ def logcumsumexp(b: Builder, x: Value, dim: int) -> Value:
         terms = [b(ops.Exp(), b(ops.Sub(), v, top)) for v in (p, q)]
         return b(ops.Add(), top, b(ops.Log(), b(ops.Add(), *terms)))
 
-    return _scan(b, x, dim, both, limits(x.dtype)[0])
+    return prefixes(b, x, dim, both, limits(x.dtype)[0])
 
 
 def limits(dtype: str) -> tuple[float, float]:
     """(lowest, highest) finite number of a dtype."""
     known = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
     return np.asarray(known.min).item(), np.asarray(known.max).item()
-
-
-def _scan(b: Builder, x: Value, dim: int, combine: Callable[[Value, Value], Value], neutral: float) -> Value:
-    """All prefixes of x along ``dim`` combined, in log₂ n steps (Hillis and Steele, CACM 29(12), 1986)."""
-    if not x.rank:
-        return x
-    axis = dim % x.rank
-    length = x.shape[axis]
-    for k in range(math.ceil(math.log2(max(1, length)))):
-        step = 1 << k
-        ahead = b.full((*x.shape[:axis], step, *x.shape[axis + 1 :]), neutral, x.dtype)
-        x = combine(x, b.concat([ahead, b.slice(x, axis, 0, length - step)], axis))
-    return x
