@@ -128,6 +128,12 @@ class Builder(Building):
             raise Unsupported(f"axis {_short(number)} does not exist in rank {rank}")
         return number % rank
 
+    def all_axes(self, axis: Any, rank: int) -> tuple[int, ...]:
+        """The axes that a function is given, sorted; None is all of them."""
+        if axis is None:
+            return tuple(range(rank))
+        return tuple(sorted({self.axis(a, rank) for a in (axis if isinstance(axis, list) else [axis])}))
+
     def layout(self) -> str:
         """The graph's name of ``data_format``."""
         value = self.field("data_format") or "channels_last"
@@ -245,6 +251,10 @@ class Builder(Building):
         if len(self.graph.nodes) > _MAX_NODES:
             raise Unsupported(f"the network has more than {_MAX_NODES} operators")
         return node
+
+    def floating(self, x: Value) -> Value:
+        """Whole numbers and truths as fractions, which most functions of Keras make of them."""
+        return x if np.dtype(x.dtype).kind == "f" else self.cast(x, "float32")
 
     def numbers(self, value: Any, what: str) -> np.ndarray:
         """A number or nested lists of numbers as an array."""

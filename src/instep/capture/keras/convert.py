@@ -12,7 +12,7 @@ from instep.capture.keras import handlers
 from instep.capture.keras.builder import Builder, Place
 from instep.capture.keras.hdf5 import Weights
 from instep.capture.keras.masks import TAKING_OFF, behind, given, leaves
-from instep.capture.keras.network import Call, Layer, Network, Ref, refs
+from instep.capture.keras.network import Call, Layer, Network, Numbers, Ref, refs
 from instep.capture.keras.registry import FUNCTIONS, Unsupported
 from instep.graph import Graph, GraphError, SourceView, Spec, Value, ops
 
@@ -211,6 +211,8 @@ class _Converter:
     def resolved(self, tree: Any, table: Mapping[tuple[str, int], tuple[Value, ...]]) -> Any:
         if isinstance(tree, Ref):
             return self.find(tree, table)
+        if isinstance(tree, Numbers):
+            return tree
         if isinstance(tree, list):
             return [self.resolved(t, table) for t in tree]
         if isinstance(tree, dict):
@@ -237,7 +239,7 @@ class _Converter:
         if layer.operation or layer.kind in ("TFOpLambda", "SlicingOpLambda"):
             if layer.operation:
                 own = {k: v for k, v in layer.config.items() if k != "name"}
-                made = self.function(layer.kind, "keras.ops", args, _only(own, kwargs))
+                made = self.function(layer.kind, "keras.ops", args, own | kwargs)
             else:
                 made = self.function(f"tf.{layer.config.get('function', '')}", "TensorFlow", args, kwargs)
             values = made if isinstance(made, tuple | list) else [made]
@@ -326,11 +328,6 @@ def _joined(scope: str, name: str) -> str:
     """Below ``scope``; Keras 2 allows slashes in names."""
     name = name.replace("/", ".")
     return f"{scope}.{name}" if scope else name
-
-
-def _only(own: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """An operation's own fields, those of the call before them."""
-    return {k: v for k, v in own.items() if v is not None} | kwargs
 
 
 def _flat(tree: Any) -> list[Value]:

@@ -10,7 +10,19 @@ from typing import Any
 from instep.capture.base import CaptureError
 from instep.capture.keras.registry import FUNCTIONS, LAYERS
 
-__all__ = ["Call", "Layer", "Network", "Ref", "is_network", "numbered", "plain", "read_network", "refs", "snake"]
+__all__ = [
+    "Call",
+    "Layer",
+    "Network",
+    "Numbers",
+    "Ref",
+    "is_network",
+    "numbered",
+    "plain",
+    "read_network",
+    "refs",
+    "snake",
+]
 
 #: A network has some hundreds of layers; what has more than this is none.
 _MAX_LAYERS, _MAX_DEPTH = 1 << 14, 16
@@ -25,6 +37,14 @@ class Ref:
     layer: str
     call: int
     output: int
+
+
+class Numbers(list[Any]):
+    """An array of the config as nested lists, which remembers its dtype."""
+
+    def __init__(self, values: list[Any], dtype: str) -> None:
+        super().__init__(values)
+        self.dtype = dtype
 
 
 @dataclass
@@ -124,7 +144,8 @@ def _layer(entry: Any, where: str, depth: int, used: dict[str, int]) -> Layer:
     operation = bool(re.match(r"keras\.(src\.)?ops\b", module))
     if not module and "trainable" not in config and network is None:
         # Keras 3 writes no modules into .h5 files; every layer has one of these two, and few operations have a dtype
-        operation = kind != "InputLayer" and ("dtype" not in config or (kind in FUNCTIONS and kind not in LAYERS))
+        both = (kind in FUNCTIONS) == (kind in LAYERS)  # or neither
+        operation = kind != "InputLayer" and ("dtype" not in config if both else kind in FUNCTIONS)
     build = entry.get("build_config")
     own = not module or module.split(".")[0] in ("keras", "builtins", "tf_keras")
     name = str(entry.get("name") or config.get("name") or kind.lower())
@@ -310,7 +331,8 @@ def plain(tree: Any) -> Any:
     if kind == "__ellipsis__":
         return Ellipsis
     if kind in ("__numpy__", "__tensor__") and isinstance(config, dict):
-        return plain(config.get("value"))
+        value = plain(config.get("value"))
+        return Numbers(value, str(config.get("dtype") or "float32")) if isinstance(value, list) else value
     if kind == "__tuple__":
         return [plain(t) for t in tree.get("items") or []]
     return {str(k): plain(v) for k, v in tree.items()}

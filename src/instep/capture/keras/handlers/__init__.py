@@ -7,8 +7,9 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
-    "activation", "attention", "functions", "images", "linear", "merge", "norm", "ours", "pool", "products",
-    "recurrent", "shape", "spatial", "tensorflow",
+    "activation", "arithmetic", "attention", "calculus", "encodings", "images", "linear", "local", "matrices", "merge",
+    "norm", "normalising", "ours", "picking", "pictures", "pool", "products", "recurrent", "reductions", "refusals",
+    "shape", "spatial", "spectra", "tensorflow", "views",
 )  # fmt: skip
 
 

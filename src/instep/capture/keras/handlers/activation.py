@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from instep.capture.keras.builder import Builder
 from instep.capture.keras.registry import Unsupported, activation, function, layer
 from instep.graph import Operator, Value, ops
@@ -161,6 +163,36 @@ def sparse_sigmoid(b: Builder, x: Value) -> Value:
     return b(ops.Clip(0.0, 1.0), line)
 
 
+@activation("sparse_plus")
+@function("SparsePlus")
+def sparse_plus(b: Builder, x: Value) -> Value:
+    """0 up to -1, x from 1 on, (x + 1)² / 4 between them."""
+    line = b(ops.Clip(-1.0, 1.0), x)
+    bow = b(ops.Mul(), b(ops.Square(), b(ops.Add(), line, b.scalar(1.0, x.dtype))), b.scalar(0.25, x.dtype))
+    return b(ops.Add(), bow, b(ops.Relu(), b(ops.Sub(), x, b.scalar(1.0, x.dtype))))
+
+
+@activation("sparsemax")
+@function("Sparsemax")
+def sparsemax(b: Builder, x: Value, axis: int = -1) -> Value:
+    """The nearest point of the simplex (Martins and Astudillo, arXiv 1602.02068)."""
+    at = b.axis(axis, x.rank)
+    order = [*(a for a in range(x.rank) if a != at), at]
+    last, size = x.rank - 1, x.shape[at]
+    turned = b.permute(x, order)
+    falling = b.node(ops.TopK(size), turned).outputs[0]
+    sums = b(ops.CumSum(last), falling)
+    ranks = b.constant(np.arange(1, size + 1, dtype=x.dtype), "ranks")
+    less = b(ops.Sub(), sums, b.scalar(1.0, x.dtype))
+    held = b(ops.Greater(), b(ops.Sub(), falling, b(ops.Div(), less, ranks)), b.scalar(0.0, x.dtype))
+    # Keras sums the running sums of all that is held, not the last one alone
+    total = b(ops.ReduceSum((last,), True), b(ops.Where(), held, sums, b.scalar(0.0, x.dtype)))
+    count = b(ops.ReduceSum((last,), True), b.cast(held, x.dtype))
+    edge = b(ops.Div(), b(ops.Sub(), total, b.scalar(1.0, x.dtype)), count)
+    y = b(ops.Relu(), b(ops.Sub(), turned, edge))
+    return b.permute(y, [order.index(a) for a in range(x.rank)])
+
+
 @activation("glu")
 @function("Glu")
 def glu(b: Builder, x: Value, axis: int = -1) -> Value:
@@ -174,13 +206,17 @@ def glu(b: Builder, x: Value, axis: int = -1) -> Value:
 
 @activation("softmax")
 @function("Softmax")
-def softmax(b: Builder, x: Value, axis: int = -1) -> Value:
+def softmax(b: Builder, x: Value, axis: int | None = -1) -> Value:
+    if axis is None:
+        return b.reshape(b(ops.Softmax(0), b.reshape(x, (x.size,))), x.shape)
     return b(ops.Softmax(b.axis(axis, x.rank)), x)
 
 
 @activation("log_softmax")
 @function("LogSoftmax")
-def log_softmax(b: Builder, x: Value, axis: int = -1) -> Value:
+def log_softmax(b: Builder, x: Value, axis: int | None = -1) -> Value:
+    if axis is None:
+        return b.reshape(b(ops.LogSoftmax(0), b.reshape(x, (x.size,))), x.shape)
     return b(ops.LogSoftmax(b.axis(axis, x.rank)), x)
 
 

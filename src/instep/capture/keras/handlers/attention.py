@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,33 +26,89 @@ def multi_head_attention(
     return_attention_scores: bool = False, use_causal_mask: bool = False, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Projections to heads, softmax(q kᵀ / √key_dim) v, and one projection back (Vaswani et al., arXiv 1706.03762)."""
-    key, value = _checked(b, query, value, key, kwargs)
+    key, value = _checked(query, value, key, kwargs)
+    masks, lines = (query_mask, value_mask, key_mask), _Lines(b, query, value)
+    if query.rank != 3 and (use_causal_mask or attention_mask is not None or any(m is not None for m in masks)):
+        raise Unsupported("a mask reaches it, and its inputs are not [batch, tokens, features]")
+    query, value, key = (lines.laid(x) for x in (query, value, key))
     heads, width = b.whole("num_heads"), b.whole("key_dim")
     deep = width if b.field("value_dim") is None else b.whole("value_dim")
-    q, k, v = (
-        _heads(b, x, name, heads, size)
-        for x, name, size in ((query, "query", width), (key, "key", width), (value, "value", deep))
-    )
-    seen = _seen(b, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask, (q.shape[2], k.shape[2]))
+    q, k = (_heads(b, x, name, heads, width) for x, name in ((query, "query"), (key, "key")))
+    gate = _gate(b, query, heads, deep)
+    v = _heads(b, value, "value", heads, deep)
+    seen = _seen(b, masks, attention_mask, use_causal_mask, (q.shape[2], k.shape[2]))
     flat, weights = _mixed(b, q, k, v, use_causal_mask, seen, return_attention_scores)
+    flat = flat if gate is None else b(ops.Mul(), flat, gate)
+    sizes = _made(b, query)
+    out = math.prod(sizes)
+    made = _project(b, flat, "output", (heads, deep, *sizes), (heads * deep, out), sizes)
+    made = lines.back(made, sizes)
+    return (made, lines.scores(weights)) if return_attention_scores else made
+
+
+def _made(b: Builder, query: Value) -> tuple[int, ...]:
+    """The sizes of what comes out behind the tokens."""
     out = b.field("output_shape")
-    out = out[0] if isinstance(out, list) and len(out) == 1 else out
-    out = query.shape[2] if out is None else out
-    if not isinstance(out, int) or out < 1:
+    out = out.get("items") if isinstance(out, dict) else out
+    sizes = [query.shape[2]] if not out else out if isinstance(out, list) else [out]
+    if any(not isinstance(n, int) or n < 1 for n in sizes):
         raise Unsupported(f"its output_shape is {out}")
-    made = _project(b, flat, "output", (heads, deep, out), (heads * deep, out), (out,))
-    return (made, weights) if return_attention_scores else made
+    return tuple(sizes)
 
 
-def _checked(b: Builder, query: Value, value: Value | None, key: Value | None, kwargs: Any) -> tuple[Value, Value]:
+def _gate(b: Builder, query: Value, heads: int, width: int) -> Value | None:
+    """What each number that comes of the heads is multiplied by, with ``use_gate``."""
+    if not b.flag("use_gate"):
+        return None
+    features = query.shape[2]
+    y = _project(b, query, "gate", (features, heads, width), (features, heads * width), (heads, width))
+    return b(ops.Sigmoid(), y)
+
+
+class _Lines:
+    """Tensors of any rank as [batch, tokens, features]: ``attention_axes`` become the tokens, the others batch."""
+
+    def __init__(self, b: Builder, query: Value, value: Value) -> None:
+        self.b, self.rank = b, query.rank
+        given = b.field("attention_axes")
+        given = given.get("items") if isinstance(given, dict) else given
+        given = given if isinstance(given, list) or given is None else [given]
+        if query.rank < 3 or value.rank != query.rank:
+            raise Unsupported(f"its inputs have the shapes {list(query.shape)} and {list(value.shape)}")
+        plain = query.rank == 3 or not given
+        self.axes = list(range(1, query.rank - 1)) if plain else [a % query.rank for a in given or ()]
+        if b.major >= 3 and any(a < 0 for a in given or ()) and not plain:
+            raise Unsupported(f"its attention_axes are {given}; count them from the front")
+        self.rest = [a for a in range(query.rank - 1) if a not in self.axes]
+        if not set(self.axes) < set(range(query.rank - 1)) or 0 in self.axes:
+            raise Unsupported(f"its attention_axes are {given} of {list(query.shape)}")
+        self.query, self.value = query.shape, value.shape
+
+    def laid(self, x: Value) -> Value:
+        if self.rank == 3:
+            return x
+        turned = self.b.permute(x, (*self.rest, *self.axes, self.rank - 1))
+        batch = math.prod(x.shape[a] for a in self.rest)
+        return self.b.reshape(turned, (batch, math.prod(x.shape[a] for a in self.axes), x.shape[-1]))
+
+    def back(self, y: Value, sizes: tuple[int, ...]) -> Value:
+        """[batch, tokens, made] as the query lies, with ``sizes`` at the end."""
+        order = [*self.rest, *self.axes]
+        y = self.b.reshape(y, (*(self.query[a] for a in order), *sizes))
+        return self.b.permute(y, [*(order.index(a) for a in range(self.rank - 1)), *range(self.rank - 1, y.rank)])
+
+    def scores(self, weights: Value) -> Value:
+        lead = [self.query[a] for a in self.rest]
+        tokens = (self.query[a] for a in self.axes), (self.value[a] for a in self.axes)
+        return self.b.reshape(weights, (*lead, weights.shape[1], *tokens[0], *tokens[1]))
+
+
+def _checked(query: Value, value: Value | None, key: Value | None, kwargs: Any) -> tuple[Value, Value]:
     """Key and value of a layer that is called as the graph can say it."""
     told = [k for k, v in kwargs.items() if v is not None and v is not False]
     if told or value is None:
         raise Unsupported(f"it is called with {told[0]}" if told else "it is called without a value")
-    key = value if key is None else key
-    if any(v.rank != 3 for v in (query, key, value)) or b.field("use_gate") or b.field("sliding_window"):
-        raise Unsupported("its inputs are not [batch, tokens, features], or it has a gate or a sliding window")
-    return key, value
+    return (value if key is None else key), value
 
 
 def _seen(
@@ -66,6 +123,10 @@ def _seen(
     if attention is not None:
         wide = b.cast(attention, "bool")
         parts.append(wide if wide.rank == 4 else b.reshape(wide, (wide.shape[0], 1, *wide.shape[-2:])))
+    if b.field("sliding_window") is not None:
+        width = b.whole("sliding_window")
+        apart = np.abs(np.arange(sizes[0])[:, None] - np.arange(sizes[1]))
+        parts.append(b.constant((apart < width)[None, None], "window"))
     if not parts:
         return None
     if causal:
@@ -100,21 +161,24 @@ def _mixed(
 def grouped_query_attention(
     b: Builder, query: Value, value: Value | None = None, key: Value | None = None, query_mask: Value | None = None,
     value_mask: Value | None = None, key_mask: Value | None = None, attention_mask: Value | None = None,
-    use_causal_mask: bool = False, **kwargs: Any,
-) -> Value:  # fmt: skip
+    return_attention_scores: bool = False, use_causal_mask: bool = False, **kwargs: Any,
+) -> Any:  # fmt: skip
     """As several heads, of which groups share one key and one value (Ainslie et al., arXiv 2305.13245)."""
-    key, value = _checked(b, query, value, key, kwargs)
+    key, value = _checked(query, value, key, kwargs)
+    if any(v.rank != 3 for v in (query, key, value)):
+        raise Unsupported("its inputs are not [batch, tokens, features]")
     heads, shared, width = b.whole("num_query_heads"), b.whole("num_key_value_heads"), b.whole("head_dim")
     if heads % shared:
         raise Unsupported(f"{heads} heads do not share {shared} keys")
     q = _heads(b, query, "query", heads, width)
-    k, v = (
-        repeated(b, _heads(b, x, name, shared, width), 1, heads // shared)
-        for x, name in ((key, "key"), (value, "value"))
-    )
+    k = repeated(b, _heads(b, key, "key", shared, width), 1, heads // shared)
+    gate = _gate(b, query, heads, width)
+    v = repeated(b, _heads(b, value, "value", shared, width), 1, heads // shared)
     seen = _seen(b, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask, (q.shape[2], k.shape[2]))
-    flat, out = _mixed(b, q, k, v, use_causal_mask, seen)[0], query.shape[2]
-    return _project(b, flat, "output", (heads, width, out), (heads * width, out), (out,))
+    flat, weights = _mixed(b, q, k, v, use_causal_mask, seen, return_attention_scores)
+    flat, out = flat if gate is None else b(ops.Mul(), flat, gate), query.shape[2]
+    made = _project(b, flat, "output", (heads, width, out), (heads * width, out), (out,))
+    return (made, weights) if return_attention_scores else made
 
 
 def _heads(b: Builder, x: Value, name: str, heads: int, each: int) -> Value:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from instep.capture.einsum import contracted
 from instep.capture.keras.builder import Builder
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
@@ -30,9 +31,20 @@ def embedding(b: Builder, x: Value) -> Value:
 
 @layer("ReversibleEmbedding")
 def reversible_embedding(b: Builder, x: Value, reverse: bool = False) -> Value:
-    if reverse:
-        raise Unsupported("it is called with reverse")
-    return embedding(b, x)
+    """An embedding; ``reverse`` is the product with its rows, or with a matrix of its own, that gives back logits."""
+    tied = b.flag("tie_weights", True)
+    table = b.weight("embeddings", (b.whole("input_dim"), b.whole("output_dim")), "weight")
+    if not tied:
+        shape = (b.whole("output_dim"), b.whole("input_dim"))
+        table = b.weight("reverse_embeddings", shape, "reverse.weight", np.transpose) if reverse else table
+    if not reverse:
+        return b(ops.Gather(0), table, x if x.dtype.startswith(("int", "uint")) else b.cast(x, "int32"))
+    y = b(ops.Linear(), x, table)
+    cap = b.field("logit_soft_cap")
+    if cap is None:
+        return y
+    limit = b.scalar(b.number("logit_soft_cap"), y.dtype)
+    return b(ops.Mul(), b(ops.Tanh(), b(ops.Div(), y, limit)), limit)
 
 
 @layer("EinsumDense")
@@ -47,8 +59,11 @@ def einsum_dense(b: Builder, x: Value) -> Value:
     summed = [c for c in left if c not in out]
     made = [c for c in kernel if c not in summed]
     kept = [c for c in left if c not in summed]
-    if set(summed) - set(kernel) or set(made) & set(left) or set(out) != set(kept) | set(made):
-        raise Unsupported(f"its equation {equation!r} is no product of x with a matrix")
+    if set(out) != set(kept) | set(made):
+        raise Unsupported(f"its equation {equation!r} makes axes of nothing")
+    axes = str(b.field("bias_axes") or "")
+    if set(summed) - set(kernel) or set(made) & set(left) or (axes and set(axes) != set(made)):
+        return _general(b, x, (left, kernel, out), sizes, axes)
     columns, rows = math.prod(sizes[c] for c in summed), math.prod(sizes[c] for c in made)
     order = [kernel.index(c) for c in (*made, *summed)]
     shape = [sizes[c] for c in kernel]
@@ -60,6 +75,17 @@ def einsum_dense(b: Builder, x: Value) -> Value:
         inputs.append(bias)
     y = b.reshape(b(ops.Linear(), *inputs), [sizes[c] for c in (*kept, *made)])
     y = b.permute(y, [[*kept, *made].index(c) for c in out])
+    return b.activated(y, b.field("activation"))
+
+
+def _general(b: Builder, x: Value, words: tuple[str, str, str], sizes: dict[str, int], axes: str) -> Value:
+    """Axes that both share and that stay, or a bias of other axes than the weight makes: written out."""
+    left, kernel, out = words
+    weight = b.weight("kernel", [sizes[c] for c in kernel], "weight")
+    y = contracted(b, [(left, x), (kernel, weight)], out)
+    if axes:
+        first = min(out.index(c) for c in axes if c in out)
+        y = b(ops.Add(), y, b.weight("bias", [sizes[c] if c in axes else 1 for c in out[first:]], "bias"))
     return b.activated(y, b.field("activation"))
 
 
@@ -102,8 +128,6 @@ def _bias(b: Builder, out: str, made: list[str], sizes: dict[str, int]) -> Value
     # Keras keeps the bias with ones for the axes behind the first of its own
     first = min(out.index(c) for c in axes if c in out)
     shape = [sizes[c] if c in axes else 1 for c in out[first:]]
-    if set(axes) != set(made):
-        raise Unsupported(f"its bias_axes {axes!r} are not the axes that the weight makes")
     order = [c for c in out[first:] if c in axes]
     moved = [order.index(c) for c in made]
     squeezed = [sizes[c] for c in order]

@@ -30,6 +30,8 @@ def merge(b: Builder, parts: Sequence[Value], *more: Value, mask: Any = None) ->
     rank = max(v.rank for v in values)
     # Keras puts the axes that a value lacks behind its batch
     values = [b.reshape(v, (v.shape[0], *(1,) * (rank - v.rank), *v.shape[1:])) for v in values]
+    if kind == "Average":
+        values = [b.floating(v) for v in values]
     if kind == "Subtract" and len(values) != 2:
         raise Unsupported(f"it subtracts {len(values)} values")
     if b.major >= 3 and kind in ("Multiply", "Maximum", "Minimum") and isinstance(mask, list | tuple) and any(mask):
@@ -81,13 +83,15 @@ def dot(b: Builder, parts: Sequence[Value]) -> Value:
     first, second = _values(parts)
     axes = b.field("axes")
     axes = axes if isinstance(axes, list) else [axes, axes]
-    if len(axes) != 2 or first.rank not in (2, 3) or second.rank not in (2, 3):
+    if len(axes) != 2 or first.rank < 2 or second.rank < 2:
         raise Unsupported(f"axes {axes} of {list(first.shape)} and {list(second.shape)}")
     i, j = b.axis(axes[0], first.rank), b.axis(axes[1], second.rank)
     if 0 in (i, j):
         raise Unsupported("its axes are those of the batch")
     if b.flag("normalize"):
         first, second = _unit(b, first, i), _unit(b, second, j)
+    if max(first.rank, second.rank) > 3:
+        return _summed(b, first, second, i, j)
     left = first if first.rank == 3 else b.reshape(first, (first.shape[0], 1, first.shape[1]))
     right = second if second.rank == 3 else b.reshape(second, (second.shape[0], second.shape[1], 1))
     turn_left = first.rank == 3 and i == 1
@@ -95,6 +99,17 @@ def dot(b: Builder, parts: Sequence[Value]) -> Value:
     y = b(ops.MatMul(turn_left, turn_right), left, right)
     shape = [n for n, keep in zip(y.shape, (True, first.rank == 3, second.rank == 3), strict=True) if keep]
     return b.reshape(y, shape if len(shape) > 1 else [*shape, 1])
+
+
+def _summed(b: Builder, first: Value, second: Value, i: int, j: int) -> Value:
+    """Sample by sample, the sum over axis ``i`` of the one and ``j`` of the other; the one's axes come first."""
+    kept = [a for a in range(1, first.rank) if a != i]
+    made = [a for a in range(1, second.rank) if a != j]
+    batch, depth = first.shape[0], first.shape[i]
+    left = b.reshape(b.permute(first, (0, *kept, i)), (batch, -1, depth))
+    right = b.reshape(b.permute(second, (0, j, *made)), (batch, depth, -1))
+    shape = (batch, *(first.shape[a] for a in kept), *(second.shape[a] for a in made))
+    return b.reshape(b(ops.MatMul(), left, right), shape)
 
 
 def _unit(b: Builder, x: Value, axis: int) -> Value:

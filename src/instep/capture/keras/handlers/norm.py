@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from instep.capture.keras.builder import Builder
+from instep.capture.keras.handlers.normalising import standardised
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
@@ -26,9 +29,11 @@ def _shift(b: Builder, shape: tuple[int, ...]) -> Value:
 @layer("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
 def batch_norm(b: Builder, x: Value, *, fixed: bool = False) -> Value:
     """Keras' momentum is the weight of the old statistics, the graph's that of the new batch: 1 - momentum."""
+    if b.field("virtual_batch_size") is not None:
+        raise Unsupported("it has a virtual_batch_size, which divides the batch at rest too; save it without")
     axes = b.axes("axis", x.rank)
     if len(axes) != 1:
-        raise Unsupported(f"it normalises along the axes {list(axes)} at once")
+        return _batch_norm_of(b, x, axes)
     shape = (x.shape[axes[0]],)
     vectors = [_scale(b, shape), _shift(b, shape)]
     vectors += [b.weight("moving_mean", shape, "running_mean"), b.weight("moving_variance", shape, "running_var")]
@@ -36,12 +41,37 @@ def batch_norm(b: Builder, x: Value, *, fixed: bool = False) -> Value:
     return b(ops.BatchNorm(b.number("epsilon", 1e-3), axes[0], momentum, fixed), x, *vectors)
 
 
+def _batch_norm_of(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
+    """Statistics of each element of several axes: these become one for the while."""
+    rest = [a for a in range(x.rank) if a not in axes]
+    order = [*rest, *axes]
+    size = math.prod(x.shape[a] for a in axes)
+    # Keras 2 keeps the vectors with ones for the other axes
+    kept = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))
+    names = [
+        ("gamma", "weight", "scale", 1.0), ("beta", "bias", "center", 0.0), ("moving_mean", "running_mean", "", 0.0),
+        ("moving_variance", "running_var", "", 0.0),
+    ]  # fmt: skip
+    vectors = [
+        b.weight(role, kept, name, lambda a: a.reshape(-1)) if not flag or b.flag(flag, True)
+        else b.told(role, np.full((size,), plain, np.float32))
+        for role, name, flag, plain in names
+    ]  # fmt: skip
+    turned = b.permute(x, order)
+    flat = b.reshape(turned, (*(x.shape[a] for a in rest), size))
+    op = ops.BatchNorm(b.number("epsilon", 1e-3), flat.rank - 1, round(1 - b.number("momentum", 0.99), 12))
+    y = b.reshape(b(op, flat, *vectors), turned.shape)
+    return b.permute(y, [order.index(a) for a in range(x.rank)])
+
+
 @layer("LayerNormalization")
 def layer_norm(b: Builder, x: Value) -> Value:
     axes = b.axes("axis", x.rank)
-    if b.field("rms_scaling"):
-        raise Unsupported("rms_scaling is not RMS normalisation in Keras and has no operator; use RMSNormalization")
     shape = tuple(x.shape[a] for a in axes)
+    if b.field("rms_scaling"):
+        spread = [n if a in axes else 1 for a, n in enumerate(x.shape)]
+        y = standardised(b, x, axes, b.number("epsilon", 1e-3))
+        return b(ops.Mul(), y, b.weight("gamma", shape, "weight", lambda a: a.reshape(spread)))
     return b(ops.LayerNorm(axes, b.number("epsilon", 1e-3)), x, _scale(b, shape), _shift(b, shape))
 
 
@@ -60,10 +90,11 @@ def group_norm(b: Builder, x: Value) -> Value:
     if not isinstance(groups, int) or groups == 0 or channels % groups:
         raise Unsupported(f"{channels} channels do not split into {groups} groups")
     groups = channels if groups < 0 else groups
-    if axis not in (1, x.rank - 1):
-        raise Unsupported(f"its channels lie on axis {axis} of {x.rank}")
-    shape = (channels,)
-    return b(ops.GroupNorm(groups, b.number("epsilon", 1e-3), axis), x, _scale(b, shape), _shift(b, shape))
+    shape, place = (channels,), axis if axis in (1, x.rank - 1) else x.rank - 1
+    order = list(range(x.rank)) if place == axis else [*(a for a in range(x.rank) if a != axis), axis]
+    op = ops.GroupNorm(groups, b.number("epsilon", 1e-3), place)
+    y = b(op, b.permute(x, order), _scale(b, shape), _shift(b, shape))
+    return b.permute(y, [order.index(a) for a in range(x.rank)])
 
 
 @layer("UnitNormalization")
@@ -78,7 +109,7 @@ def unit_norm(b: Builder, x: Value) -> Value:
 @layer("Normalization")
 def normalization(b: Builder, x: Value) -> Value:
     """(x - mean) / max(√variance, 1e-7), with statistics of the data; ``invert`` undoes it."""
-    axis = b.field("axis", -1)
+    axis, x = b.field("axis", -1), b.floating(x)
     axes = () if axis is None or axis == [] else b.axes("axis", x.rank)
     shape = tuple(x.shape[a] for a in axes)
     spread = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))

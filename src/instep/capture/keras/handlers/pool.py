@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from instep.capture.keras.builder import Builder
 from instep.capture.keras.handlers.spatial import same
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
-__all__ = ["pooled"]
+__all__ = ["adapted", "pooled"]
 
 
 def _window(b: Builder, x: Value, kernel: Any, stride: Any, pads: Any, layout: str) -> Value:
@@ -26,6 +29,8 @@ def pool(b: Builder, x: Value) -> Value:
 
 def pooled(b: Builder, x: Value, n: int) -> Value:
     """Windows of ``n`` dimensions, 1 to 3; an average does not count what SAME pads."""
+    if np.dtype(x.dtype).kind != "f":
+        return b.cast(pooled(b, b.floating(x), n), x.dtype)
     layout = b.layout()
     if x.rank != n + 2:
         raise Unsupported(f"its input has the shape {list(x.shape)}, not rank {n + 2}")
@@ -69,8 +74,8 @@ def _volume(b: Builder, x: Value, kernel: Any, stride: Any, pads: Any) -> Value:
 
 
 @layer("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling1D",
-       "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
-       "GlobalMaxPool2D")  # fmt: skip
+       "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D",
+       "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPool3D")  # fmt: skip
 def global_pool(b: Builder, x: Value, mask: Value | None = None) -> Value:
     kind = b.place.layer.kind
     n = int(kind[-2])
@@ -78,6 +83,7 @@ def global_pool(b: Builder, x: Value, mask: Value | None = None) -> Value:
         raise Unsupported(f"its input has the shape {list(x.shape)}, not rank {n + 2}")
     axes = tuple(range(1, n + 1)) if b.layout() == "NHWC" else tuple(range(2, n + 2))
     keep = b.flag("keepdims")
+    x = x if "Max" in kind or b.major < 3 else b.floating(x)
     if mask is not None and n == 1 and "Max" not in kind:
         return _counted(b, x, mask, axes, keep)
     return b((ops.ReduceMax if "Max" in kind else ops.ReduceMean)(axes, keep), x)
@@ -91,8 +97,23 @@ def _counted(b: Builder, x: Value, mask: Value, axes: tuple[int, ...], keep: boo
     return b(ops.Div(), b(ops.ReduceSum(axes, keep), shown), b(ops.ReduceSum(axes, keep), b.cast(wide, x.dtype)))
 
 
-@layer("AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D")
+@layer("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D", "AdaptiveMaxPooling1D",
+       "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")  # fmt: skip
 def adaptive_pool(b: Builder, x: Value) -> Value:
-    size = b.sizes("output_size", 2)
+    return adapted(b, x, int(b.place.layer.kind[-2]))
+
+
+def adapted(b: Builder, x: Value, n: int) -> Value:
+    """Windows of ``n`` dimensions that divide each axis into ``output_size`` parts as evenly as may be."""
+    layout, size = b.layout(), b.sizes("output_size", n)
+    if x.rank != n + 2:
+        raise Unsupported(f"its input has the shape {list(x.shape)}, not rank {n + 2}")
     made = ops.AdaptiveMaxPool2d if "Max" in b.place.layer.kind else ops.AdaptiveAvgPool2d
-    return b(made(size, b.layout()), x)  # type: ignore[arg-type]
+    if n == 2:
+        return b(made(size, layout), x)  # type: ignore[arg-type]
+    first = range(1, n + 1) if layout == "NHWC" else range(2, n + 2)
+    for axis, count in zip(first, size, strict=True):  # maxima and means of boxes come apart axis by axis
+        before, behind = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        y = b(made((count, 1), "NHWC"), b.reshape(x, (before, x.shape[axis], 1, behind)))
+        x = b.reshape(y, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+    return x

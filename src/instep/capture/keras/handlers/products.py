@@ -1,81 +1,47 @@
-"""Functions of keras.ops that multiply and sum: matrix products, convolutions with any kernel, pools."""
+"""Functions of keras.ops over windows: convolutions with any kernel, pools, patches."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from instep.capture.einsum import contracted, letters
 from instep.capture.keras.builder import Builder
-from instep.capture.keras.handlers.pool import pooled
+from instep.capture.keras.handlers.matrices import tensor
+from instep.capture.keras.handlers.pool import adapted, pooled
 from instep.capture.keras.handlers.spatial import convolved
 from instep.capture.keras.registry import Unsupported, function
-from instep.capture.logarithms import of_sum, plus_one
 from instep.graph import Value, ops
 
 __all__: list[str] = []
-
-
-# -- matrices ----------------------------------------------------------------------------------------------------------
-@function("Matmul", "tf.linalg.matmul", "tf.matmul")
-def matmul(b: Builder, x1: Any = None, x2: Any = None, transpose_a: bool = False, transpose_b: bool = False,
-           a: Any = None, b_: Any = None, **_: Any) -> Value:  # fmt: skip
-    left, right = _tensor(b, x1 if x1 is not None else a), _tensor(b, x2 if x2 is not None else b_)
-    row, column = left.rank == 1, right.rank == 1
-    left = b.reshape(left, (1, left.size)) if row else left
-    right = b.reshape(right, (right.size, 1)) if column else right
-    y = b(ops.MatMul(bool(transpose_a), bool(transpose_b)), left, right)
-    gone = {y.rank - 2 if row else -1, y.rank - 1 if column else -1}
-    return b.reshape(y, [n for axis, n in enumerate(y.shape) if axis not in gone])
-
-
-def _tensor(b: Builder, x: Any) -> Value:
-    """A tensor; a list of numbers is a constant one."""
-    if not isinstance(x, Value | list):
-        raise Unsupported("it is not called with tensors")
-    return b.operand(x, "float32") if isinstance(x, list) else x
-
-
-@function("Einsum")
-def einsum(b: Builder, *operands: Any, subscripts: str = "") -> Value:
-    given = [_tensor(b, x) for x in operands]
-    ranks = [x.rank for x in given]
-    if len(subscripts.partition("->")[0].split(",")) != len(ranks):
-        raise Unsupported(f"its subscripts {subscripts!r} are not those of {len(ranks)} tensors")
-    names, out = letters(subscripts, ranks)
-    wrong = any(len(n) != r or len(set(n)) != len(n) for n, r in zip(names, ranks, strict=True))
-    if wrong or len(set(out)) != len(out) or set(out) - set("".join(names)):
-        raise Unsupported(f"its subscripts {subscripts!r} do not fit tensors of the ranks {ranks}, or take a diagonal")
-    sizes: dict[str, int] = {}
-    for c, n in ((c, n) for name, x in zip(names, given, strict=True) for c, n in zip(name, x.shape, strict=True)):
-        if sizes.setdefault(c, n) != n:
-            raise Unsupported(f"axis {c!r} has {sizes[c]} and {n} elements")
-    return contracted(b, list(zip(names, given, strict=True)), out)
-
-
-# -- sums --------------------------------------------------------------------------------------------------------------
-@function("Cumsum")
-def cumsum(b: Builder, x: Value, axis: Any = None, dtype: Any = None) -> Value:
-    x, axis = (b.reshape(x, (x.size,)), 0) if axis is None else (x, axis)
-    return b(ops.CumSum(b.axis(axis, x.rank)), x)
-
-
-@function("Logsumexp")
-def logsumexp(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
-    given = range(x.rank) if axis is None else axis if isinstance(axis, list) else [axis]
-    axes = tuple(sorted({b.axis(a, x.rank) for a in given}))
-    y = of_sum(b, x, axes)
-    return y if keepdims else b.reshape(y, [n for a, n in enumerate(x.shape) if a not in axes])
-
-
-@function("Log1p", "tf.math.log1p")
-def log1p(b: Builder, x: Value) -> Value:
-    return plus_one(b, x)
 
 
 # -- windows -----------------------------------------------------------------------------------------------------------
 @function("AveragePool", "MaxPool")
 def pool(b: Builder, x: Value, **_: Any) -> Value:
     return pooled(b, x, x.rank - 2)
+
+
+@function("AdaptiveAveragePool", "AdaptiveMaxPool")
+def adaptive_pool(b: Builder, x: Value, **_: Any) -> Value:
+    return adapted(b, x, x.rank - 2)
+
+
+@function("Unfold")
+def unfold(b: Builder, x: Value, **_: Any) -> Value:
+    """[N, C, H, W] to [N, C · KH · KW, windows], as PyTorch does it."""
+    kernel, stride, pads, dilation = _windows(b)
+    return b(ops.Unfold2d(kernel, stride, pads, dilation, "NCHW"), x)
+
+
+@function("Fold")
+def fold(b: Builder, x: Value, **_: Any) -> Value:
+    kernel, stride, pads, dilation = _windows(b)
+    return b(ops.Fold2d(b.sizes("output_size", 2), kernel, stride, pads, dilation, "NCHW"), x)  # type: ignore
+
+
+def _windows(b: Builder) -> Any:
+    names = (("kernel_size", 1), ("stride", 1), ("dilation", 1))
+    kernel, stride, dilation = (b.sizes(name, 2, default) for name, default in names)
+    return kernel, stride, tuple((p, p) for p in b.sizes("padding", 2, 0, 0)), dilation
 
 
 def _arranged(b: Builder, kernel: Value) -> Value:
@@ -92,7 +58,7 @@ def _channels(b: Builder, x: Value) -> int:
 
 
 def _kernel(b: Builder, x: Value, kernel: Any) -> Value:
-    kernel = _tensor(b, kernel)
+    kernel = tensor(b, kernel)
     if kernel.rank != x.rank or x.rank not in (3, 4, 5):
         raise Unsupported(f"its kernel {list(kernel.shape)} does not fit {list(x.shape)}")
     return kernel

@@ -128,6 +128,7 @@ def recurrent(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any 
     x, given = _taken(x, initial_state)
     hidden = _hidden(b, mask)
     _check(b, x, 3, _, kwargs)
+    x = _batch_first(b, x)
     if b.place.layer.kind not in _CELLS:
         raise Unsupported("it is of a kind that only a GPU had")
     backwards = b.flag("go_backwards")
@@ -136,12 +137,26 @@ def recurrent(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any 
     return _result(b, outputs, state)
 
 
+@layer("LSTMCell", "GRUCell", "SimpleRNNCell")
+def one_step(b: Builder, x: Value, states: Any = None, *_: Any, **kwargs: Any) -> Any:
+    """A cell by itself: what comes out of a step, and the state behind it."""
+    given = _given(states)
+    if any(v is not None for v in kwargs.values()) or _ or x.rank != 2:
+        raise Unsupported("it is called with constants, or with a sequence")
+    count, enter, step = _CELLS[b.place.layer.kind](b, x.shape[1])
+    if len(given) != count:
+        raise Unsupported(f"it is called with {len(given)} states, not {count}")
+    new = step(enter(x), given)
+    return new[0], *new
+
+
 @layer("RNN")
 def cells(b: Builder, x: Any, *_: Any, initial_state: Any = None, mask: Any = None, **kwargs: Any) -> Any:
     """One of Keras' cells, or several of which each reads what the one before it makes."""
     x, given = _taken(x, initial_state)
     hidden = _hidden(b, mask)
     _check(b, x, 3, _, kwargs)
+    x = _batch_first(b, x)
     outer, backwards = _inner(b, "cell"), b.flag("go_backwards")
     names: dict[str, int] = {}
     states: list[Value] = []
@@ -218,7 +233,8 @@ def _hidden(b: Builder, mask: Any) -> Hidden:
 def _check(b: Builder, x: Value, rank: int, rest: Any, kwargs: dict[str, Any]) -> None:
     if any(v is not None for v in kwargs.values()) or rest:
         raise Unsupported("it is called with constants")
-    if x.rank != rank or b.flag("stateful") or x.shape[1] > MAX_STEPS:
+    steps = x.shape[0 if b.flag("time_major") else 1]
+    if x.rank != rank or b.flag("stateful") or steps > MAX_STEPS:
         raise Unsupported(f"it is stateful, or unrolling {list(x.shape)} would take more than {MAX_STEPS} steps")
 
 
@@ -257,6 +273,11 @@ def _cell(b: Builder, x: Value, backwards: bool, given: list[Value], hidden: Hid
     return outputs, state
 
 
+def _batch_first(b: Builder, x: Value) -> Value:
+    """Keras 2 may have the time before the batch (``time_major``); there and back are the same step."""
+    return b.permute(x, (1, 0, *range(2, x.rank))) if b.flag("time_major") else x
+
+
 def _sequence(b: Builder, outputs: Sequence[Value]) -> Value:
     return b.concat([b.reshape(o, (o.shape[0], 1, *o.shape[1:])) for o in outputs], 1)
 
@@ -264,7 +285,7 @@ def _sequence(b: Builder, outputs: Sequence[Value]) -> Value:
 def _result(b: Builder, outputs: list[Value], state: list[Value]) -> Any:
     y = outputs[-1]
     if b.flag("return_sequences"):
-        y = _sequence(b, outputs)
+        y = _batch_first(b, _sequence(b, outputs))
     return (y, *state) if b.flag("return_state") else y
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from instep.capture.keras.builder import Builder
+from instep.capture.keras.handlers.resizing import resized
 from instep.capture.keras.masks import counted
 from instep.capture.keras.registry import Unsupported, layer
 from instep.graph import Value, ops
 
-__all__: list[str] = []
+__all__ = ["repeated"]
 
 
 @layer("Flatten")
@@ -56,10 +55,9 @@ def masking(b: Builder, x: Value) -> Value:
     return b(ops.Where(), counted(b, x, True), x, b.scalar(0.0, x.dtype))
 
 
-@layer("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
-       "GaussianNoise", "GaussianDropout", "AlphaDropout")  # fmt: skip
-def random_layer(b: Builder, x: Value) -> Value:
-    """Noise and augmentation: nothing outside of training."""
+@layer("GaussianNoise", "GaussianDropout", "AlphaDropout")
+def noise(b: Builder, x: Value) -> Value:
+    """Nothing outside of training."""
     return x
 
 
@@ -121,24 +119,3 @@ def repeated(b: Builder, x: Value, axis: int, times: int) -> Value:
     wide = [*x.shape[: axis + 1], times, *x.shape[axis + 1 :]]
     y = b.expand(b.reshape(x, shape), wide)
     return b.reshape(y, [*x.shape[:axis], x.shape[axis] * times, *x.shape[axis + 1 :]])
-
-
-def resized(b: Builder, x: Value, size: Any, mode: Any, layout: str, antialias: bool = False) -> Value:
-    """Height and width resized as tf.image.resize does it, with half-pixel centres."""
-    if mode not in ("nearest", "bilinear"):
-        raise Unsupported(f"its interpolation is {mode!r}; nearest and bilinear are captured")
-    if len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
-        raise Unsupported(f"its size is {size}")
-    coordinates = "half_pixel"
-    if mode == "nearest":
-        spatial = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
-        simple, exact = (
-            [ops.resize_matrix(n, m, "nearest", c) for n, m in zip(spatial, size, strict=True)]
-            for c in ("asymmetric", "half_pixel")
-        )
-        # repeating pixels is the same under both, and the plainer one is what engines know best
-        if all(np.array_equal(p, q) for p, q in zip(simple, exact, strict=True)):
-            coordinates = "asymmetric"
-    grows = all(m >= n for n, m in zip(x.shape[1:3] if layout == "NHWC" else x.shape[2:], size, strict=True))
-    smooth = bool(antialias) and mode == "bilinear" and not grows
-    return b(ops.Resize2d((size[0], size[1]), mode, coordinates, antialias=smooth, layout=layout), x)

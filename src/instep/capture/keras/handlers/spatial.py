@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,8 +33,7 @@ def _sizes(x: Value, n: int, layout: str) -> tuple[int, tuple[int, ...]]:
     return (x.shape[-1], x.shape[1:-1]) if layout == "NHWC" else (x.shape[1], x.shape[2:])
 
 
-def _pads(b: Builder, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Any) -> Pads:
-    mode = b.field("padding", "valid")
+def _pads(mode: Any, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Any) -> Pads:
     if mode == "valid":
         return ((0, 0),) * len(sizes)
     if mode == "causal" and len(sizes) == 1:
@@ -56,10 +56,11 @@ def _thin(shape: Sequence[int], layout: str) -> list[int]:
 
 
 def _convolution(
-    b: Builder, x: Value, weights: Sequence[Value], stride: Any, pads: Any, dilation: Any, groups: int
-) -> Value:
+    b: Builder, x: Value, weights: Sequence[Value], stride: Any, pads: Any, dilation: Any, groups: int,
+    layout: str = "",
+) -> Value:  # fmt: skip
     """A convolution of 1 to 3 dimensions; a line is a picture of one row."""
-    layout, n = b.layout(), x.rank - 2
+    layout, n = layout or b.layout(), x.rank - 2
     if n == 3:
         return b(ops.Conv3d(tuple(stride), tuple(pads), tuple(dilation), groups, layout), x, *weights)
     if n == 2:
@@ -88,9 +89,11 @@ def _biased(b: Builder, count: int, weight: Value) -> list[Value]:
 
 @layer("Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D")
 def conv(b: Builder, x: Value) -> Value:
-    n, layout = x.rank - 2, b.layout()
-    if b.place.layer.kind[-2] != str(n):
-        raise Unsupported(f"its input has the shape {list(x.shape)}")
+    n, layout = int(b.place.layer.kind[-2]), b.layout()
+    if x.rank > n + 2 and b.major < 3:  # Keras 2 takes more axes than one for the batch
+        lead = x.shape[: x.rank - n - 1]
+        y = conv(b, b.reshape(x, (math.prod(lead), *x.shape[len(lead) :])))
+        return b.reshape(y, (*lead, *y.shape[1:]))
     channels, _ = _sizes(x, n, layout)
     kernel = b.sizes("kernel_size", n)
     filters, groups = b.whole("filters"), b.whole("groups", 1)
@@ -101,12 +104,17 @@ def conv(b: Builder, x: Value) -> Value:
     return b.activated(y, b.field("activation"))
 
 
-def convolved(b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int], groups: int) -> Value:
-    """A convolution with a kernel in the graph's arrangement, as the fields of the layer say."""
-    n = x.rank - 2
-    _, sizes = _sizes(x, n, b.layout())
-    stride, dilation = b.sizes("strides", n, 1), b.sizes("dilation_rate", n, 1)
-    return _convolution(b, x, weights, stride, _pads(b, sizes, kernel, stride, dilation), dilation, groups)
+def convolved(
+    b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int], groups: int,
+    step: Sequence[int] | None = None, padding: str | None = None, layout: str | None = None,
+) -> Value:  # fmt: skip
+    """A convolution with a kernel in the graph's arrangement, as the fields of the layer say; ``step`` and ``padding``
+    are for those that have no such fields."""
+    n, layout = x.rank - 2, layout or b.layout()
+    _, sizes = _sizes(x, n, layout)
+    stride = tuple(step) if step is not None and b.field("strides") is None else b.sizes("strides", n, 1)
+    dilation, mode = b.sizes("dilation_rate", n, 1), padding or b.field("padding", "valid")
+    return _convolution(b, x, weights, stride, _pads(mode, sizes, kernel, stride, dilation), dilation, groups, layout)
 
 
 def kept_size(b: Builder, x: Value, weights: Sequence[Value], kernel: Sequence[int]) -> Value:
@@ -213,15 +221,16 @@ def _ends(b: Builder, x: Value, kernel: Sequence[int]) -> tuple[Any, Any, Any, A
 
 def _volume(b: Builder, x: Value, channels: int, filters: int, kernel: Sequence[int]) -> Value:
     """Zeros between the elements, then a convolution with the flipped kernel: the definition of the transpose."""
-    if b.layout() != "NHWC":
-        raise Unsupported("a transposed volume with the channels first")
 
     def arrange(array: np.ndarray) -> np.ndarray:  # [K…, O, I] → [O, K…, I], flipped
         return array[::-1, ::-1, ::-1].transpose(3, 0, 1, 2, 4)
 
     stride, dilation, crops, more = _ends(b, x, kernel)
     weight = b.weight("kernel", (*kernel, filters, channels), "weight", arrange)
-    padded = b.spread(x, 1, kernel, stride, dilation, crops, more)
+    last = b.layout() == "NHWC"
+    turned = x if last else b.permute(x, (0, 2, 3, 4, 1))
+    padded = b.spread(turned, 1, kernel, stride, dilation, crops, more)
     none = ((0, 0),) * 3
     y = b(ops.Conv3d((1, 1, 1), none, tuple(dilation), 1, "NHWC"), padded, *_biased(b, filters, weight))
+    y = y if last else b.permute(y, (0, 4, 1, 2, 3))
     return b.activated(y, b.field("activation"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instep.capture.keras.builder import Builder
-from instep.capture.keras.handlers.shape import resized
+from instep.capture.keras.handlers.resizing import placed, resized, whole_numbers
 from instep.capture.keras.registry import Unsupported, function
 from instep.graph import Value, ops
 
@@ -43,15 +43,20 @@ def image_resize(
 @function("Resize")
 def keras_resize(
     b: Builder, x: Value, size: Any = None, interpolation: Any = "bilinear", antialias: bool = False,
-    data_format: Any = None, **rest: Any,
+    data_format: Any = None, crop_to_aspect_ratio: bool = False, pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant", fill_value: float = 0.0,
 ) -> Value:  # fmt: skip
-    return _resize(b, x, size, interpolation, antialias, any(rest.get(k) for k in rest if k.endswith("ratio")),
-                   _layout(data_format))  # fmt: skip
+    layout = _layout(data_format)
+    whole_numbers(b, x, interpolation)
+    if isinstance(size, list):
+        x = placed(b, x, size, layout, crop_to_aspect_ratio, fill_value if pad_to_aspect_ratio else None)
+    return _resize(b, x, size, interpolation, antialias, False, layout)
 
 
 def _resize(b: Builder, x: Value, size: Any, mode: Any, antialias: Any, ratio: bool, layout: str = "NHWC") -> Value:
     if ratio or not isinstance(size, list):
         raise Unsupported("its size is computed, or it keeps the aspect ratio")
+    x = x if mode == "nearest" else b.floating(x)
     batched = x if x.rank == 4 else b.reshape(x, (1, *x.shape))
     y = resized(b, batched, size, mode, layout, bool(antialias))
     return y if x.rank == 4 else b.reshape(y, y.shape[1:])
